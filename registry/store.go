@@ -1,0 +1,29 @@
+package registry
+
+import (
+	"context"
+	"io"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A store is one kind of place: remote.go, layout.go, archive.go. Repo adds what is the same everywhere (strict parsing, digest checks, limits).
+type store interface {
+	// manifest reads by tag (NAME) or digest; it returns the media type as served (remote: Content-Type; layouts: of the index entry or the body) and at most MaxManifest bytes.
+	manifest(ctx context.Context, tag string, d digest.Digest) (mediaType string, body []byte, err error)
+	hasManifest(ctx context.Context, d digest.Digest) (bool, error)
+	tagged(ctx context.Context, tag string) (digest.Digest, error)
+	tags(ctx context.Context) iter.Seq2[string, error]
+	blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
+	pushBlob(ctx context.Context, d ocispec.Descriptor, from store, open func(context.Context) (io.ReadCloser, error)) (sent int64, err error)
+	pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error
+	pushManifest(ctx context.Context, m Manifest) error
+	tag(ctx context.Context, m Manifest, tag string) error
+	referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error)
+	attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error
+	detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error
+	examine(ctx context.Context, write bool) (Capabilities, error)
+	close(commit bool) error
+}
