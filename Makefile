@@ -1,0 +1,42 @@
+# make test is all that a user needs, make check is all that a contributor must know. Go is the only requirement.
+LINT_VERSION := v2.15.0
+LINT         := bin/golangci-lint-$(LINT_VERSION)
+VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+FUZZTIME     ?= 30s
+
+.PHONY: build test check fmt lint docs demo fuzz bench
+build: ## dist/imprint: static and stripped
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/imprint-oci/imprint/cmd.version=$(VERSION)" -o dist/imprint ./cmd/imprint
+
+test: ## everything, with the race detector
+	go test -race -timeout 20m ./...
+
+check: lint ## format, vet, lint, tidy, fences, generated pages
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "make check: run make fmt"; exit 1; }
+	go vet ./...
+	go mod tidy -diff
+	go test -run 'TestFence' ./e2e
+	go test ./docs/...
+
+fmt:
+	gofmt -w .
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+$(LINT):
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/golangci-lint $(LINT)
+
+docs: ## the generated pages below docs/
+	go run ./docs/gen
+
+demo: ## the whole story, on two registries in this process
+	go run ./e2e/demo
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	  echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+bench: ## requests, round trips and ratios
+	go test -run '^$$' -bench . -benchtime 3x ./e2e
