@@ -1,12 +1,19 @@
 // Package envelope writes and reads the two signature envelopes of the Notary Project: JWS and COSE_Sign1. It knows no network.
+//
+// [Sign] writes an envelope and [Parse] reads one; there is one strict parser for each format, and what it does not understand it
+// refuses with a reason code (see [Reasons]). Parsing proves nothing: the way to trusted content is [Envelope.Verify], and [Envelope.Unverified]
+// is for screens only. [Envelope.WithChain] exchanges the certificate chain, which is not signed, and leaves every other byte as it was.
+//
+// Whether the chain is trusted, whether the signature has expired and whether a timestamp is genuine is judged elsewhere.
 package envelope
 
 import (
-	"context"
+	"bytes"
+	"crypto/x509"
 	"errors"
-	"time"
+	"fmt"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/veraison/go-cose"
 
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/kms"
@@ -21,52 +28,40 @@ const (
 )
 
 // Short returns "jws" or "cose"; ParseFormat reads these.
-func (f Format) Short() string { panic("door") }
+func (f Format) Short() string {
+	switch f {
+	case JWS:
+		return "jws"
+	case COSE:
+		return "cose"
+	}
+	return string(f)
+}
 
 // ParseFormat reads "jws" or "cose".
-func ParseFormat(s string) (Format, error) { panic("door") }
-
-const (
-	// PayloadType is the content type of every payload (signature specification, "Payload").
-	PayloadType = "application/vnd.cncf.notary.payload.v1+json"
-	// ClaimsAnnotation holds the claimed tags: a canonical JSON array of strings (DESIGN.md section 4).
-	ClaimsAnnotation = "io.imprint.claims"
-	// MaxBytes limits an envelope.
-	MaxBytes = 1 << 20
-	// MaxAnnotations limits all keys and values of a payload's annotations together, bytes.
-	MaxAnnotations = 64 << 10
-)
-
-// A Payload is what is signed: the descriptor of an artifact with signed annotations.
-type Payload struct {
-	MediaType   string            `json:"mediaType"`
-	Digest      digest.Digest     `json:"digest"`
-	Size        int64             `json:"size"`
-	Annotations map[string]string `json:"annotations,omitempty"`
+func ParseFormat(s string) (Format, error) {
+	switch s {
+	case "jws":
+		return JWS, nil
+	case "cose":
+		return COSE, nil
+	}
+	return "", refuse(codeFormat, "signature format %q: not jws or cose", s)
 }
 
-// Claims returns the claims of the payload, and whether there are any at all: an empty list is one. An annotation that is not a JSON
-// array of strings is an error (reason claims-malformed).
-func (p Payload) Claims() (claims []string, present bool, err error) { panic("door") }
-
-// EncodeClaims returns the canonical value of ClaimsAnnotation: sorted, unique, no white space; "[]" for none. HTML escaping is off.
-func EncodeClaims(claims []string) string { panic("door") }
-
-// Equal reports whether both payloads are the same artifact with the same annotations.
-func (p Payload) Equal(o Payload) bool { panic("door") }
-
-// Options of [Sign].
-type Options struct {
-	SigningTime time.Time // required; written in whole seconds, UTC
-	Expiry      time.Time // zero: none; must lie after SigningTime
-	Agent       string    // io.cncf.notary.signingAgent, unsigned; "" leaves it out
-}
+// MaxBytes limits an envelope.
+const MaxBytes = 1 << 20
 
 // An Envelope is a parsed envelope: its form is right, nothing is proved.
 type Envelope struct {
-	format Format
-	raw    []byte
-	// the room decides the rest
+	format  Format
+	raw     []byte
+	content Content // what it says; its core id is empty
+
+	// The value of the unsigned chain (x5c, x5chain) is raw[chainStart:chainEnd].
+	chainStart, chainEnd int
+
+	message *cose.Sign1Message // of a COSE envelope
 }
 
 // Format returns the envelope's format.
@@ -75,80 +70,142 @@ func (e *Envelope) Format() Format { return e.format }
 // Bytes returns the envelope as it is stored; callers must not change it.
 func (e *Envelope) Bytes() []byte { return e.raw }
 
-// Sign checks payload, key and chain (certchain rules, key matches leaf, valid at SigningTime) before key is used, signs, and verifies its own result
-// strictly. If the key returned something else than its own signature the error wraps ErrKeyMisbehaved.
-func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain.Chain, o Options) (*Envelope, error) {
-	panic("door")
+// Parse reads an envelope strictly (CASES.md 2.2). The media type alone decides which parser reads it. Parse proves nothing. Errors are *Error.
+func Parse(mediaType string, b []byte) (*Envelope, error) {
+	if len(b) > MaxBytes {
+		return nil, refuse(codeTooLarge, "the envelope has more than %d bytes", MaxBytes)
+	}
+	b = bytes.Clone(b)
+	switch f := Format(mediaType); f {
+	case JWS:
+		if bytes.HasPrefix(b, sign1Prefix) {
+			return nil, refuse(codeFormat, "the media type says JWS, the bytes are COSE")
+		}
+		return parseJWS(b)
+	case COSE:
+		if bytes.HasPrefix(b, []byte("{")) {
+			return nil, refuse(codeFormat, "the media type says COSE, the bytes are JSON")
+		}
+		return parseCOSE(b)
+	}
+	return nil, refuse(codeFormat, "media type %q is not that of a signature envelope", mediaType)
 }
-
-// Parse reads an envelope strictly (CASES.md 2.2). It proves nothing. Errors are *Error.
-func Parse(mediaType string, b []byte) (*Envelope, error) { panic("door") }
 
 // Verify checks that the leaf key of the envelope's own chain signed its payload, and the chain's form by the rules that stock verifiers apply
-// ([certchain.Chain.CheckStock]). Trust in the chain and time are not its business. Errors are *Error.
-func (e *Envelope) Verify() (Content, error) { panic("door") }
-
-// Unverified returns what the envelope says, proving nothing; its CoreID is empty.
-func (e *Envelope) Unverified() Content { panic("door") }
-
-// WithChain returns the envelope with another chain: protected header, payload and signature bytes are carried verbatim, unprotected members that are not the chain
-// too. The chain must be for the same public key (byte-equal SPKI) and the result must verify; a chain in the protected header is refused (chain-is-signed). The result is
-// deterministic, and equals e when the chain is the same.
-func (e *Envelope) WithChain(c certchain.Chain) (*Envelope, error) { panic("door") }
-
-// Signing schemes.
-const (
-	SchemeX509             = "notary.x509"
-	SchemeSigningAuthority = "notary.x509.signingAuthority"
-)
-
-// A Content is what an envelope says.
-type Content struct {
-	Format        Format
-	Algorithm     string // PS256 … ES512
-	Scheme        string
-	Payload       Payload
-	SigningTime   time.Time // of scheme notary.x509
-	AuthenticTime time.Time // of scheme notary.x509.signingAuthority
-	Expiry        time.Time // zero: none
-	Agent         string    // unsigned
-	Extended      []string  // names of further protected attributes, none critical
-	Chain         certchain.Chain
-	Timestamp     []byte // RFC 3161 token, unsigned; nil if there is none
-	core          digest.Digest
-	// Protected, Signed and Signature are the exact bytes: decoded protected header, payload, primitive signature.
-	Protected, Signed, Signature []byte
+// ([certchain.Chain.CheckStock]). Trust in the chain and time are not its business: neither the end of certificates nor the signature's own expiry
+// is looked at. Errors are *Error.
+func (e *Envelope) Verify() (Content, error) {
+	c := e.content
+	pub := c.Chain.Leaf().PublicKey
+	// The algorithm follows from the leaf key. One that the header alone chose would let it choose the check (RFC 8725, 3.1).
+	alg, err := kms.AlgorithmOf(pub)
+	if err != nil {
+		return Content{}, &Error{codeAlgorithm, fmt.Errorf("key of the leaf certificate: %w", err)}
+	}
+	if alg.Name != c.Algorithm {
+		return Content{}, refuse(codeAlgorithmMismatch, "the header says %s, the leaf certificate's key is for %s", c.Algorithm, alg.Name)
+	}
+	check := e.checkJWS
+	if e.format == COSE {
+		check = e.checkCOSE
+	}
+	if err := check(alg, pub); err != nil {
+		return Content{}, &Error{codeSignature, fmt.Errorf("%w: %w", ErrSignature, err)}
+	}
+	if err := c.Chain.CheckStock(); err != nil {
+		return Content{}, &Error{codeChainInvalid, fmt.Errorf("certificate chain: %w", err)}
+	}
+	c.core = coreID(c)
+	return c, nil
 }
 
-// CoreID identifies the signature whatever chain, timestamp or (r,s) form it carries (DESIGN.md section 4). It is empty unless the content
-// came out of Verify.
-func (c Content) CoreID() digest.Digest { return c.core }
+// Unverified returns what the envelope says, proving nothing; its CoreID is empty.
+func (e *Envelope) Unverified() Content { return e.content }
 
-// SignedAt returns SigningTime or AuthenticTime.
-func (c Content) SignedAt() time.Time { panic("door") }
+// WithChain returns the envelope with another chain: protected header, payload and signature bytes are carried verbatim, unprotected members that are not the chain
+// too. The chain must be for the same public key (byte-equal SPKI) and the result must verify; an envelope whose chain is in the protected header never got through [Parse]
+// (chain-is-signed). The result is deterministic, and is e itself when the chain is the same. Errors are *Error.
+func (e *Envelope) WithChain(c certchain.Chain) (*Envelope, error) {
+	if len(c) == 0 {
+		return nil, refuse(codeChainMalformed, "the new chain is empty")
+	}
+	// Equality of keys, not "the signature verifies under it": for RSA an attacker can make another key under which a given
+	// signature verifies (duplicate signature key selection).
+	if !bytes.Equal(c.Leaf().RawSubjectPublicKeyInfo, e.content.Chain.Leaf().RawSubjectPublicKeyInfo) {
+		return nil, &Error{codeLeafKey, fmt.Errorf("exchanging the chain: %w", certchain.ErrKeyMismatch)}
+	}
+	if sameChain(c, e.content.Chain) {
+		_, err := e.Verify()
+		if err != nil {
+			return nil, err
+		}
+		return e, nil
+	}
 
-// Supersedes reports whether c makes o needless: both verified, same core id, same leaf subject, byte-equal last certificates, and c's
-// chain ends strictly later (DESIGN.md section 4).
-func (c Content) Supersedes(o Content) bool { panic("door") }
+	// Only the bytes of the chain's value change, so whatever stands around it is carried without being understood.
+	var chain []byte
+	var err error
+	switch e.format {
+	case JWS:
+		chain, err = encodeX5C(c)
+	case COSE:
+		chain, err = encodeX5Chain(c)
+	}
+	if err != nil {
+		return nil, &Error{codeChainMalformed, fmt.Errorf("encoding the chain: %w", err)}
+	}
+	raw := make([]byte, 0, len(e.raw)+len(chain))
+	raw = append(raw, e.raw[:e.chainStart]...)
+	raw = append(raw, chain...)
+	raw = append(raw, e.raw[e.chainEnd:]...)
 
-// A Setting is a way in which stock verifiers judge time (INTEROP.md 3e).
-type Setting string
+	n, err := Parse(string(e.format), raw)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := n.Verify(); err != nil {
+		return nil, err
+	}
+	was, is := e.content, n.content
+	if !bytes.Equal(was.Protected, is.Protected) || !bytes.Equal(was.Signed, is.Signed) || !bytes.Equal(was.Signature, is.Signature) || !sameChain(is.Chain, c) {
+		return nil, refuse(codeMalformed, "exchanging the chain changed something else")
+	}
+	return n, nil
+}
 
-const (
-	NoTSARoot       Setting = "no-tsa-root"           // every certificate must be valid now
-	Always          Setting = "tsa-always"            // a timestamp is required and must lie inside every certificate
-	AfterCertExpiry Setting = "tsa-after-cert-expiry" // the timestamp counts only once something has expired
-)
+func sameChain(a, b certchain.Chain) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !bytes.Equal(a[i].Raw, b[i].Raw) {
+			return false
+		}
+	}
+	return true
+}
 
-// Settings returns the three, in that order.
-func Settings() []Setting { panic("door") }
-
-// Passes says what a verifier of setting s, who trusts the root and the TSA, says of c at the time now, and why not. A timestamp is taken at its word here: its own
-// signature is judged elsewhere.
-func (c Content) Passes(s Setting, now time.Time) (ok bool, why string) { panic("door") }
-
-// TimestampRange returns the earliest and the latest time that the token states (genTime ± accuracy). ok is false without a token; a token that cannot be read is an error.
-func (c Content) TimestampRange() (from, to time.Time, ok bool, err error) { panic("door") }
+// parseChain reads the certificates of an envelope in their order. What they are to each other is judged by Verify.
+func parseChain(ders [][]byte) (certchain.Chain, error) {
+	if len(ders) == 0 {
+		return nil, refuse(codeChainMalformed, "the certificate chain is empty")
+	}
+	if len(ders) > certchain.MaxCertificates {
+		return nil, refuse(codeChainMalformed, "the certificate chain has more than %d certificates", certchain.MaxCertificates)
+	}
+	var c certchain.Chain
+	for i, der := range ders {
+		if len(der) > certchain.MaxCertificate {
+			return nil, refuse(codeChainMalformed, "certificate %d of the chain has more than %d bytes", i+1, certchain.MaxCertificate)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, &Error{codeChainMalformed, fmt.Errorf("certificate %d of the chain: %w", i+1, err)}
+		}
+		c = append(c, cert)
+	}
+	return c, nil
+}
 
 var (
 	// ErrKeyMisbehaved: the key service returned something that is not the leaf key's strict signature over the message.
@@ -158,16 +215,3 @@ var (
 	// ErrChainSigned: the certificate chain is in the protected header.
 	ErrChainSigned = errors.New("the certificate chain is signed")
 )
-
-// An Error is why an envelope was refused.
-type Error struct {
-	Code string // stable; listed by Reasons
-	Err  error
-}
-
-func (e *Error) Error() string  { return e.Err.Error() }
-func (e *Error) Unwrap() error  { return e.Err }
-func (e *Error) Reason() string { return e.Code }
-
-// Reasons returns the codes of this package with one sentence each.
-func Reasons() map[string]string { panic("door") }

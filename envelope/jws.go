@@ -1,0 +1,268 @@
+package envelope
+
+import (
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/kms"
+)
+
+// jwsProtected is the protected header as we write it: members in the order of their names, as notation writes them.
+type jwsProtected struct {
+	Algorithm   string   `json:"alg"`
+	Critical    []string `json:"crit"`
+	ContentType string   `json:"cty"`
+	Expiry      string   `json:"io.cncf.notary.expiry,omitempty"`
+	Scheme      string   `json:"io.cncf.notary.signingScheme"`
+	SigningTime string   `json:"io.cncf.notary.signingTime"`
+}
+
+// jwsEnvelope is the flattened JSON serialization (RFC 7515, 7.2.2) that the JWS envelope specification prescribes.
+type jwsEnvelope struct {
+	Payload   string `json:"payload"`
+	Protected string `json:"protected"`
+	Header    struct {
+		Chain json.RawMessage `json:"x5c"`
+		Agent string          `json:"io.cncf.notary.signingAgent,omitempty"`
+	} `json:"header"`
+	Signature string `json:"signature"`
+}
+
+// writeJWS builds an envelope; sign makes the primitive signature of a message.
+func writeJWS(a attributes, payload []byte, chain certchain.Chain, agent string, sign func(message []byte) ([]byte, error)) ([]byte, error) {
+	p := jwsProtected{
+		Algorithm:   a.algorithm,
+		Critical:    a.critical,
+		ContentType: a.contentType,
+		Scheme:      a.scheme,
+		SigningTime: a.signingTime.Format(time.RFC3339),
+	}
+	if !a.expiry.IsZero() {
+		p.Expiry = a.expiry.Format(time.RFC3339)
+	}
+	protected := encodeJSON(p)
+	sig, err := sign(jwsMessage(protected, payload))
+	if err != nil {
+		return nil, err
+	}
+	var e jwsEnvelope
+	e.Payload = base64.RawURLEncoding.EncodeToString(payload)
+	e.Protected = base64.RawURLEncoding.EncodeToString(protected)
+	e.Signature = base64.RawURLEncoding.EncodeToString(sig)
+	e.Header.Agent = agent
+	if e.Header.Chain, err = encodeX5C(chain); err != nil {
+		return nil, err
+	}
+	return encodeJSON(e), nil
+}
+
+// jwsMessage returns the JWS signing input (RFC 7515, 5.1).
+func jwsMessage(protected, payload []byte) []byte {
+	m := base64.RawURLEncoding.AppendEncode(nil, protected)
+	m = append(m, '.')
+	return base64.RawURLEncoding.AppendEncode(m, payload)
+}
+
+func encodeX5C(c certchain.Chain) ([]byte, error) {
+	ders := [][]byte{}
+	for _, cert := range c {
+		ders = append(ders, cert.Raw)
+	}
+	return json.Marshal(ders) // []byte is standard base64 with padding, as RFC 7515, 4.1.6, wants
+}
+
+// checkJWS checks the primitive signature.
+func (e *Envelope) checkJWS(alg kms.Algorithm, pub crypto.PublicKey) error {
+	sig := e.content.Signature
+	if !alg.PSS {
+		var err error
+		if sig, err = derOf(pub, sig); err != nil {
+			return err
+		}
+	}
+	return alg.Verify(pub, jwsMessage(e.content.Protected, e.content.Signed), sig)
+}
+
+// parseJWS reads a JWS envelope.
+func parseJWS(b []byte) (*Envelope, error) {
+	malformed := func(err error) error { return &Error{codeMalformed, fmt.Errorf("JWS envelope: %w", err)} }
+	if err := checkJSON(b); err != nil {
+		return nil, malformed(err)
+	}
+	top, err := members(b)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	var header member
+	c := Content{Format: JWS}
+	for _, m := range top {
+		switch m.name {
+		case "payload":
+			c.Signed, err = base64URL(m.value)
+		case "protected":
+			c.Protected, err = base64URL(m.value)
+		case "signature":
+			c.Signature, err = base64URL(m.value)
+		case "header":
+			header = m
+		default:
+			err = errors.New("unknown member")
+		}
+		if err != nil {
+			return nil, malformed(fmt.Errorf("%q: %w", m.name, err))
+		}
+	}
+	if c.Signed == nil || c.Protected == nil || c.Signature == nil || header.value == nil {
+		return nil, malformed(errors.New("payload, protected, header and signature must all be there"))
+	}
+
+	a, err := parseJWSProtected(c.Protected)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.check(); err != nil {
+		return nil, err
+	}
+	c.take(a)
+	if c.Payload, err = parsePayload(c.Signed); err != nil {
+		return nil, err
+	}
+
+	e := &Envelope{format: JWS, raw: b}
+	unprotected, err := members(header.value)
+	if err != nil {
+		return nil, malformed(fmt.Errorf("header: %w", err))
+	}
+	for _, m := range unprotected {
+		if err := a.checkUnprotected(m.name, "x5c", attrTimestamp, attrAgent); err != nil {
+			return nil, err
+		}
+		switch m.name {
+		case "x5c":
+			e.chainStart = header.offset + m.offset
+			e.chainEnd = e.chainStart + len(m.value)
+			c.Chain, err = parseX5C(m.value)
+		case attrTimestamp:
+			c.Timestamp, err = base64Std(m.value)
+		case attrAgent:
+			c.Agent, err = stringValue(m.value)
+		}
+		if refused := (*Error)(nil); errors.As(err, &refused) {
+			return nil, err
+		}
+		if err != nil {
+			return nil, malformed(fmt.Errorf("header: %q: %w", m.name, err))
+		}
+	}
+	if c.Chain == nil {
+		return nil, refuse(codeChainMalformed, "the envelope has no certificate chain (x5c)")
+	}
+	e.content = c
+	return e, nil
+}
+
+func parseJWSProtected(b []byte) (a attributes, err error) {
+	malformed := func(err error) error { return &Error{codeMalformed, fmt.Errorf("protected header: %w", err)} }
+	if err := checkJSON(b); err != nil {
+		return a, malformed(err)
+	}
+	ms, err := members(b)
+	if err != nil {
+		return a, malformed(err)
+	}
+	for _, m := range ms {
+		switch m.name {
+		case "alg":
+			a.algorithm, err = stringValue(m.value)
+		case "cty":
+			a.contentType, err = stringValue(m.value)
+		case "crit":
+			if a.critical, err = stringArray(m.value); err != nil {
+				return a, &Error{codeCritical, fmt.Errorf("crit: %w", err)}
+			}
+		case attrScheme:
+			a.scheme, err = stringValue(m.value)
+		case attrSigningTime:
+			a.signingTime, err = jsonTime(m)
+		case attrAuthenticTime:
+			a.authenticTime, err = jsonTime(m)
+		case attrExpiry:
+			a.expiry, err = jsonTime(m)
+		case "x5c":
+			return a, &Error{codeChainSigned, fmt.Errorf("protected header: %w", ErrChainSigned)}
+		default:
+			a.extended = append(a.extended, m.name)
+		}
+		if refused := (*Error)(nil); errors.As(err, &refused) {
+			return a, err
+		}
+		if err != nil {
+			return a, malformed(fmt.Errorf("%q: %w", m.name, err))
+		}
+	}
+	return a, nil
+}
+
+func parseX5C(raw json.RawMessage) (certchain.Chain, error) {
+	var elements []json.RawMessage
+	if err := json.Unmarshal(raw, &elements); err != nil {
+		return nil, refuse(codeChainMalformed, "x5c is not an array")
+	}
+	// Counted before anything is decoded; parseChain has the words for it.
+	var ders [][]byte
+	for _, e := range elements[:min(len(elements), certchain.MaxCertificates+1)] {
+		der, err := base64Std(e)
+		if err != nil {
+			return nil, &Error{codeChainMalformed, fmt.Errorf("x5c: %w", err)}
+		}
+		ders = append(ders, der)
+	}
+	return parseChain(ders)
+}
+
+// base64URL reads a string of unpadded base64url (RFC 7515, 2).
+func base64URL(raw json.RawMessage) ([]byte, error) { return strictBase64(base64.RawURLEncoding, raw) }
+
+// base64Std reads a string of padded standard base64 (RFC 7515, 4.1.6).
+func base64Std(raw json.RawMessage) ([]byte, error) { return strictBase64(base64.StdEncoding, raw) }
+
+// strictBase64 reads a string that is not empty and that enc itself would have written: package base64 skips line ends and, unless told
+// otherwise, bits left over in the last character.
+func strictBase64(enc *base64.Encoding, raw json.RawMessage) ([]byte, error) {
+	s, err := stringValue(raw)
+	if err != nil {
+		return nil, err
+	}
+	b, err := enc.DecodeString(s)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) == 0 || enc.EncodeToString(b) != s {
+		return nil, errors.New("empty, or not in the one form of base64 that is allowed")
+	}
+	return b, nil
+}
+
+// rfc3339 is the grammar of RFC 3339, 5.6, in upper case as stock signers write it. Ranges are left to package time, which knows no leap seconds.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$`)
+
+func jsonTime(m member) (time.Time, error) {
+	s, err := stringValue(m.value)
+	if err != nil {
+		return time.Time{}, &Error{codeTime, fmt.Errorf("%s: %w", m.name, err)}
+	}
+	if !rfc3339.MatchString(s) {
+		return time.Time{}, refuse(codeTime, "%s: %q is not a time of RFC 3339", m.name, s)
+	}
+	var t time.Time
+	if err := t.UnmarshalText([]byte(s)); err != nil {
+		return time.Time{}, &Error{codeTime, fmt.Errorf("%s: %w", m.name, err)}
+	}
+	return t.UTC(), checkTime(m.name, t)
+}

@@ -1,0 +1,114 @@
+package envelope
+
+import (
+	"context"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/kms"
+)
+
+// Options of [Sign].
+type Options struct {
+	SigningTime time.Time // required; written in whole seconds, UTC
+	Expiry      time.Time // zero: none; must lie after SigningTime
+	Agent       string    // io.cncf.notary.signingAgent, unsigned; "" leaves it out
+}
+
+// Sign checks payload, key and chain (certchain rules, key matches leaf, valid at SigningTime) before key is used, signs once, and verifies its own result
+// strictly. If the key returned something else than its own signature the error wraps ErrKeyMisbehaved. Errors about payload and options are *Error; those of the key,
+// of certchain and of kms are wrapped.
+func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain.Chain, o Options) (*Envelope, error) {
+	pub := key.Public()
+	alg, err := kms.AlgorithmOf(pub)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	payload, err := p.encode()
+	if err != nil {
+		return nil, err
+	}
+	a, err := o.attributes(alg)
+	if err != nil {
+		return nil, err
+	}
+	if len(chain) == 0 {
+		return nil, refuse(codeChainMalformed, "signing: the certificate chain is empty")
+	}
+	if err := chain.Matches(pub); err != nil {
+		return nil, fmt.Errorf("signing chain: %w", err)
+	}
+	if err := chain.Check(a.signingTime); err != nil {
+		return nil, fmt.Errorf("signing chain: %w", err)
+	}
+
+	var write func(attributes, []byte, certchain.Chain, string, func([]byte) ([]byte, error)) ([]byte, error)
+	switch f {
+	case JWS:
+		write = writeJWS
+	case COSE:
+		write = writeCOSE
+	default:
+		return nil, refuse(codeFormat, "media type %q is not that of a signature envelope", f)
+	}
+	// Rehearsed first with a signature of zeros: what our own parser refuses is not worth a key's signature.
+	rehearsal, err := write(a, payload, chain, o.Agent, func([]byte) ([]byte, error) { return make([]byte, signatureSize(pub)), nil })
+	if err != nil {
+		return nil, fmt.Errorf("writing a %s envelope: %w", f.Short(), err)
+	}
+	if _, err := Parse(string(f), rehearsal); err != nil {
+		return nil, fmt.Errorf("writing a %s envelope: %w", f.Short(), err)
+	}
+
+	raw, err := write(a, payload, chain, o.Agent, func(message []byte) ([]byte, error) {
+		sig, err := key.Sign(ctx, message, alg.SignerOpts())
+		if err != nil {
+			return nil, err
+		}
+		if sig, err = rawOf(pub, sig); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrKeyMisbehaved, err)
+		}
+		return sig, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("signing: %w", err)
+	}
+	e, err := Parse(string(f), raw)
+	if err == nil {
+		_, err = e.Verify()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verifying what was signed: %w: %w", ErrKeyMisbehaved, err)
+	}
+	return e, nil
+}
+
+// attributes returns what is written into the protected header.
+func (o Options) attributes(alg kms.Algorithm) (attributes, error) {
+	a := attributes{
+		algorithm:   alg.Name,
+		contentType: PayloadType,
+		critical:    []string{attrScheme},
+		scheme:      SchemeX509,
+		signingTime: o.SigningTime.UTC().Truncate(time.Second),
+	}
+	if o.SigningTime.IsZero() {
+		return a, refuse(codeTime, "signing: no signing time is given")
+	}
+	if err := checkTime("the signing time", a.signingTime); err != nil {
+		return a, err
+	}
+	if !o.Expiry.IsZero() {
+		a.expiry = o.Expiry.UTC().Truncate(time.Second)
+		a.critical = append(a.critical, attrExpiry)
+		if err := checkTime("the expiry", a.expiry); err != nil {
+			return a, err
+		}
+	}
+	if !utf8.ValidString(o.Agent) {
+		return a, refuse(codeMalformed, "signing: the signing agent is not valid UTF-8")
+	}
+	return a, a.check()
+}
