@@ -1,21 +1,27 @@
 // Package kms opens a key by reference, wherever it lives.
 //
 // A key is named by a URI; its scheme selects one of the [Providers] that the caller lists. Nothing registers itself.
+// A key signs with one of the six signature algorithms of the Notary Project, which its size alone decides ([AlgorithmOf]).
 package kms
 
 import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
+	"maps"
 	"net/url"
+	"slices"
+	"strings"
 )
 
-// A Key signs with a private key that stays where it is.
+// A Key signs with a private key that stays where it is. It is safe for concurrent use.
 type Key interface {
 	// Public returns the public key: *rsa.PublicKey or *ecdsa.PublicKey.
 	Public() crypto.PublicKey
 	// Sign hashes message with opts.HashFunc() and signs the digest, as [crypto.MessageSigner] does. For an RSA key opts is
-	// a *rsa.PSSOptions whose salt is as long as the hash; an ECDSA signature is returned as ASN.1 DER.
+	// a *rsa.PSSOptions whose salt is as long as the hash; an ECDSA signature is returned as ASN.1 DER. Any opts but
+	// those of the key's own algorithm are refused ([Algorithm.CheckOpts]).
 	// Errors wrap [ErrService] when the key's service failed, [ErrInvalid] when what the caller handed in is wrong.
 	Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error)
 }
@@ -28,10 +34,12 @@ type Identifier interface {
 // Options are what an [Opener] may need besides the URI. The zero value is right for keys that need no secret.
 type Options struct {
 	// Secret asks for a passphrase or PIN. nil means that nobody can be asked: a key that needs one fails with ErrSecret.
+	// The opener overwrites what it returns once it is used.
 	Secret func(ctx context.Context, prompt string) ([]byte, error)
 }
 
-// An Opener opens the key that u names. It checks all that can be checked without a signature.
+// An Opener opens the key that u names. It checks all that can be checked without a signature. Its errors say what was
+// being done to which key and why it failed, and wrap [ErrInvalid] or [ErrService].
 type Opener func(ctx context.Context, u *url.URL, o Options) (Key, error)
 
 // Providers maps a URI scheme to what opens its keys; "" is the scheme of a bare path.
@@ -41,36 +49,106 @@ var (
 	// ErrInvalid: what the caller handed in is wrong (URI, file, passphrase, permissions, kind of key).
 	ErrInvalid = errors.New("invalid key")
 	// ErrUnknownScheme: no provider is listed for the URI's scheme. It wraps ErrInvalid.
-	ErrUnknownScheme error
+	ErrUnknownScheme = fmt.Errorf("unknown key scheme: %w", ErrInvalid)
 	// ErrSecret: the key needs a passphrase and nobody can be asked, or the one given is wrong. It wraps ErrInvalid.
-	ErrSecret error
+	ErrSecret = fmt.Errorf("missing or wrong passphrase: %w", ErrInvalid)
 	// ErrService: the key's service refused or failed.
 	ErrService = errors.New("key service")
 )
 
-// Open parses uri and opens the key that it names.
-func (p Providers) Open(ctx context.Context, uri string, o Options) (Key, error) { panic("door") }
-
-// ParseURI parses a key URI by the grammar of KMS.md. A text without a known scheme that contains / \ or . is a path (scheme "").
-func ParseURI(uri string) (*url.URL, error) { panic("door") }
-
-// An Algorithm is one of the six signature algorithms of the Notary Project, chosen by the key alone.
-type Algorithm struct {
-	Name string // JOSE name: PS256, PS384, PS512, ES256, ES384, ES512
-	Spec string // RSA-2048, RSA-3072, RSA-4096, EC-256, EC-384, EC-521: the key specs of the plugin protocol
-	Hash crypto.Hash
-	PSS  bool
+// An Error says why a key cannot be opened or used. Providers return it so that callers branch on Class
+// (with [errors.Is]) and documents list Code.
+type Error struct {
+	Code  string // one of [Reasons]
+	Class error  // ErrInvalid, ErrUnknownScheme, ErrSecret or ErrService
+	Err   error  // what was being done to which key, and why it failed
 }
 
-// AlgorithmOf returns the algorithm of a public key: RSA of exactly 2048, 3072 or 4096 bits with an odd public exponent of at
-// least 65537, or ECDSA on P-256, P-384 or P-521. Anything else is an error that wraps ErrInvalid.
-func AlgorithmOf(pub crypto.PublicKey) (Algorithm, error) { panic("door") }
+func (e *Error) Error() string   { return e.Err.Error() }
+func (e *Error) Reason() string  { return e.Code }
+func (e *Error) Unwrap() []error { return []error{e.Class, e.Err} }
 
-// SignerOpts returns what [Key].Sign needs for the algorithm: *rsa.PSSOptions with salt = hash length, or the hash.
-func (a Algorithm) SignerOpts() crypto.SignerOpts { panic("door") }
+// The reason codes of this package and of its providers.
+const (
+	CodeURI         = "key-uri"
+	CodeScheme      = "key-scheme"
+	CodeFile        = "key-file"
+	CodePermissions = "key-permissions"
+	CodeFormat      = "key-format"
+	CodeAlgorithm   = "key-algorithm"
+	CodeSecret      = "key-secret"
+	CodeOptions     = "key-options"
+	CodeService     = "key-service"
+	CodeSignature   = "key-signature"
+)
 
-// Verify checks sig (DER for ECDSA) over message strictly: PSS salt = hash length, no trailing bytes.
-func (a Algorithm) Verify(pub crypto.PublicKey, message, sig []byte) error { panic("door") }
+// Reasons returns the reason codes of this package and its providers with one sentence each, for the documentation.
+func Reasons() map[string]string {
+	return map[string]string{
+		CodeURI:         "The key reference is neither a path nor a well-formed key URI.",
+		CodeScheme:      "No provider of keys is known for the scheme of the key URI.",
+		CodeFile:        "The key file cannot be read, is no regular file, is too large, or is a link that leaves its folder.",
+		CodePermissions: "A private key that is not encrypted can be read by other users of this machine.",
+		CodeFormat:      "The key file holds no private key, several, or one in a format that imprint does not read.",
+		CodeAlgorithm:   "The key is none of RSA 2048, 3072, 4096 and ECDSA P-256, P-384, P-521, which Notary Project signatures need.",
+		CodeSecret:      "The key needs a passphrase and none can be asked for, or the one given is wrong.",
+		CodeOptions:     "A signature of another kind than the key's own algorithm was asked for.",
+		CodeService:     "The key service refused, failed or could not be reached.",
+		CodeSignature:   "The key returned a signature that its own public key does not verify, or not with a salt as long as the hash.",
+	}
+}
 
-// Probe signs a random message and verifies the result with the key's own public key. Errors wrap ErrService.
-func Probe(ctx context.Context, k Key) error { panic("door") }
+// Invalid returns an error of class [ErrInvalid] with the given code.
+func Invalid(code, format string, args ...any) error {
+	return &Error{Code: code, Class: ErrInvalid, Err: fmt.Errorf(format, args...)}
+}
+
+// Service returns an error of class [ErrService] with the code key-service.
+func Service(format string, args ...any) error {
+	return &Error{Code: CodeService, Class: ErrService, Err: fmt.Errorf(format, args...)}
+}
+
+// Open parses uri, opens the key that it names, and refuses it if it is of none of the six algorithms.
+func (p Providers) Open(ctx context.Context, uri string, o Options) (Key, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	open := p[u.Scheme]
+	if open == nil {
+		return nil, &Error{Code: CodeScheme, Class: ErrUnknownScheme, Err: fmt.Errorf(
+			"opening key %s: no provider for %s keys here; there is %s", Format(u), schemeName(u.Scheme), p.names())}
+	}
+	k, err := open(ctx, u, o)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := AlgorithmOf(k.Public()); err != nil {
+		return nil, fmt.Errorf("opening key %s: %w", Format(u), err)
+	}
+	return k, nil
+}
+
+func schemeName(scheme string) string {
+	if scheme == "" {
+		return "file"
+	}
+	return scheme
+}
+
+// names lists the schemes of p for people.
+func (p Providers) names() string {
+	var names []string
+	for _, scheme := range slices.Sorted(maps.Keys(p)) {
+		if scheme != "" {
+			names = append(names, scheme+":")
+		}
+	}
+	if p[""] != nil {
+		names = append(names, "a path")
+	}
+	if len(names) == 0 {
+		return "none at all"
+	}
+	return strings.Join(names, ", ")
+}
