@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/imprint-oci/imprint"
+
+// rooms are the packages of the house and what each may import besides the standard library (DESIGN.md section 2). Names without a dot in their
+// first segment are this module's. Tests are exempt.
+var rooms = map[string][]string{
+	"kms":                {},
+	"kms/keyfile":        {"kms", "github.com/youmark/pkcs8"},
+	"kms/kmstest":        {"kms"},
+	"certchain":          {},
+	"certchain/certtest": {},
+	"envelope": {"kms", "certchain", "github.com/veraison/go-cose", "github.com/fxamacker/cbor/v2",
+		"github.com/notaryproject/tspclient-go", "github.com/opencontainers/go-digest"},
+	"registry": {"oras.land/oras-go/v2", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest", "golang.org/x/sys"},
+	"signer":   {"kms", "certchain", "envelope", "registry", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"trust": {"certchain", "envelope", "registry", "go.yaml.in/yaml/v4", "github.com/opencontainers/image-spec",
+		"github.com/opencontainers/go-digest"},
+	"copy":  {"certchain", "envelope", "registry", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"audit": {"certchain", "envelope", "registry", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"cmd/ui": {"certchain", "envelope", "registry", "signer", "trust", "copy", "audit", "charm.land/lipgloss/v2",
+		"github.com/charmbracelet/colorprofile", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"cmd": {"kms", "kms/keyfile", "certchain", "envelope", "registry", "signer", "trust", "copy", "audit", "cmd/ui",
+		"github.com/spf13/cobra", "github.com/spf13/pflag", "go.yaml.in/yaml/v4", "github.com/charmbracelet/colorprofile",
+		"github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest", "golang.org/x/term", "golang.org/x/sys"},
+	"cmd/imprint": {"cmd"},
+	"docs/gen":    {"kms", "certchain", "envelope", "registry", "signer", "trust", "copy", "audit", "cmd", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+}
+
+// testRooms may import anything; the product imports none of them.
+var testRooms = []string{"e2e", "e2e/judge", "e2e/demo", "registry/regtest", "docs"}
+
+// foreign must never be linked into imprint.
+var foreign = []string{
+	"github.com/distribution/distribution", "cuelabs.dev/go/oci/ociregistry", "github.com/notaryproject/notation-go",
+	"github.com/notaryproject/notation-core-go/signature", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp", "testing",
+	module + "/e2e", module + "/registry/regtest", module + "/certchain/certtest", module + "/kms/kmstest",
+}
+
+type listed struct {
+	ImportPath string
+	Standard   bool
+	Imports    []string
+}
+
+func list(t *testing.T, args ...string) []listed {
+	t.Helper()
+	c := exec.Command("go", append([]string{"list", "-deps", "-json=ImportPath,Standard,Imports"}, args...)...)
+	c.Dir = ".."
+	c.Stderr = os.Stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// within reports whether path is the package or a package below it.
+func within(path, pkg string) bool { return path == pkg || strings.HasPrefix(path, pkg+"/") }
+
+func TestFenceImports(t *testing.T) {
+	t.Parallel()
+	packages := list(t, "./...")
+	standard := map[string]bool{}
+	for _, p := range packages {
+		standard[p.ImportPath] = p.Standard
+	}
+	seen := 0
+	for _, p := range packages {
+		room, ours := strings.CutPrefix(p.ImportPath, module+"/")
+		if !ours || slices.Contains(testRooms, room) {
+			continue
+		}
+		allowed, known := rooms[room]
+		if !known {
+			t.Errorf("%s is in no room of DESIGN.md section 2: give it a line here, or another place", room)
+			continue
+		}
+		seen++
+		for _, imported := range p.Imports {
+			if standard[imported] {
+				continue
+			}
+			if !slices.ContainsFunc(allowed, func(a string) bool {
+				if first, _, _ := strings.Cut(a, "/"); strings.Contains(first, ".") {
+					return within(imported, a)
+				}
+				return imported == module+"/"+a
+			}) {
+				t.Errorf("%s imports %s: DESIGN.md section 2 does not let it", room, imported)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("saw %d rooms only", seen)
+	}
+}
+
+func TestFenceProduct(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "./cmd/imprint") {
+		for _, f := range foreign {
+			if within(p.ImportPath, f) {
+				t.Errorf("imprint links %s", p.ImportPath)
+			}
+		}
+	}
+}
+
+// TestSize: the static binary has at most 16 MB so far.
+func TestSize(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "imprint")
+	c := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "./cmd/imprint")
+	c.Dir = ".."
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%.1f MB", float64(info.Size())/1e6)
+	if info.Size() > 16e6 {
+		t.Errorf("imprint has %d bytes, want at most 16 MB", info.Size())
+	}
+}
