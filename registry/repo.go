@@ -2,11 +2,12 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -36,6 +37,7 @@ var (
 	ErrAmbiguous      = errors.New("ambiguous manifest")
 	ErrTagMismatch    = errors.New("the tag names another digest")
 	ErrTooLarge       = errors.New("too large")
+	ErrExists         = errors.New("already exists") // a file that nothing said may be replaced: exit 3
 	ErrMalformed      = errors.New("malformed")
 	ErrTagMoves       = errors.New("the tag names another digest there")
 	ErrUnsettled      = errors.New("the referrers list did not settle") // exit 7
@@ -54,102 +56,278 @@ func (e *Error) Error() string  { return e.Err.Error() }
 func (e *Error) Unwrap() error  { return e.Err }
 func (e *Error) Reason() string { return e.Code }
 
-// Reasons returns the codes of this package with one sentence each.
-func Reasons() map[string]string { panic("door") }
-
-// Options of a [Client]: one per run. The zero value talks HTTPS (HTTP to loopback hosts) with nobody's credentials.
-type Options struct {
-	CAFile, ClientCert, ClientKey string
-	PlainHTTP                     bool
-	TrustRealms                   []string      // further hosts whose token realms are believed
-	Timeout                       time.Duration // of one object; 0: 5 minutes
-	PerHost                       int           // requests in flight per host; 0: 16
-	UserAgent                     string
-	// Credentials returns what docker's configuration holds for host; nil: anonymous. See [DockerCredentials].
-	Credentials CredentialFunc
-	// Warn is told once per thing that a person should know (a registry without DELETE); nil: dropped.
-	Warn func(code, text string)
-}
-
-// A Credential is one for a registry host. Its String never shows secrets.
-type Credential struct {
-	Username, Password, RefreshToken, AccessToken string
-}
-
-// A CredentialFunc returns the credential for a registry host (empty: anonymous).
-type CredentialFunc func(ctx context.Context, host string) (Credential, error)
-
-// DockerCredentials reads docker's config.json (DOCKER_CONFIG's folder given as dir, else the user's) and its credential helpers lazily.
-func DockerCredentials(dir string) CredentialFunc { panic("door") }
-
-// Login checks the credential against host and stores it as docker login does; Logout forgets it.
-func Login(ctx context.Context, c *Client, dir, host string, cred Credential) error { panic("door") }
-func Logout(ctx context.Context, dir, host string) error                            { panic("door") }
-
-// A Client opens repositories; it holds connections, tokens and what was learned of each host.
-type Client struct{}
-
-func NewClient(o Options) (*Client, error) { panic("door") }
-
-// Open opens where ref is, for reading (and, remote repositories and layouts, for writing what refers to what is there). A layout or archive that does not exist is ErrNotFound.
-func (c *Client) Open(ctx context.Context, ref Reference) (*Repo, error) { panic("door") }
-
-// Create opens where ref is for writing; a layout's folder is made, an archive begun. overwrite replaces an archive that exists, which is
-// otherwise an error.
-func (c *Client) Create(ctx context.Context, ref Reference, overwrite bool) (*Repo, error) {
-	panic("door")
+// fail makes an *Error; err wraps one of the sentinels.
+func fail(code, format string, args ...any) error {
+	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
 }
 
 // A Repo is a remote repository, a layout or an archive. Its methods may be called concurrently.
 type Repo struct {
 	store store
+	ref   Reference
 }
+
+func newRepo(s store, ref Reference) *Repo { return &Repo{store: s, ref: ref.Repository()} }
 
 // Close releases what Open or Create took. Of an archive that was created it writes index and end, syncs, and renames it into place if commit is true,
 // else it leaves nothing behind.
-func (r *Repo) Close(commit bool) error { panic("door") }
+func (r *Repo) Close(commit bool) error { return r.store.close(commit) }
 
 // Reference returns where the repository is, without tag and digest.
-func (r *Repo) Reference() Reference { panic("door") }
+func (r *Repo) Reference() Reference { return r.ref }
 
 // Resolve reads the manifest that ref names (its tag, digest or both) in this repository with one request, recomputes its digest, and parses
-// it strictly. ErrTagMismatch if tag and digest disagree, ErrAmbiguous for manifests that different parsers read differently.
-func (r *Repo) Resolve(ctx context.Context, ref Reference) (Manifest, error) { panic("door") }
+// it strictly. ErrTagMismatch if tag and digest disagree or the tag does not exist, ErrAmbiguous for manifests that different parsers read differently.
+func (r *Repo) Resolve(ctx context.Context, ref Reference) (Manifest, error) {
+	where := r.ref.With(ref.Tag, ref.Digest)
+	if where.IsRepository() {
+		return Manifest{}, fail(codeReference, "%w %q: add a tag or a digest; imprint never assumes latest", ErrReference, where)
+	}
+	if err := r.checkTag(ref.Tag); err != nil {
+		return Manifest{}, err
+	}
+	by := ref.Digest
+	if by != "" {
+		if _, err := parseDigest(string(by)); err != nil {
+			return Manifest{}, fail(codeReference, "%w %q: %w", ErrReference, where, err)
+		}
+	}
+	if ref.Tag != "" {
+		by = ""
+	}
+	mediaType, body, err := r.store.manifest(ctx, ref.Tag, by)
+	if ref.Tag != "" && ref.Digest != "" && errors.Is(err, ErrNotFound) {
+		return Manifest{}, fail(codeTagDigest, "resolving %s: %w: there is no such tag", where, ErrTagMismatch)
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("resolving %s: %w", where, err)
+	}
+	m, err := r.describe(ocispec.Descriptor{MediaType: mediaType, Digest: ref.Digest}, mediaType, body)
+	if ref.Tag != "" && errors.Is(err, ErrDigestMismatch) {
+		return Manifest{}, fail(codeTagDigest, "resolving %s: %w (%s)", where, ErrTagMismatch, digest.FromBytes(body))
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("resolving %s: %w", where, err)
+	}
+	if _, err := m.Parse(); err != nil {
+		return Manifest{}, fmt.Errorf("resolving %s: %w", where, err)
+	}
+	return m, nil
+}
+
+// describe makes a manifest of what came back for d, checking digest and size where d has them.
+func (r *Repo) describe(d ocispec.Descriptor, mediaType string, body []byte) (Manifest, error) {
+	if len(body) > MaxManifest {
+		return Manifest{}, fail(codeTooLarge, "%w: a manifest of more than %d bytes", ErrTooLarge, MaxManifest)
+	}
+	m := NewManifest(mediaType, body)
+	if d.Digest == "" {
+		return m, nil
+	}
+	if got := d.Digest.Algorithm().FromBytes(body); got != d.Digest {
+		return Manifest{}, fail(codeDigest, "%w: manifest %s came back as %s", ErrDigestMismatch, d.Digest, got)
+	}
+	if d.Size != 0 && d.Size != int64(len(body)) {
+		return Manifest{}, fail(codeDigest, "%w: manifest %s has %d bytes, its descriptor says %d", ErrDigestMismatch, d.Digest, len(body), d.Size)
+	}
+	m.Descriptor.Digest = d.Digest
+	return m, nil
+}
+
+// checkTag refuses what cannot be a tag (or NAME) before it becomes part of a path.
+func (r *Repo) checkTag(tag string) error {
+	if tag == "" {
+		return nil
+	}
+	if r.ref.Kind == Remote && !ValidTag(tag) {
+		return fail(codeReference, "%w: %q is not a tag", ErrReference, clip(tag))
+	}
+	if err := checkName(tag); err != nil {
+		return fail(codeReference, "%w %q: %w", ErrReference, clip(tag), err)
+	}
+	return nil
+}
+
+// checkDescriptor refuses digests that are none before they become part of a path (CVE-2024-3727), and sizes that cannot be.
+func checkDescriptor(d ocispec.Descriptor) error {
+	if _, err := parseDigest(string(d.Digest)); err != nil {
+		return fail(codeMalformed, "%w: descriptor: %w", ErrMalformed, err)
+	}
+	if d.Size < 0 {
+		return fail(codeMalformed, "%w: descriptor %s: size %d", ErrMalformed, d.Digest, d.Size)
+	}
+	return nil
+}
 
 // Tagged returns the digest that a tag names now, or ErrNotFound.
-func (r *Repo) Tagged(ctx context.Context, tag string) (digest.Digest, error) { panic("door") }
+func (r *Repo) Tagged(ctx context.Context, tag string) (digest.Digest, error) {
+	if tag == "" {
+		return "", fail(codeReference, "%w: an empty tag", ErrReference)
+	}
+	if err := r.checkTag(tag); err != nil {
+		return "", err
+	}
+	d, err := r.store.tagged(ctx, tag)
+	if err != nil {
+		return "", fmt.Errorf("looking up %s: %w", r.ref.With(tag, ""), err)
+	}
+	return d, nil
+}
 
 // Tags lists tags.
-func (r *Repo) Tags(ctx context.Context) iter.Seq2[string, error] { panic("door") }
+func (r *Repo) Tags(ctx context.Context) iter.Seq2[string, error] { return r.store.tags(ctx) }
 
-// Manifest reads a manifest by digest; only digest and size are checked.
-func (r *Repo) Manifest(ctx context.Context, d ocispec.Descriptor) (Manifest, error) { panic("door") }
+// Manifest reads a manifest by digest; only digest and size are checked. Its media type is as served, or the descriptor's where the place keeps none.
+func (r *Repo) Manifest(ctx context.Context, d ocispec.Descriptor) (Manifest, error) {
+	if err := checkDescriptor(d); err != nil {
+		return Manifest{}, err
+	}
+	if d.Size > MaxManifest {
+		return Manifest{}, fail(codeTooLarge, "manifest %s: %w: %d bytes", d.Digest, ErrTooLarge, d.Size)
+	}
+	mediaType, body, err := r.store.manifest(ctx, "", d.Digest)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("reading manifest %s of %s: %w", d.Digest, r.ref, err)
+	}
+	if mediaType == "" {
+		mediaType = d.MediaType
+	}
+	m, err := r.describe(d, mediaType, body)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("reading from %s: %w", r.ref, err)
+	}
+	return m, nil
+}
 
 // Blob opens a blob; reading past its descriptor's size, or to an end that does not hash to its digest, is an error of the reader.
-func (r *Repo) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) { panic("door") }
+func (r *Repo) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	rc, err := r.store.blob(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("reading blob %s of %s: %w", d.Digest, r.ref, err)
+	}
+	return verifying(rc, d), nil
+}
 
-// ReadBlob reads a blob of at most limit bytes, its inline data if the descriptor carries any (checked all the same).
+// ReadBlob reads a blob of at most limit bytes, its inline data if the descriptor carries any (checked all the same). The empty configuration
+// is known without asking.
 func (r *Repo) ReadBlob(ctx context.Context, d ocispec.Descriptor, limit int64) ([]byte, error) {
-	panic("door")
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	if d.Size > limit {
+		return nil, fail(codeTooLarge, "blob %s: %w: %d bytes, at most %d are read", d.Digest, ErrTooLarge, d.Size, limit)
+	}
+	b := d.Data
+	if len(b) == 0 && d.Digest == ocispec.DescriptorEmptyJSON.Digest {
+		b = ocispec.DescriptorEmptyJSON.Data
+	}
+	if len(b) > 0 {
+		if err := checkBytes(d, b); err != nil {
+			return nil, err
+		}
+		return bytes.Clone(b), nil
+	}
+	rc, err := r.Blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	b, err = io.ReadAll(rc)
+	if err != nil {
+		return nil, fmt.Errorf("reading from %s: %w", r.ref, err)
+	}
+	return b, nil
+}
+
+// checkBytes reports whether b is what d describes.
+func checkBytes(d ocispec.Descriptor, b []byte) error {
+	if int64(len(b)) != d.Size {
+		return fail(codeDigest, "%w: %s has %d bytes, its descriptor says %d", ErrDigestMismatch, d.Digest, len(b), d.Size)
+	}
+	if got := d.Digest.Algorithm().FromBytes(b); got != d.Digest {
+		return fail(codeDigest, "%w: %s came as %s", ErrDigestMismatch, d.Digest, got)
+	}
+	return nil
 }
 
 // PushBlob stores a blob unless it is there. open is called again when a body must be sent again. from, if not nil and of the same registry, is where it may be mounted from. sent is the number of
 // bytes that travelled.
 func (r *Repo) PushBlob(ctx context.Context, d ocispec.Descriptor, from *Repo, open func(ctx context.Context) (io.ReadCloser, error)) (sent int64, err error) {
-	panic("door")
+	if err := checkDescriptor(d); err != nil {
+		return 0, err
+	}
+	var source store
+	if from != nil {
+		source = from.store
+	}
+	sent, err = r.store.pushBlob(ctx, d, source, open)
+	if err != nil {
+		return sent, fmt.Errorf("writing blob %s to %s: %w", d.Digest, r.ref, err)
+	}
+	return sent, nil
 }
 
 // PushBytes stores a small blob with the fewest requests (one where the registry takes single-request uploads).
-func (r *Repo) PushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error { panic("door") }
+func (r *Repo) PushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
+	if err := checkDescriptor(d); err != nil {
+		return err
+	}
+	if err := checkBytes(d, b); err != nil {
+		return err
+	}
+	if err := r.store.pushBytes(ctx, d, b); err != nil {
+		return fmt.Errorf("writing blob %s to %s: %w", d.Digest, r.ref, err)
+	}
+	return nil
+}
 
 // HasManifest asks by HEAD.
-func (r *Repo) HasManifest(ctx context.Context, d ocispec.Descriptor) (bool, error) { panic("door") }
+func (r *Repo) HasManifest(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if err := checkDescriptor(d); err != nil {
+		return false, err
+	}
+	has, err := r.store.hasManifest(ctx, d.Digest)
+	if err != nil {
+		return false, fmt.Errorf("looking up manifest %s of %s: %w", d.Digest, r.ref, err)
+	}
+	return has, nil
+}
 
-// PushManifest stores a manifest by digest, byte-exact.
-func (r *Repo) PushManifest(ctx context.Context, m Manifest) error { panic("door") }
+// PushManifest stores a manifest by digest, byte-exact. In a layout or archive it is found by its digest only once something leads to it: an index, [Repo.Attach] or
+// [Repo.Tag].
+func (r *Repo) PushManifest(ctx context.Context, m Manifest) error {
+	if err := checkDescriptor(m.Descriptor); err != nil {
+		return err
+	}
+	if err := checkBytes(m.Descriptor, m.Bytes); err != nil {
+		return err
+	}
+	if err := r.store.pushManifest(ctx, m); err != nil {
+		return fmt.Errorf("writing manifest %s to %s: %w", m.Descriptor.Digest, r.ref, err)
+	}
+	return nil
+}
 
-// Tag makes tag name m's digest, unless it does; m's bytes must be there (by PushManifest) already.
-func (r *Repo) Tag(ctx context.Context, m Manifest, tag string) error { panic("door") }
+// Tag makes tag name m's digest, unless it does; m's bytes must be there (by PushManifest) already. With an empty tag it lists m in a layout's or
+// archive's index without a name, and does nothing to a remote repository, which keeps what has no tag.
+func (r *Repo) Tag(ctx context.Context, m Manifest, tag string) error {
+	if tag == "" && r.ref.Kind == Remote {
+		return nil
+	}
+	if err := r.checkTag(tag); err != nil {
+		return err
+	}
+	if err := checkDescriptor(m.Descriptor); err != nil {
+		return err
+	}
+	if err := r.store.tag(ctx, m, tag); err != nil {
+		return fmt.Errorf("tagging %s: %w", r.ref.With(tag, m.Descriptor.Digest), err)
+	}
+	return nil
+}
 
 // A Referrer is an entry of the list of what refers to a subject.
 type Referrer struct {
@@ -159,20 +337,69 @@ type Referrer struct {
 // Referrers lists what refers to subject: by the API, or the tag schema where there is no API or it lists nothing. artifactType filters (here, whatever the registry
 // did); "" is all. Order is the registry's; each digest once.
 func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
-	panic("door")
+	if err := checkDescriptor(subject); err != nil {
+		return nil, err
+	}
+	list, err := r.store.referrers(ctx, subject, artifactType)
+	if err != nil {
+		return nil, fmt.Errorf("listing what refers to %s: %w", r.ref.With("", subject.Digest), err)
+	}
+	seen := make(map[digest.Digest]bool, len(list))
+	out := make([]Referrer, 0, len(list))
+	for _, ref := range list {
+		if artifactType != "" && ref.ArtifactType != artifactType || seen[ref.Digest] {
+			continue
+		}
+		// What has no usable digest cannot be fetched by anybody; it must not hide the others.
+		if checkDescriptor(ref.Descriptor) != nil {
+			continue
+		}
+		seen[ref.Digest] = true
+		out = append(out, ref)
+	}
+	if len(out) > MaxReferrers {
+		return nil, fail(codeTooLarge, "listing what refers to %s: %w: %d referrers, at most %d are followed", r.ref.With("", subject.Digest), ErrTooLarge, len(out), MaxReferrers)
+	}
+	return out, nil
 }
 
 // Attach stores manifests that all have subject as their subject, and returns when the list of referrers has them: by the registry (OCI-Subject, or
 // seen in the list), or by the tag schema written as DESIGN.md section 6.6 says: one settled write for all of them. Their blobs must be there.
 // ErrUnsettled if the list does not come to hold them.
 func (r *Repo) Attach(ctx context.Context, subject ocispec.Descriptor, manifests ...Manifest) error {
-	panic("door")
+	if len(manifests) == 0 {
+		return nil
+	}
+	if err := checkDescriptor(subject); err != nil {
+		return err
+	}
+	for _, m := range manifests {
+		if err := checkDescriptor(m.Descriptor); err != nil {
+			return err
+		}
+		if err := checkBytes(m.Descriptor, m.Bytes); err != nil {
+			return err
+		}
+	}
+	if err := r.store.attach(ctx, subject, manifests); err != nil {
+		return fmt.Errorf("attaching to %s: %w", r.ref.With("", subject.Digest), err)
+	}
+	return nil
 }
 
 // Detach removes a referrer: out of the fallback index where there is one (read back settled), then the manifest is deleted. ErrUnsupported where manifests cannot be deleted;
 // ErrUnauthorized where we may not; what is gone already is no error.
 func (r *Repo) Detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {
-	panic("door")
+	if err := checkDescriptor(subject); err != nil {
+		return err
+	}
+	if err := checkDescriptor(ocispec.Descriptor{Digest: d}); err != nil {
+		return err
+	}
+	if err := r.store.detach(ctx, subject, d); err != nil {
+		return fmt.Errorf("deleting %s: %w", r.ref.With("", d), err)
+	}
+	return nil
 }
 
 // Capabilities says what was found out of a registry, for doctor.
@@ -184,4 +411,6 @@ type Capabilities struct {
 }
 
 // Examine finds out what the repository's registry can do; write allows probes that write (an upload session, an unreferenced blob), all else only reads.
-func (r *Repo) Examine(ctx context.Context, write bool) (Capabilities, error) { panic("door") }
+func (r *Repo) Examine(ctx context.Context, write bool) (Capabilities, error) {
+	return r.store.examine(ctx, write)
+}

@@ -1,0 +1,42 @@
+package registry
+
+import "maps"
+
+// reasons is the one table of this package's codes; remote and local code add to it.
+var reasons = map[string]string{
+	codeReference:    "The text is not a reference; the error says what to write instead.",
+	codeNotFound:     "There is no such repository, tag, manifest, blob, layout or archive.",
+	codeUnauthorized: "The registry refused the credentials, or there were none.",
+	codeUnavailable:  "The registry could not be reached, or did not answer in time, or answered with an error of its own.",
+	codeUnsupported:  "The place cannot do this: a registry without deletion, an archive that was written already.",
+	codeDigest:       "The bytes that came back do not have the digest or the size by which they were asked for.",
+	codeAmbiguous:    "The manifest can be read in two ways (duplicate or case-variant members, both manifests and layers, another media type than served), so nobody may sign or judge it.",
+	codeTagDigest:    "The reference names a tag and a digest, and the tag names another digest or does not exist.",
+	codeTooLarge:     "What was read is larger, longer or deeper than imprint's limits.",
+	codeMalformed:    "The manifest, layout or archive breaks its specification.",
+	codeUnsettled:    "The list of referrers did not come to hold what was written; running the command again repairs it.",
+	codeDisk:         "The local disk refused to read or write.",
+	codeExists:       "The file exists, and nothing said that it may be replaced.",
+	codeConfig:       "Docker's configuration, a credential helper's name, or a certificate file of the network flags cannot be used.",
+}
+
+// The stable codes of [Error].
+const (
+	codeReference    = "reference-invalid"
+	codeNotFound     = "not-found"
+	codeUnauthorized = "unauthorized"
+	codeUnavailable  = "unavailable"
+	codeUnsupported  = "unsupported"
+	codeDigest       = "digest-mismatch"
+	codeAmbiguous    = "ambiguous-manifest"
+	codeTagDigest    = "tag-digest-mismatch"
+	codeTooLarge     = "too-large"
+	codeMalformed    = "manifest-malformed"
+	codeUnsettled    = "unsettled"
+	codeDisk         = "disk"
+	codeExists       = "file-exists"
+	codeConfig       = "registry-config"
+)
+
+// Reasons returns the codes of this package with one sentence each.
+func Reasons() map[string]string { return maps.Clone(reasons) }

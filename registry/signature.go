@@ -1,0 +1,161 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxEnvelope limits an envelope, in bytes; it equals envelope.MaxBytes, which this package does not import.
+const maxEnvelope = 1 << 20
+
+// A Signature is a signature manifest found at a subject, with its envelope. Nothing is proved.
+type Signature struct {
+	Subject     ocispec.Descriptor // whose referrers list it stands in
+	Descriptor  ocispec.Descriptor // of the signature manifest
+	Manifest    Manifest
+	Annotations map[string]string
+	MediaType   string // of the envelope: its layer's, exactly as written
+	Envelope    []byte
+	// Err is why it could not be read: *Error with reason manifest-malformed, or one that wraps ErrUnavailable, ErrNotFound and the like. Then the fields above may
+	// be empty, but for Subject and Descriptor.
+	Err error
+}
+
+// Signatures lists and reads all signatures of subject, those that cannot be read with their Err. The error is of the listing only.
+func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Signature, error) {
+	list, err := r.Referrers(ctx, subject, ArtifactTypeSignature)
+	if err != nil {
+		return nil, err
+	}
+	signatures := make([]Signature, len(list))
+	for i, ref := range list {
+		signatures[i] = Signature{Subject: subject, Descriptor: ref.Descriptor}
+	}
+	if err := parallel(ctx, len(list), func(ctx context.Context, i int) error {
+		signatures[i] = r.ReadSignature(ctx, subject, list[i])
+		return ctx.Err()
+	}); err != nil {
+		return nil, err
+	}
+	return signatures, nil
+}
+
+// ReadSignature reads one: manifest (one request), and envelope (none if inline, else one more).
+func (r *Repo) ReadSignature(ctx context.Context, subject ocispec.Descriptor, ref Referrer) Signature {
+	m, err := r.Manifest(ctx, ref.Descriptor)
+	if err != nil {
+		s := Signature{Subject: subject, Descriptor: ref.Descriptor, Err: err}
+		if errors.Is(err, ErrTooLarge) {
+			s.Err = badSignature(ref.Digest, err)
+		}
+		return s
+	}
+	return r.SignatureOf(ctx, subject, m)
+}
+
+// SignatureOf reads the signature whose manifest m is at hand already.
+func (r *Repo) SignatureOf(ctx context.Context, subject ocispec.Descriptor, m Manifest) Signature {
+	s := Signature{Subject: subject, Descriptor: m.Descriptor, Manifest: m}
+	p, err := m.Parse()
+	if err != nil {
+		s.Err = badSignature(m.Descriptor.Digest, err)
+		return s
+	}
+	s.Annotations, s.Descriptor.ArtifactType = p.Annotations, p.ArtifactType
+	if err := r.checkSignature(p, subject); err != nil {
+		s.Err = badSignature(m.Descriptor.Digest, err)
+		return s
+	}
+	layer := p.Layers[0]
+	s.MediaType = layer.MediaType
+	if len(layer.Data) > 0 {
+		// What the manifest itself says wrongly is the manifest's fault, not the registry's.
+		if err := checkBytes(layer, layer.Data); err != nil {
+			s.Err = badSignature(m.Descriptor.Digest, err)
+			return s
+		}
+	}
+	if s.Envelope, err = r.ReadBlob(ctx, layer, maxEnvelope); err != nil {
+		s.Err = fmt.Errorf("signature %s: %w", m.Descriptor.Digest, err)
+	}
+	return s
+}
+
+func badSignature(d digest.Digest, err error) error {
+	return fail(codeMalformed, "signature manifest %s: %w", d, err)
+}
+
+// checkSignature applies the signature specification's rules for the manifest (section "Storage"; INTEROP.md 3a).
+func (r *Repo) checkSignature(p Parts, subject ocispec.Descriptor) error {
+	switch {
+	case p.Shape == ShapeIndex, p.Shape == ShapeUnknown:
+		return fmt.Errorf("%w: it is not an image manifest", ErrMalformed)
+	case p.ArtifactType != ArtifactTypeSignature:
+		return fmt.Errorf("%w: its artifact type is %q", ErrMalformed, p.ArtifactType)
+	case r.ref.Kind != Remote && p.Config != nil && p.Config.MediaType != ocispec.MediaTypeEmptyJSON && p.Config.MediaType != ArtifactTypeSignature:
+		// A registry lists it by its artifact type; in a layout stock verifiers do not see it.
+		return fmt.Errorf("%w: its config is %q", ErrMalformed, p.Config.MediaType)
+	case len(p.Layers) != 1:
+		return fmt.Errorf("%w: it has %d layers, a signature has one", ErrMalformed, len(p.Layers))
+	case p.Layers[0].Size > maxEnvelope:
+		return fmt.Errorf("%w: an envelope of %d bytes", ErrTooLarge, p.Layers[0].Size)
+	case p.Subject == nil:
+		return fmt.Errorf("%w: it has no subject", ErrMalformed)
+	case p.Subject.Digest != subject.Digest || p.Subject.MediaType != subject.MediaType || p.Subject.Size != subject.Size:
+		return fmt.Errorf("%w: its subject is %s (%s, %d bytes)", ErrMalformed, p.Subject.Digest, p.Subject.MediaType, p.Subject.Size)
+	}
+	return nil
+}
+
+// SignatureManifest builds the manifest of a signature as DESIGN.md section 4 says, deterministically: empty config with inline data, one layer with inline data if the envelope
+// is at most MaxInline bytes, subject (media type, digest, size only), annotations.
+func SignatureManifest(subject ocispec.Descriptor, envelopeType string, envelope []byte, annotations map[string]string) Manifest {
+	layer := ocispec.Descriptor{MediaType: envelopeType, Digest: digest.FromBytes(envelope), Size: int64(len(envelope))}
+	if len(envelope) <= MaxInline {
+		layer.Data = envelope
+	}
+	b, err := json.Marshal(ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: 2},
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: ArtifactTypeSignature,
+		Config:       ocispec.DescriptorEmptyJSON,
+		Layers:       []ocispec.Descriptor{layer},
+		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+		Annotations:  annotations,
+	})
+	if err != nil {
+		panic(err) // strings, numbers and bytes: nothing that cannot be encoded
+	}
+	return NewManifest(ocispec.MediaTypeImageManifest, b)
+}
+
+// PushSignature stores the envelope and the empty configuration (at the same time, fewest requests) and attaches the manifest that
+// SignatureManifest built of them.
+func (r *Repo) PushSignature(ctx context.Context, subject ocispec.Descriptor, m Manifest, envelope []byte) error {
+	p, err := m.Parse()
+	if err != nil {
+		return err
+	}
+	if err := r.checkSignature(p, subject); err != nil {
+		return badSignature(m.Descriptor.Digest, err)
+	}
+	if err := checkBytes(p.Layers[0], envelope); err != nil {
+		return badSignature(m.Descriptor.Digest, err)
+	}
+	blobs := []struct {
+		d ocispec.Descriptor
+		b []byte
+	}{{*p.Config, ocispec.DescriptorEmptyJSON.Data}, {p.Layers[0], envelope}}
+	if err := parallel(ctx, len(blobs), func(ctx context.Context, i int) error {
+		return r.PushBytes(ctx, blobs[i].d, blobs[i].b)
+	}); err != nil {
+		return err
+	}
+	return r.Attach(ctx, subject, m)
+}
