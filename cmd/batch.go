@@ -1,0 +1,361 @@
+package cmd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imprint-oci/imprint/cmd/ui"
+)
+
+// Limits of a batch.
+const (
+	maxBatchBytes = 64 << 20
+	maxBatchLine  = 4 << 20 // a result in JSON can be long
+	maxBatchItems = 1_000_000
+)
+
+// batchFlags are the flags of commands that take many items.
+type batchFlags struct {
+	file     string
+	jobs     int
+	failFast bool
+}
+
+func (b *batchFlags) bind(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&b.file, "batch", "", "take the items from `FILE`, one a line (- for stdin)")
+	f.IntVar(&b.jobs, "jobs", 16, "work on `N` items at once")
+	f.BoolVar(&b.failFast, "fail-fast", false, "stop a batch at the first failure")
+}
+
+// An item is one piece of work: as many words as the command takes for one.
+type item []string
+
+// items returns the items of the arguments, or those of --batch: each has width words.
+func (b batchFlags) items(s *session, args []string, width int, usageLine string) ([]item, error) {
+	if b.jobs < 1 || b.jobs > 1000 {
+		return nil, usage("--jobs %d: it is a number from 1 to 1000", b.jobs)
+	}
+	if b.file == "" {
+		if len(args) == 0 {
+			return nil, usageHint("imprint "+s.command.Name()+" --help", "%s is missing", usageLine)
+		}
+		var out []item
+		for i := 0; i+width <= len(args); i += width {
+			out = append(out, args[i:i+width])
+		}
+		return out, nil
+	}
+	if len(args) > 0 {
+		return nil, usage("%s and --batch exclude each other", usageLine)
+	}
+	in := s.env.In
+	if b.file != "-" {
+		f, err := os.OpenFile(b.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, usage("%w", err)
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			return nil, usage("%s is not a regular file; standard input is --batch -", b.file)
+		}
+		in = f
+	}
+	out, err := readItems(in, width)
+	if err != nil {
+		return nil, usage("reading the batch %s: %w", b.file, err)
+	}
+	if len(out) == 0 {
+		return nil, usage("the batch %s holds no item", b.file)
+	}
+	return out, nil
+}
+
+// readItems reads one item a line: words separated by blanks, # starts a comment; or a line of imprint's own JSON.
+func readItems(r io.Reader, width int) ([]item, error) {
+	limited := &io.LimitedReader{R: r, N: maxBatchBytes + 1}
+	lines := bufio.NewScanner(limited)
+	lines.Buffer(nil, maxBatchLine)
+	var out []item
+	for n := 1; lines.Scan(); n++ {
+		text := strings.TrimSpace(lines.Text())
+		if n == 1 {
+			text = strings.TrimPrefix(text, "\ufeff")
+		}
+		if text == "" || text[0] == '#' {
+			continue
+		}
+		var words item
+		if text[0] == '{' {
+			var err error
+			if words, err = itemOfJSON([]byte(text), width); err != nil {
+				return nil, fmt.Errorf("line %d: %w", n, err)
+			}
+			if words == nil {
+				continue
+			}
+		} else {
+			for _, w := range strings.Fields(text) {
+				if w[0] == '#' {
+					break
+				}
+				words = append(words, w)
+			}
+		}
+		if len(words) != width {
+			return nil, fmt.Errorf("line %d: %d words where %d are expected", n, len(words), width)
+		}
+		if out = append(out, words); len(out) > maxBatchItems {
+			return nil, fmt.Errorf("more than %d items", maxBatchItems)
+		}
+	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("a line is longer than %d bytes", maxBatchLine)
+	} else if err != nil {
+		return nil, err
+	}
+	if limited.N == 0 {
+		return nil, fmt.Errorf("more than %d bytes", maxBatchBytes)
+	}
+	return out, nil
+}
+
+// itemOfJSON returns the item of one line that imprint wrote: of a failure the very words, of a result what it named pinned to the
+// digest that it had, so that what was reviewed is what runs. A summary is none.
+func itemOfJSON(b []byte, width int) (item, error) {
+	var line struct {
+		Kind        string   `json:"kind"`
+		Item        []string `json:"item"`
+		Reference   string   `json:"reference"`
+		Source      string   `json:"source"`
+		Destination string   `json:"destination"`
+		Digest      string   `json:"digest"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if err := d.Decode(&line); err != nil {
+		return nil, fmt.Errorf("not a line of imprint's JSON: %w", err)
+	}
+	pinned := func(ref string) string {
+		if line.Digest == "" || strings.Contains(ref, "@") {
+			return ref
+		}
+		return ref + "@" + line.Digest
+	}
+	switch {
+	case line.Kind == "summary":
+		return nil, nil
+	case len(line.Item) > 0:
+		return line.Item, nil
+	case width == 2 && line.Source != "" && line.Destination != "":
+		return item{pinned(line.Source), line.Destination}, nil
+	case width == 1 && line.Reference != "":
+		return item{pinned(line.Reference)}, nil
+	}
+	return nil, errors.New("this line of JSON names no item")
+}
+
+// A batch is what a command does with each of its items.
+type batch[T any] struct {
+	kind string // of the JSON lines
+	// do does one item. With an error the result counts only if done says so.
+	do func(ctx context.Context, it item) (T, error)
+	// full writes the result of the only item; line that of one among many.
+	full, line func(w io.Writer, v T)
+	// whole, if not nil, writes all results at the end instead of line.
+	whole func(w io.Writer, all []T, failed []ui.Failure)
+	// word says what became of an item, for the summary: "signed", "already signed".
+	word func(v T) string
+	// judged: a result that comes with a verdict is shown all the same.
+	judged bool
+}
+
+// A batchError is that items of a batch failed; each was said when it happened.
+type batchError struct{ code int }
+
+func (e *batchError) Error() string { return "some items failed" }
+func (e *batchError) exitCode() int { return e.code }
+
+// An outcome is what became of one item.
+type outcome[T any] struct {
+	value T
+	err   error
+	ran   bool
+}
+
+// runBatch does the items, at most jobs at once, and says of each in their order what became of it. One item that did not come from a
+// batch is no batch: its error is the run's.
+func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []item, b batch[T]) error {
+	if len(items) == 1 && flags.file == "" {
+		v, err := b.do(ctx, items[0])
+		var said *verdict
+		if err == nil || b.judged && errors.As(err, &said) {
+			if failed := s.answer(b.kind, v, func(w io.Writer) { b.full(w, v) }); failed != nil {
+				return failed
+			}
+		}
+		return err
+	}
+
+	outcomes := make([]chan outcome[T], len(items))
+	for i := range outcomes {
+		outcomes[i] = make(chan outcome[T], 1)
+	}
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	var workers sync.WaitGroup
+	next := make(chan int)
+	for range min(flags.jobs, len(items)) {
+		workers.Go(func() {
+			for i := range next {
+				v, err := b.do(work, items[i])
+				outcomes[i] <- outcome[T]{v, err, true}
+			}
+		})
+	}
+	go func() {
+		defer close(next)
+		for i := range items {
+			select {
+			case next <- i:
+			case <-work.Done():
+				for j := i; j < len(items); j++ {
+					outcomes[j] <- outcome[T]{err: context.Cause(work)}
+				}
+				return
+			}
+		}
+	}()
+
+	t := tally{words: map[string]int{}, of: len(items)}
+	var results []T
+	var failures []ui.Failure
+	stopped := false
+	for i, it := range items {
+		o := <-outcomes[i]
+		if !o.ran || stopped && errors.Is(o.err, context.Canceled) {
+			continue
+		}
+		t.count(o.err)
+		var said *verdict
+		if o.err == nil || b.judged && errors.As(o.err, &said) {
+			results = append(results, o.value)
+			t.word(b.word(o.value))
+			if b.whole == nil || s.json {
+				_ = s.answer(b.kind, o.value, func(w io.Writer) { b.line(w, o.value) })
+			}
+		}
+		if o.err != nil {
+			s.report(o.err, it)
+			failures = append(failures, ui.Failure{Item: it, Reason: reason(o.err), Text: o.err.Error(), Code: exitCode(o.err)})
+			t.hint(hint(o.err))
+			if flags.failFast {
+				stopped = true
+				stop()
+			}
+		}
+	}
+	workers.Wait()
+	if b.whole != nil && !s.json {
+		_ = s.answer(b.kind, nil, func(w io.Writer) { b.whole(w, results, failures) })
+	}
+	err := t.end(s, b.whole == nil)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// A tally counts a batch.
+type tally struct {
+	of, ran, done, verdicts, failed int
+	first                           int // exit code of the first failure
+	words                           map[string]int
+	order, hints                    []string
+}
+
+func (t *tally) count(err error) {
+	t.ran++
+	code := exitCode(err)
+	switch code {
+	case exitDone:
+		t.done++
+		return
+	case exitRejected:
+		t.verdicts++
+	default:
+		t.failed++
+	}
+	if t.first == 0 {
+		t.first = code
+	}
+}
+
+func (t *tally) word(w string) {
+	if t.words[w]++; t.words[w] == 1 {
+		t.order = append(t.order, w)
+	}
+}
+
+func (t *tally) hint(h string) {
+	for _, known := range t.hints {
+		if known == h {
+			return
+		}
+	}
+	if h != "" {
+		t.hints = append(t.hints, h)
+	}
+}
+
+// code is the exit code of a batch (DESIGN.md section 3).
+func (t *tally) code() int {
+	switch {
+	case t.verdicts+t.failed == 0:
+		return exitDone
+	case t.failed == 0:
+		return exitRejected
+	case t.done > 0:
+		return exitPartly
+	}
+	return t.first
+}
+
+// summary is the last line of a batch.
+type summary struct {
+	Items    int            `json:"items"`
+	Done     int            `json:"done"`
+	Rejected int            `json:"rejected"`
+	Failed   int            `json:"failed"`
+	NotRun   int            `json:"notRun,omitempty"`
+	Statuses map[string]int `json:"statuses,omitempty"`
+	ExitCode int            `json:"exitCode"`
+}
+
+func (t *tally) end(s *session, text bool) error {
+	for _, h := range t.hints {
+		s.talk("imprint: hint: ", h)
+	}
+	sum := summary{t.of, t.done, t.verdicts, t.failed, t.of - t.ran, t.words, t.code()}
+	if text || s.json {
+		counts := ui.Counts{Items: sum.Items, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
+		for _, w := range t.order {
+			counts.Words = append(counts.Words, ui.Count{N: t.words[w], Word: w})
+		}
+		_ = s.answer("summary", sum, func(w io.Writer) { ui.Summary(w, counts) })
+	}
+	if sum.ExitCode != exitDone {
+		return &batchError{sum.ExitCode}
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package cmd
+
+import (
+	"errors"
+
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/kms"
+	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/signer"
+	"github.com/imprint-oci/imprint/trust"
+)
+
+// reasonHints maps reason codes to what to do next; they are asked before errorHints. A hint never suggests loosening a policy.
+var reasonHints = map[string]string{
+	"expired":               "a certificate ran out: get it renewed; existing signatures take the new chain with imprint rechain",
+	"not-yet-valid":         "check this machine's clock: imprint doctor",
+	"clock":                 "check this machine's clock: imprint doctor",
+	"leaf-key-differs":      "rechain keeps the signature, so it needs a certificate for the key that made it; imprint inspect shows that certificate",
+	"identity-changes":      "verifiers that pin the old name will refuse the new one; if that is meant: --allow-identity-change",
+	"not-issued-by":         "two certificates share a name: give the one whose key signed; imprint chain show FILE",
+	"chain-incomplete":      "add the missing issuer, up to the self-signed root, to the file; imprint chain check FILE",
+	"ends-earlier":          "give the chain that lasts longer; if the shorter life is meant: --allow-shorter",
+	"chain-is-signed":       "this signature carries its chain where it is signed: only signing again can renew it",
+	"would-break-timestamp": "leave out --replace: beside the old signature the new one harms nobody",
+	"signature-invalid":     "this signature was damaged or forged: compare it with its source; imprint inspect",
+	"as-required":           "say where it is going to live: --as HOST/REPO:TAG",
+	"unsigned":              "imprint sign signs it; imprint tree shows what refers to it",
+	"policy-digest":         "the policy is not the one that was pinned: find out who changed it",
+	"manifest-too-large":    "",
+	"expiry-invalid":        "an expiry is a time ahead, as 90d or 12h",
+}
+
+// errorHints maps sentinels to what to do next: the first that fits.
+var errorHints = []struct {
+	err  error
+	hint string
+}{
+	{registry.ErrTagMoves, "if the tag is meant to move: --move with its name"},
+	{signer.ErrClaimMoves, "another digest holds that tag by the same signer; if the tag is meant to move: --move with its name"},
+	{registry.ErrTagMismatch, "the tag moved, or the digest is another one's: imprint tree shows what the tag names now"},
+	{registry.ErrAmbiguous, "different programs would read this manifest differently: build and push it again"},
+	{registry.ErrReference, "references: HOST/REPO:TAG@DIGEST, oci:DIR:NAME, oci-archive:FILE.tar:NAME; imprint help references"},
+	{registry.ErrConfig, "imprint doctor shows the files and settings in use"},
+	{registry.ErrUnauthorized, "log in: imprint login HOST; or ask for the right to do this"},
+	{registry.ErrUnsettled, "run it again: what is there already is found and kept"},
+	{registry.ErrNotFound, "check the name; some registries answer so where a login is missing: imprint login HOST"},
+	{registry.ErrUnavailable, "nothing was lost: run it again when the registry answers; imprint doctor REF looks closer"},
+	{registry.ErrUnsupported, "imprint doctor REF shows what this registry can do"},
+	{registry.ErrDigestMismatch, "the registry or a proxy before it sends wrong bytes: nothing of it was used"},
+	{registry.ErrTooLarge, "what the registry sent is beyond imprint's limits: nothing of it was used"},
+	{registry.ErrMalformed, "what the registry sent is no valid manifest: nothing of it was used"},
+	{registry.ErrDisk, "check space and permissions: nothing half-written was left behind"},
+	{kms.ErrSecret, "the passphrase: --passphrase-file FILE, --passphrase-fd N, IMPRINT_PASSPHRASE, or a terminal to ask at"},
+	{kms.ErrUnknownScheme, "keys are URIs, as file:release.key; imprint help keys"},
+	{envelope.ErrKeyMisbehaved, "nothing was pushed: check that --key and the key's algorithm are the certificate's"},
+	{kms.ErrService, "nothing was pushed: check the key service, and the right to sign with this key"},
+	{certchain.ErrKeyMismatch, "give the key and the chain that belong together; imprint chain check FILE --key KEY compares them"},
+	{certchain.ErrIncomplete, "add the missing issuer, up to the self-signed root, to the file; imprint chain check FILE"},
+	{certchain.ErrNotIssuedBy, "two certificates share a name: give the one whose key signed; imprint chain show FILE"},
+	{kms.ErrInvalid, "imprint key show KEY says what a key is; imprint help keys"},
+	{signer.ErrClaim, "a claim is a tag (--claim 1.4) or a full name (--claim-name HOST/REPO:TAG)"},
+	{trust.ErrPolicy, "imprint policy check --policy FILE checks a policy; imprint help policy"},
+}
+
+// hint returns what to do next about err, "" if there is nothing to say.
+func hint(err error) string {
+	var own *usageError
+	if errors.As(err, &own) && own.hint != "" {
+		return own.hint
+	}
+	var v *verdict
+	if errors.As(err, &v) && v.hint != "" {
+		return v.hint
+	}
+	if h, ok := reasonHints[reason(err)]; ok {
+		return h
+	}
+	for _, e := range errorHints {
+		if e.err != nil && errors.Is(err, e.err) {
+			return e.hint
+		}
+	}
+	var rule *certchain.RuleError
+	if errors.As(err, &rule) {
+		return "imprint chain check FILE names every rule a chain breaks"
+	}
+	return ""
+}

@@ -1,0 +1,133 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imprint-oci/imprint/kms"
+)
+
+// maxPassphrase limits a passphrase, bytes.
+const maxPassphrase = 4 << 10
+
+// keyFlags are the flags that name a key and say where its passphrase comes from. It never comes from the arguments: anybody on the
+// machine can read those.
+type keyFlags struct {
+	key            string
+	passphraseFile string
+	passphraseFD   int
+}
+
+// bind binds --key with the passphrase flags.
+func (k *keyFlags) bind(c *cobra.Command) {
+	c.Flags().StringVar(&k.key, "key", "", "sign with `KEY`: a URI, or a name under keys: in the configuration")
+	k.bindPassphrase(c)
+}
+
+// bindPassphrase binds the passphrase flags alone, for commands that name a key otherwise.
+func (k *keyFlags) bindPassphrase(c *cobra.Command) {
+	c.Flags().StringVar(&k.passphraseFile, "passphrase-file", "", "read the key's passphrase from `FILE`")
+	c.Flags().IntVar(&k.passphraseFD, "passphrase-fd", -1, "read the key's passphrase from file descriptor `N`")
+}
+
+// open opens the key of --key.
+func (k keyFlags) open(ctx context.Context, s *session) (kms.Key, error) {
+	if k.key == "" {
+		return nil, usageHint("name one: --key file:release.key, or a name under keys: in the configuration; imprint help keys",
+			"no key to sign with")
+	}
+	return k.openURI(ctx, s, k.key)
+}
+
+// openURI opens the key that uri, or a name under `keys:`, stands for.
+func (k keyFlags) openURI(ctx context.Context, s *session, uri string) (kms.Key, error) {
+	named, err := s.namedKey(uri)
+	if err != nil {
+		return nil, err
+	}
+	// The file that belongs to the named key counts, unless the command line or the environment says otherwise.
+	if named.passphraseFile != "" && s.rank("passphrase-file") < fromEnvironment {
+		k.passphraseFile = named.passphraseFile
+	}
+	return s.env.Keys.Open(ctx, named.uri, kms.Options{Secret: k.secret(s)})
+}
+
+// namedKey resolves a name under `keys:`; a URI or a path stands for itself.
+func (s *session) namedKey(key string) (namedKey, error) {
+	if !isKeyName(key) {
+		return namedKey{uri: key}, nil
+	}
+	if k, ok := s.settings.keys[key]; ok {
+		return k, nil
+	}
+	var names []string
+	for n := range s.settings.keys {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	if near := nearest(key, names); near != "" {
+		return namedKey{}, usage("no key is named %q in the configuration, did you mean %q?", key, near)
+	}
+	return namedKey{}, usageHint("a file in this folder is written ./"+key+" or file:"+key,
+		"no key is named %q in the configuration", key)
+}
+
+// secret returns what asks for a passphrase: the descriptor, the file, the variable, or the person.
+func (k keyFlags) secret(s *session) func(context.Context, string) ([]byte, error) {
+	switch {
+	case k.passphraseFD >= 0:
+		return func(context.Context, string) ([]byte, error) {
+			f := os.NewFile(uintptr(k.passphraseFD), "passphrase")
+			if f == nil {
+				return nil, usage("--passphrase-fd %d: no such file descriptor", k.passphraseFD)
+			}
+			b, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
+			if err != nil {
+				return nil, usage("--passphrase-fd %d: %w", k.passphraseFD, err)
+			}
+			return line(b)
+		}
+	case k.passphraseFile != "":
+		return func(context.Context, string) ([]byte, error) {
+			b, err := s.read(k.passphraseFile, maxPassphrase)
+			if err != nil {
+				return nil, err
+			}
+			return line(b)
+		}
+	case s.env.Getenv("IMPRINT_PASSPHRASE") != "":
+		return func(context.Context, string) ([]byte, error) {
+			return []byte(s.env.Getenv("IMPRINT_PASSPHRASE")), nil
+		}
+	}
+	return s.env.Terminal.Secret
+}
+
+// line returns the secret that is the only line of b.
+func line(b []byte) ([]byte, error) {
+	if len(b) > maxPassphrase {
+		return nil, usage("the passphrase is longer than %d bytes", maxPassphrase)
+	}
+	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
+	if bytes.ContainsAny(b, "\r\n") {
+		return nil, usage("the passphrase is to be one line")
+	}
+	return b, nil
+}
+
+// keyName names a key to people: what it calls itself, else what it was opened by, without secrets.
+func keyName(k kms.Key, given string) string {
+	if id, ok := k.(kms.Identifier); ok && id.ID() != "" {
+		return id.ID()
+	}
+	if i := strings.IndexByte(given, '?'); i >= 0 {
+		given = given[:i]
+	}
+	return given
+}

@@ -1,0 +1,168 @@
+package cmd
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/imprint-oci/imprint/cmd/ui"
+)
+
+// A writer is standard output: whole answers at a time, its first error kept. A reader that went away is no error.
+type writer struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return len(p), nil
+	}
+	if _, err := w.w.Write(p); err != nil {
+		w.err = err
+	}
+	return len(p), nil
+}
+
+// failure returns what kept answers from being written.
+func (w *writer) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil || errors.Is(w.err, syscall.EPIPE) {
+		return nil
+	}
+	return &diskError{fmt.Errorf("writing the answer: %w", w.err)}
+}
+
+// answer writes a result to standard output: v as one line of JSON whose first member is kind, or what text writes.
+func (s *session) answer(kind string, v any, text func(w io.Writer)) error {
+	if !s.json {
+		var b bytes.Buffer
+		text(&b)
+		s.out.Write(b.Bytes())
+		return nil
+	}
+	line, err := jsonLine(kind, v)
+	if err != nil {
+		return err
+	}
+	s.out.Write(line)
+	return nil
+}
+
+// jsonLine encodes v, which encodes as an object, as one line with kind as first member.
+func jsonLine(kind string, v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("encoding the answer: %w", err)
+	}
+	object := b.Bytes()
+	if len(object) < 2 || object[0] != '{' {
+		return nil, fmt.Errorf("encoding the answer: %T is no object", v)
+	}
+	line := fmt.Appendf(nil, `{"kind":%q`, kind)
+	if object[1] != '}' {
+		line = append(line, ',')
+	}
+	return append(line, object[1:]...), nil
+}
+
+// note says something on standard error, unless --quiet.
+func (s *session) note(format string, args ...any) {
+	if s.quiet {
+		return
+	}
+	s.talk("imprint: ", fmt.Sprintf(format, args...))
+}
+
+// warn says what a person should know, each thing once.
+func (s *session) warn(code, text string) {
+	s.mu.Lock()
+	said := s.warned[code+"\n"+text]
+	s.warned[code+"\n"+text] = true
+	s.mu.Unlock()
+	if !said && !s.quiet {
+		s.talk("imprint: warning: ", text)
+	}
+}
+
+// talk writes one message to standard error, wrapped where that is a terminal.
+func (s *session) talk(prefix, text string) {
+	line := prefix + ui.Escape(text)
+	if s.env.Terminal.Err && s.env.Terminal.Width > 20 {
+		line = wrap(line, s.env.Terminal.Width, "         ")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintln(s.err, line)
+}
+
+// wrap breaks text at blanks so that no line is wider than width; lines after the first are indented.
+func wrap(text string, width int, indent string) string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Split(text, " ") {
+		switch {
+		case line == "":
+			line = word
+		case ui.Width(line)+1+ui.Width(word) > width:
+			lines = append(lines, line)
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	return strings.Join(append(lines, line), "\n")
+}
+
+// A failureLine is an error in JSON.
+type failureLine struct {
+	Item     []string `json:"item,omitempty"` // of a batch: what to run again
+	Error    string   `json:"error"`
+	Reason   string   `json:"reason,omitempty"`
+	ExitCode int      `json:"exitCode"`
+	Hint     string   `json:"hint,omitempty"`
+}
+
+// report says an error: its text on standard error and, with -o json, an object on standard output. A verdict has been said
+// already.
+func (s *session) report(err error, item []string) {
+	var v *verdict
+	if errors.As(err, &v) {
+		return
+	}
+	s.talk("imprint: error: ", err.Error())
+	if s.json {
+		_ = s.answer("error", failureLine{item, err.Error(), reason(err), exitCode(err), hint(err)}, nil)
+	}
+}
+
+// end says how the run ended and returns its exit code.
+func (s *session) end(err error) int {
+	if err == nil {
+		err = s.out.failure()
+	}
+	if err == nil {
+		return exitDone
+	}
+	var b *batchError
+	var i *interrupted
+	if errors.As(err, &b) && !errors.As(err, &i) { // its failures were said one by one
+		return b.code
+	}
+	s.report(err, nil)
+	if h := hint(err); h != "" {
+		s.talk("imprint: hint: ", h)
+	}
+	return exitCode(err)
+}

@@ -1,0 +1,123 @@
+package cmd
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/charmbracelet/colorprofile"
+	"github.com/spf13/cobra"
+
+	"github.com/imprint-oci/imprint/registry"
+)
+
+// A session is one run of imprint: the world, the settings of every command, and the way out.
+type session struct {
+	env  Env
+	now  time.Time // of this run: everything is judged at one time
+	out  *writer   // answers
+	err  io.Writer // talk
+	json bool
+	// What the flags of every command say.
+	output  string
+	quiet   bool
+	config  string
+	network networkFlags
+
+	command  *cobra.Command // the one that runs
+	sources  map[string]source
+	settings *configuration
+
+	mu     sync.Mutex
+	warned map[string]bool
+	shared *registry.Client
+}
+
+func newSession(env Env) *session {
+	profile := colorprofile.NoTTY
+	if env.Terminal.Out {
+		profile = colorprofile.Env(env.Environ)
+		if env.Getenv("NO_COLOR") != "" {
+			profile = colorprofile.NoTTY
+		}
+	}
+	return &session{
+		env:     env,
+		now:     env.Now(),
+		out:     &writer{w: &colorprofile.Writer{Forward: env.Out, Profile: profile}},
+		err:     env.Err,
+		sources: map[string]source{},
+		warned:  map[string]bool{},
+	}
+}
+
+// guess reads from raw arguments what shapes the error of arguments that cannot be parsed.
+func (s *session) guess(args []string) {
+	for i, a := range args {
+		switch {
+		case a == "--":
+			return
+		case a == "-ojson", a == "--output=json", a == "-o=json":
+			s.json = true
+		case (a == "-o" || a == "--output") && i+1 < len(args) && args[i+1] == "json":
+			s.json = true
+		case a == "-q", a == "--quiet":
+			s.quiet = true
+		}
+	}
+}
+
+// run makes a cobra RunE of f: the settings come first, from flags, environment and configuration.
+func (s *session) run(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		s.command = c
+		if err := s.settle(c); err != nil {
+			return err
+		}
+		switch s.output {
+		case "json":
+			s.json = true
+		case "text":
+			s.json = false
+		default:
+			return usage("--output %s: it is text or json", s.output)
+		}
+		return f(c.Context(), args)
+	}
+}
+
+// client returns the registry client of the network flags, one for the run.
+func (s *session) client() (*registry.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shared != nil {
+		return s.shared, nil
+	}
+	c, err := registry.NewClient(s.network.options(s))
+	if err != nil {
+		return nil, err
+	}
+	s.shared = c
+	return c, nil
+}
+
+// open opens where ref is for reading, and for writing what refers to what is there.
+func (s *session) open(ctx context.Context, ref registry.Reference) (*registry.Repo, error) {
+	c, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	return c.Open(ctx, ref)
+}
+
+// names lists the flags of a command, its own and those of every command.
+func names(c *cobra.Command) []string {
+	var out []string
+	for _, f := range flagsOf(c) {
+		out = append(out, f.Name)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,167 @@
+// Package ui turns results into text: functions from a value to what a person reads.
+//
+// The rules of every screen: the first word of the first line is the answer, and the only thing in colour; the full digest stands once, on a
+// line of its own, elsewhere its first 12 hex digits; times are UTC to the minute with the age beside; names of certificates have C
+// first; what was not checked is said; the last line counts. Nothing from outside reaches a terminal unescaped. Lines keep within 100 columns.
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Columns is how wide a screen is made.
+const Columns = 100
+
+// A Failure is an item of a batch that was not done.
+type Failure struct {
+	Item   []string
+	Reason string
+	Text   string
+	Code   int // exit code
+}
+
+// A Count is a number of things with the word for what became of them.
+type Count struct {
+	N    int
+	Word string
+}
+
+// Counts are what became of the items of a batch.
+type Counts struct {
+	Items, Rejected, Failed, NotRun int
+	Words                           []Count
+}
+
+// Summary writes the last line of a batch.
+func Summary(w io.Writer, c Counts) {
+	var parts []string
+	for _, n := range c.Words {
+		parts = append(parts, number(n.N)+" "+n.Word)
+	}
+	rejected := c.Rejected
+	for _, n := range c.Words { // a rejection that was shown is counted by its word
+		if n.Word == "rejected" {
+			rejected -= n.N
+		}
+	}
+	for _, n := range []Count{{rejected, "refused"}, {c.Failed, "failed"}, {c.NotRun, "not run"}} {
+		if n.N > 0 {
+			parts = append(parts, number(n.N)+" "+n.Word)
+		}
+	}
+	fmt.Fprintf(w, "\n%s of %s\n", strings.Join(parts, ", "), plural(c.Items, "item"))
+}
+
+// short is the beginning of a digest as screens show it.
+func short(d digest.Digest) string {
+	hex := string(d)
+	if i := strings.IndexByte(hex, ':'); i >= 0 {
+		hex = hex[i+1:]
+	}
+	if len(hex) > 12 {
+		hex = hex[:12]
+	}
+	return Escape(hex)
+}
+
+// Pad fills s with blanks to width columns.
+func Pad(s string, width int) string {
+	if n := width - Width(s); n > 0 {
+		return s + strings.Repeat(" ", n)
+	}
+	return s
+}
+
+// fit escapes s and cuts it to width columns, … for what is gone.
+func fit(s string, width int) string { return cut(Escape(s), width) }
+
+func cut(s string, width int) string {
+	if Width(s) <= width {
+		return s
+	}
+	out := ""
+	for _, r := range s {
+		if Width(out+string(r)) > width-1 {
+			break
+		}
+		out += string(r)
+	}
+	return out + "…"
+}
+
+// minute writes a time to the minute, in UTC.
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") + " UTC" }
+
+func day(t time.Time) string { return t.UTC().Format("2006-01-02") }
+
+// age says how long ago t was.
+func age(t, now time.Time) string {
+	d := now.Sub(t)
+	if d < -time.Minute {
+		return "in " + span(-d)
+	}
+	if d < time.Minute {
+		return "just now"
+	}
+	return span(d) + " ago"
+}
+
+// left says how much time is left until t.
+func left(t, now time.Time) string {
+	if d := t.Sub(now); d >= 0 {
+		return span(d)
+	}
+	return "ended " + span(now.Sub(t)) + " ago"
+}
+
+// span writes a length of time in its largest unit, rounded down: nobody is told of a day that is not there.
+func span(d time.Duration) string {
+	const hours, days, years = time.Hour, 24 * time.Hour, 365 * 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return "less than a minute"
+	case d < hours:
+		return plural(int(d/time.Minute), "minute")
+	case d < 2*days:
+		return plural(int(d/hours), "hour")
+	case d < years:
+		return plural(int(d/days), "day")
+	}
+	return plural(int(d/years), "year")
+}
+
+// plural writes a number of things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return number(n) + " " + thing + "s"
+}
+
+// number writes n with commas between thousands.
+func number(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// bytesOf writes a number of bytes in decimal units.
+func bytesOf(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000_000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 1000_000_000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
+}
