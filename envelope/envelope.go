@@ -134,7 +134,7 @@ func (e *Envelope) WithChain(c certchain.Chain) (*Envelope, error) {
 	if !bytes.Equal(c.Leaf().RawSubjectPublicKeyInfo, e.content.Chain.Leaf().RawSubjectPublicKeyInfo) {
 		return nil, &Error{codeLeafKey, fmt.Errorf("exchanging the chain: %w", certchain.ErrKeyMismatch)}
 	}
-	if sameChain(c, e.content.Chain) {
+	if c.Equal(e.content.Chain) {
 		_, err := e.Verify()
 		if err != nil {
 			return nil, err
@@ -167,22 +167,10 @@ func (e *Envelope) WithChain(c certchain.Chain) (*Envelope, error) {
 		return nil, err
 	}
 	was, is := e.content, n.content
-	if !bytes.Equal(was.Protected, is.Protected) || !bytes.Equal(was.Signed, is.Signed) || !bytes.Equal(was.Signature, is.Signature) || !sameChain(is.Chain, c) {
+	if !bytes.Equal(was.Protected, is.Protected) || !bytes.Equal(was.Signed, is.Signed) || !bytes.Equal(was.Signature, is.Signature) || !is.Chain.Equal(c) {
 		return nil, refuse(codeMalformed, "exchanging the chain changed something else")
 	}
 	return n, nil
-}
-
-func sameChain(a, b certchain.Chain) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !bytes.Equal(a[i].Raw, b[i].Raw) {
-			return false
-		}
-	}
-	return true
 }
 
 // parseChain reads the certificates of an envelope in their order. What they are to each other is judged by Verify.

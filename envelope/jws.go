@@ -249,8 +249,9 @@ func strictBase64(enc *base64.Encoding, raw json.RawMessage) ([]byte, error) {
 	return b, nil
 }
 
-// rfc3339 is the grammar of RFC 3339, 5.6, in upper case as stock signers write it. Ranges are left to package time, which knows no leap seconds.
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$`)
+// rfc3339 is the grammar of RFC 3339, 5.6, in upper case as stock signers write it. The ranges of date and time are left to package time (which
+// does not check those of the offset, and knows no leap seconds).
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 func jsonTime(m member) (time.Time, error) {
 	s, err := stringValue(m.value)
