@@ -2,6 +2,10 @@ package trust
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -18,7 +22,7 @@ const (
 	Undetermined = "undetermined" // a signature that could have satisfied the rule could not be fetched
 )
 
-// A Judged is one signature in a report.
+// A Judged is one signature in a report. What it says of itself is only there if its leaf key signed it; it is as signed, and not safe to print as it is.
 type Judged struct {
 	Digest     digest.Digest           `json:"digest"`
 	Core       digest.Digest           `json:"core,omitempty"`
@@ -34,7 +38,7 @@ type Judged struct {
 	SignedAt   *time.Time              `json:"signedAt,omitempty"`
 	Expiry     *time.Time              `json:"expiry,omitempty"`
 	HoldsUntil *time.Time              `json:"holdsUntil,omitempty"`
-	FirstToEnd string                  `json:"firstToEnd,omitempty"`
+	FirstToEnd string                  `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, or "expiry"
 	Chain      []certchain.Certificate `json:"chain,omitempty"`
 	Malformed  bool                    `json:"malformed,omitempty"`
 	Unfetched  bool                    `json:"unfetched,omitempty"`
@@ -60,13 +64,7 @@ type Report struct {
 }
 
 // Passed reports whether the artifact may be used: accepted, or the scope does not enforce. It is the only place where success is decided.
-func (r Report) Passed() bool { panic("door") }
-
-// Judge judges the signatures that were found on subject. It is pure: no network, no clock, and the order of sigs means nothing. ref is what is judged (its tag is
-// compared with claims); a signature with Err is reported, and never hides another.
-func (p *Policy) Judge(ref registry.Reference, subject ocispec.Descriptor, sigs []registry.Signature, now time.Time) Report {
-	panic("door")
-}
+func (r Report) Passed() bool { return r.Verdict == Accepted || r.Scope != nil && !r.Enforced }
 
 // Options of [Verify].
 type Options struct {
@@ -74,10 +72,109 @@ type Options struct {
 	Now time.Time          // required
 }
 
-// ErrAs: a layout or archive without a full name is judged by a policy only with As (reason as-required, exit 3).
+// ErrAs: a layout or archive without a full name is judged by a policy only with As (reason as-required, exit 3), or As is no remote reference
+// (as-invalid).
+var ErrAs = errors.New("judging as if it were elsewhere")
+
+type asError struct{ code, why string }
+
+func (e *asError) Error() string        { return e.why }
+func (e *asError) Is(target error) bool { return target == ErrAs }
+func (e *asError) Reason() string       { return e.code }
 
 // Verify resolves ref once in repo, reads all its signatures and judges them. The manifest that was judged is returned, so that callers go on with
 // exactly these bytes. The error is of reading (and of what the caller handed in); verdicts are in the report.
 func Verify(ctx context.Context, repo *registry.Repo, ref registry.Reference, policy *Policy, o Options) (Report, registry.Manifest, error) {
-	panic("door")
+	judged, err := policy.judgedAs(ref, o.As)
+	if err != nil {
+		return Report{}, registry.Manifest{}, err
+	}
+	m, err := repo.Resolve(ctx, ref)
+	if err != nil {
+		return Report{}, registry.Manifest{}, err
+	}
+	parts, _ := m.Parse() // Resolve parsed it; what is unknown has no parts
+	sigs, err := repo.Signatures(ctx, m.Descriptor)
+	report := policy.judge(judged, m.Descriptor, sigs, o.Now, func(d digest.Digest) string { return nameIn(parts, d) })
+	report.Reference = ref.String()
+	if judged != ref {
+		report.JudgedAs = judged.String()
+	}
+	if err != nil {
+		if report.Reason != codeNoScope && report.Reason != codeRejected { // which no signature changes
+			return Report{}, m, fmt.Errorf("listing signatures of %s: %w", m.Descriptor.Digest, err)
+		}
+		report.Warnings = append(report.Warnings, fmt.Sprintf("its signatures could not be listed: %v", err))
+	}
+	if report.Reason == codeUnsigned {
+		if child := signedChild(ctx, repo, parts); child != "" {
+			report.Detail = fmt.Sprintf("it has no signature; %s has, which does not cover the index", child)
+		}
+	}
+	return report, m, nil
+}
+
+// judgedAs returns the reference by which ref is judged.
+func (p *Policy) judgedAs(ref, as registry.Reference) (registry.Reference, error) {
+	at := ref
+	if full, ok := ref.FullName(); ok && ref.Kind != registry.Remote {
+		at = full.With(full.Tag, ref.Digest)
+	}
+	if as != (registry.Reference{}) {
+		if as.Kind != registry.Remote || as.Host == "" || as.Path == "" || as.Digest != "" {
+			return at, &asError{codeAsInvalid, fmt.Sprintf("judging %s as %s: not HOST/REPO[:TAG]", ref, as)}
+		}
+		tag := at.Tag
+		if as.Tag != "" {
+			tag = as.Tag
+		}
+		return as.With(tag, ref.Digest), nil
+	}
+	if at.Kind != registry.Remote && !p.single {
+		return at, &asError{codeAsRequired, fmt.Sprintf("judging %s by a policy: its name is not HOST/REPO:TAG, so no scope can be selected: say where it belongs", ref)}
+	}
+	return at, nil
+}
+
+// nameIn names d as a person knows it who asked for the index that has parts.
+func nameIn(parts registry.Parts, d digest.Digest) string {
+	for _, child := range parts.Manifests {
+		if child.Digest == d {
+			return fmt.Sprintf("%s, which is %s of this index, not for the index", d, platform(child))
+		}
+	}
+	return d.String()
+}
+
+func platform(child ocispec.Descriptor) string {
+	if child.Platform == nil || child.Platform.OS == "" {
+		return "a child"
+	}
+	name := child.Platform.OS + "/" + child.Platform.Architecture
+	if child.Platform.Variant != "" {
+		name += "/" + child.Platform.Variant
+	}
+	return strings.ToValidUTF8(name, "?")
+}
+
+// signedChild looks for a child of an unsigned index that is signed, so that a rejection can say what was signed instead (CASES.md V30). It is only a
+// hint: errors are no news.
+func signedChild(ctx context.Context, repo *registry.Repo, parts registry.Parts) string {
+	const most = 16
+	children := parts.Manifests[:min(len(parts.Manifests), most)]
+	signed := make([]bool, len(children))
+	var wait sync.WaitGroup
+	for i, child := range children {
+		wait.Go(func() {
+			list, err := repo.Referrers(ctx, child, registry.ArtifactTypeSignature)
+			signed[i] = err == nil && len(list) > 0
+		})
+	}
+	wait.Wait()
+	for i, child := range children {
+		if signed[i] {
+			return fmt.Sprintf("its %s (%s)", strings.TrimPrefix(platform(child), "a "), child.Digest)
+		}
+	}
+	return ""
 }

@@ -1,0 +1,104 @@
+package trust
+
+// Codes of policies that do not load.
+const (
+	codeUnreadable     = "policy-unreadable"
+	codeUnsafe         = "policy-file-unsafe"
+	codeTooLarge       = "policy-too-large"
+	codePath           = "policy-path"
+	codeSyntax         = "policy-syntax"
+	codeFeature        = "policy-yaml-feature"
+	codeDuplicateKey   = "policy-key-duplicate"
+	codeKeyUnknown     = "policy-key-unknown"
+	codeKeyNotBuilt    = "policy-key-not-built"
+	codeMissing        = "policy-key-missing"
+	codeType           = "policy-type"
+	codeValue          = "policy-value"
+	codeVersion        = "policy-version"
+	codeScope          = "policy-scope-invalid"
+	codeScopeDuplicate = "policy-scope-duplicate"
+	codeRule           = "policy-rule"
+	codeInherit        = "policy-inherit"
+	codeRootUnknown    = "policy-root-unknown"
+	codeRootFile       = "policy-root-unreadable"
+	codeRootInvalid    = "policy-root-invalid"
+	codeRootDuplicate  = "policy-root-duplicate"
+	codeIdentity       = "policy-identity-invalid"
+)
+
+// Codes of signatures and verdicts.
+const (
+	codeNoScope        = "no-scope"
+	codeRejected       = "rejected-by-policy"
+	codeUnsigned       = "unsigned"
+	codeNoTrusted      = "no-trusted-signature"
+	codeUnfetched      = "unfetched"
+	codeMalformed      = "manifest-malformed"
+	codePayload        = "payload-mismatch"
+	codeWeak           = "certificate-weak"
+	codeRootNotTrusted = "root-not-trusted"
+	codeKind           = "kind-not-trusted"
+	codeMismatch       = "identity-mismatch"
+	codeAlgorithm      = "algorithm-not-allowed"
+	codeExpired        = "expired"
+	codeCertExpired    = "certificate-expired"
+	codeCertNotYet     = "certificate-not-yet-valid"
+	codeTooOld         = "too-old"
+	codeAhead          = "signed-in-the-future"
+	codeClaimsMissing  = "claims-missing"
+	codeNotCovered     = "claim-not-covered"
+	codeClaimsBad      = "claims-malformed"
+	codeAsRequired     = "as-required"
+	codeAsInvalid      = "as-invalid"
+)
+
+// Reasons returns the reason codes of this package with one sentence each.
+func Reasons() map[string]string {
+	return map[string]string{
+		codeUnreadable:     "The policy file cannot be read.",
+		codeUnsafe:         "The policy, or a file that it names, is not a regular file, or everybody may write it.",
+		codeTooLarge:       "The policy, or a file that it names, is larger than imprint reads.",
+		codePath:           "The policy names a file outside its own folder by \"..\" or through a symlink.",
+		codeSyntax:         "The policy is not one YAML document in UTF-8.",
+		codeFeature:        "The policy uses a YAML anchor, alias, merge key or tag, which policies do without.",
+		codeDuplicateKey:   "A key stands twice in the same mapping of the policy.",
+		codeKeyUnknown:     "The policy holds a key that means nothing there.",
+		codeKeyNotBuilt:    "The policy holds a key or a value that this version of imprint does not carry out yet, and therefore does not ignore.",
+		codeMissing:        "A key that the policy must have is not there.",
+		codeType:           "A value of the policy has another type than its key asks for.",
+		codeValue:          "A value of the policy is not one of those that its key allows.",
+		codeVersion:        "The policy is of another version than 1.",
+		codeScope:          "A scope is not *, a host, or a host with a path in canonical form.",
+		codeScopeDuplicate: "Two scopes of the policy have the same canonical form.",
+		codeRule:           "A scope has no rule, or more than one, or an empty one.",
+		codeInherit:        "A scope inherits where there is nothing to inherit, or where its rule allows no merge.",
+		codeRootUnknown:    "A root is named that the policy does not define.",
+		codeRootFile:       "A root's file cannot be read, or holds no certificate.",
+		codeRootInvalid:    "A root's certificate is neither a certification authority nor a self-signed leaf.",
+		codeRootDuplicate:  "Two roots of the policy hold the same certificate.",
+		codeIdentity:       "An identity is neither a distinguished name nor a uri:, dns: or email: name.",
+
+		codeNoScope:        "No scope of the policy matches the reference; there is no implicit *.",
+		codeRejected:       "The scope that is selected for the reference rejects everything.",
+		codeUnsigned:       "The artifact has no signature.",
+		codeNoTrusted:      "None of the artifact's signatures has a root that the selected scope trusts.",
+		codeUnfetched:      "A signature is listed but could not be fetched.",
+		codeMalformed:      "A signature's manifest is malformed.",
+		codePayload:        "What was signed is another artifact: its media type, digest or size differ.",
+		codeWeak:           "The certificate chain rests on SHA-1, MD5 or a key that is too short.",
+		codeRootNotTrusted: "The certificate that the chain ends in is not one of the roots that the selected scope trusts.",
+		codeKind:           "The signature is of a signing authority, and the root is trusted as a certification authority only.",
+		codeMismatch:       "The leaf certificate is not of an identity that the policy names.",
+		codeAlgorithm:      "The signature's algorithm is not one of those that the policy allows.",
+		codeExpired:        "The signature has an expiry, and it is over.",
+		codeCertExpired:    "A certificate of the chain has expired.",
+		codeCertNotYet:     "A certificate of the chain is not valid yet.",
+		codeTooOld:         "The signature is older than the policy's max-age.",
+		codeAhead:          "The policy limits the signature's age, and its signing time lies in the future.",
+		codeClaimsMissing:  "The signature claims nothing, and the policy asks for a claim.",
+		codeNotCovered:     "The signature claims other names than the one by which the artifact was referred to.",
+		codeClaimsBad:      "The signature's claims are not a JSON array of strings.",
+		codeAsRequired:     "A layout or archive whose NAME is not a full name is judged by a policy only with --as.",
+		codeAsInvalid:      "What --as says is not HOST/REPO[:TAG].",
+	}
+}
