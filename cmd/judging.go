@@ -130,7 +130,7 @@ func (j judgingFlags) narrow(s *session, p *trust.Policy) (*trust.Policy, error)
 		return nil, &usageError{code: "policy-digest", hint: reasonHints["policy-digest"],
 			err: fmt.Errorf("the policy %s has the digest %s, not %s", p.File(), p.Digest(), want)}
 	}
-	for _, w := range p.Warnings() {
+	for _, w := range p.Warnings(s.now) {
 		s.warn("policy", w)
 	}
 	narrow := trust.Narrowing{
