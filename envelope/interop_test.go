@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -76,6 +77,11 @@ func TestStockVerifiesOurs(t *testing.T) {
 func stockSign(t testing.TB, f Format, n int, algorithm string, edit func(*stock.SignRequest)) ([]byte, []*x509.Certificate) {
 	t.Helper()
 	key, chain := certtest.ChainOf(n, algorithm)
+	return stockSignWith(t, f, key, chain, edit), chain
+}
+
+func stockSignWith(t testing.TB, f Format, key crypto.Signer, chain []*x509.Certificate, edit func(*stock.SignRequest)) []byte {
+	t.Helper()
 	signer, err := stock.NewLocalSigner(chain, key)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +104,7 @@ func stockSign(t testing.TB, f Format, n int, algorithm string, edit func(*stock
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, chain
+	return b
 }
 
 func TestWeVerifyStock(t *testing.T) {
