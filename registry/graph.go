@@ -150,7 +150,9 @@ func (r *Repo) Graph(ctx context.Context, root Manifest, o GraphOptions) (n *Nod
 			return strings.Compare(string(a.Manifest.Descriptor.Digest), string(b.Manifest.Descriptor.Digest))
 		})
 	}
-	slices.SortFunc(g.skipped, func(a, b Skipped) int { return strings.Compare(string(a.Descriptor.Digest), string(b.Descriptor.Digest)) })
+	slices.SortFunc(g.skipped, func(a, b Skipped) int {
+		return strings.Compare(string(a.Descriptor.Digest), string(b.Descriptor.Digest))
+	})
 	return n, g.skipped, nil
 }
 

@@ -18,6 +18,16 @@ var reasons = map[string]string{
 	codeDisk:         "The local disk refused to read or write.",
 	codeExists:       "The file exists, and nothing said that it may be replaced.",
 	codeConfig:       "Docker's configuration, a credential helper's name, or a certificate file of the network flags cannot be used.",
+
+	codeForbidden:     "The registry knows who is asking and does not allow it.",
+	codeRefused:       "The registry refused the request for a reason of its own, which the error repeats (an immutable tag, a manifest that it does not take).",
+	codeRealm:         "The registry names a token service on another host, which is believed only if --trust-realm names it.",
+	codeRedirect:      "The registry redirects in circles, or to where the connection would not be encrypted.",
+	codeLocation:      "The registry wants an upload sent to another host; nothing is sent there.",
+	codeLink:          "The next page of a list is on another host, or the list goes in a circle.",
+	codeOccupied:      "The tag that should list the referrers of a subject holds something else, which is not overwritten.",
+	codeHelper:        "Docker's credential helper failed, did not answer in time, or answered with something that is no credential.",
+	codeDeleteRefused: "The registry has deletion and refuses this one (a manifest that an index refers to, a retention rule).",
 }
 
 // The stable codes of [Error].
@@ -25,14 +35,14 @@ const (
 	codeReference    = "reference-invalid"
 	codeNotFound     = "not-found"
 	codeUnauthorized = "unauthorized"
-	codeUnavailable  = "unavailable"
+	codeUnavailable  = "registry-unavailable"
 	codeUnsupported  = "unsupported"
 	codeDigest       = "digest-mismatch"
 	codeAmbiguous    = "ambiguous-manifest"
 	codeTagDigest    = "tag-digest-mismatch"
 	codeTooLarge     = "too-large"
 	codeMalformed    = "manifest-malformed"
-	codeUnsettled    = "unsettled"
+	codeUnsettled    = "referrers-unsettled"
 	codeDisk         = "disk"
 	codeExists       = "file-exists"
 	codeConfig       = "registry-config"

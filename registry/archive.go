@@ -1,0 +1,289 @@
+package registry
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxArchiveEntries bounds the table of contents of an archive; ten thousand images have a few hundred thousand.
+const maxArchiveEntries = 1 << 20
+
+// archiveOptions of [openArchive].
+type archiveOptions struct {
+	create    bool // begin a new one
+	overwrite bool // which may replace a file that is there
+}
+
+// openArchive opens the tar of a layout for reading in place, or begins one.
+func openArchive(file string, o archiveOptions) (store, error) {
+	if o.create {
+		return beginArchive(file, o.overwrite)
+	}
+	return readArchive(file)
+}
+
+// An extent is where a file's bytes lie in an archive.
+type extent struct{ offset, size int64 }
+
+// An archive is a tar of an OCI layout, read where it lies: nothing is unpacked, so no name in it can lead anywhere.
+type archive struct {
+	file  string
+	f     *os.File
+	blobs map[digest.Digest]extent
+	index *layoutIndex
+	has   *contents
+}
+
+var _ store = (*archive)(nil)
+
+func readArchive(file string) (store, error) {
+	doing := "opening the archive " + file
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, diskError(doing, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fail(codeMalformed, "%s: %w: it is no regular file; a layout in a folder is written oci:DIR", doing, ErrMalformed)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, diskError(doing, err)
+	}
+	a := &archive{file: file, f: f}
+	a.has = &contents{blobs: a}
+	if err := a.scan(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	return a, nil
+}
+
+// compressed names the formats that people hand over instead of a tar.
+var compressed = []struct{ magic, name, tool string }{
+	{"\x1f\x8b", "gzip", "gunzip"},
+	{"\x28\xb5\x2f\xfd", "zstd", "unzstd"},
+	{"\xfd7zXZ\x00", "xz", "unxz"},
+	{"BZh", "bzip2", "bunzip2"},
+}
+
+// scan reads the headers, index.json and oci-layout.
+func (a *archive) scan() error {
+	var start [6]byte
+	n, err := a.f.ReadAt(start[:], 0)
+	if err != nil && err != io.EOF {
+		return diskError("reading", err)
+	}
+	for _, c := range compressed {
+		if bytes.HasPrefix(start[:n], []byte(c.magic)) {
+			return malformed("it is compressed with %s and must be decompressed first (%s): imprint reads archives in place", c.name, c.tool)
+		}
+	}
+	files := make(map[string][]byte)
+	a.blobs = make(map[digest.Digest]extent)
+	docker := false
+	t := tar.NewReader(a.f)
+	for count := 0; ; count++ {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return malformed("it is no tar, or damaged: %w", err)
+		}
+		if count >= maxArchiveEntries {
+			return fail(codeTooLarge, "%w: more than %d files", ErrTooLarge, maxArchiveEntries)
+		}
+		name, err := entryName(h)
+		if err != nil {
+			return err
+		}
+		switch {
+		case h.Typeflag == tar.TypeDir:
+		case name == indexFile || name == layoutFile:
+			err = a.scanFile(files, name, t, h)
+		case strings.HasPrefix(name, ocispec.ImageBlobsDir+"/"):
+			err = a.scanBlob(name, h)
+		case name == "manifest.json":
+			docker = true
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if files[indexFile] == nil || files[layoutFile] == nil {
+		if docker {
+			return malformed("it is a docker archive without an OCI index; docker save writes one since version 25, and skopeo copy docker-archive:… oci-archive:… makes one")
+		}
+		return malformed("it is not the archive of an OCI layout: it lacks %s or %s", layoutFile, indexFile)
+	}
+	if err := checkLayoutFile(files[layoutFile]); err != nil {
+		return err
+	}
+	a.index, err = parseLayoutIndex(files[indexFile])
+	return err
+}
+
+// entryName cleans the name of a tar entry, and refuses what is a trick.
+func entryName(h *tar.Header) (string, error) {
+	name := strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")
+	switch {
+	case name == "" || name == ".":
+		return "", nil
+	case strings.HasPrefix(name, "/"), strings.Contains(name, "\\"), strings.Contains(name, "\x00"), path.Clean(name) != name, name == "..", strings.HasPrefix(name, "../"):
+		return "", malformed("it has an entry %q", clip(h.Name))
+	}
+	first, _, _ := strings.Cut(name, "/")
+	for _, own := range []string{indexFile, layoutFile, ocispec.ImageBlobsDir} {
+		if first != own && strings.EqualFold(first, own) {
+			return "", ambiguous("its entry %q is %q to file systems that do not tell case", clip(h.Name), own)
+		}
+	}
+	ours := name == indexFile || name == layoutFile || first == ocispec.ImageBlobsDir
+	if !ours {
+		return name, nil
+	}
+	if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir {
+		return "", malformed("its entry %q is a link or a device", clip(h.Name))
+	}
+	for key := range h.PAXRecords {
+		// A sparse file's bytes do not lie where they seem to.
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return "", malformed("its entry %q is sparse", clip(h.Name))
+		}
+	}
+	return name, nil
+}
+
+// scanFile reads one of the two small files. Which of two of one name counts differs between readers, so both must be the same.
+func (a *archive) scanFile(files map[string][]byte, name string, r io.Reader, h *tar.Header) error {
+	if h.Size > maxLayoutIndex {
+		return fail(codeTooLarge, "%s: %w: %d bytes", name, ErrTooLarge, h.Size)
+	}
+	b, err := io.ReadAll(io.LimitReader(r, maxLayoutIndex+1))
+	if err != nil {
+		return malformed("%s: %w", name, err)
+	}
+	if before, twice := files[name]; twice && !bytes.Equal(before, b) {
+		return ambiguous("it has two different files %s", name)
+	}
+	files[name] = b
+	return nil
+}
+
+func (a *archive) scanBlob(name string, h *tar.Header) error {
+	algorithm, hex, _ := strings.Cut(strings.TrimPrefix(name, ocispec.ImageBlobsDir+"/"), "/")
+	d, err := parseDigest(algorithm + ":" + hex)
+	if err != nil {
+		return malformed("its entry %q is no blob: %w", clip(name), err)
+	}
+	// The tar reader has no buffer: the file stands where the content begins.
+	at, err := a.f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return diskError("reading", err)
+	}
+	if before, twice := a.blobs[d]; twice && before.size != h.Size {
+		return ambiguous("it has two different blobs %s", d)
+	}
+	// Of two copies that claim to be the same either may be read: the digest is checked.
+	a.blobs[d] = extent{at, h.Size}
+	return nil
+}
+
+func (a *archive) open(d digest.Digest) (io.ReadCloser, int64, error) {
+	e, ok := a.blobs[d]
+	if !ok {
+		return nil, 0, fail(codeNotFound, "%s in %s: %w", d, a.file, ErrNotFound)
+	}
+	return io.NopCloser(io.NewSectionReader(a.f, e.offset, e.size)), e.size, nil
+}
+
+func (a *archive) manifest(ctx context.Context, tag string, d digest.Digest) (mediaType string, body []byte, err error) {
+	if tag == "" {
+		return a.has.manifest(a.index, d)
+	}
+	e, err := a.index.find(tag)
+	if err != nil {
+		return "", nil, err
+	}
+	body, err = a.has.read(e.Digest)
+	return e.MediaType, body, err
+}
+
+func (a *archive) hasManifest(ctx context.Context, d digest.Digest) (bool, error) {
+	_, ok := a.blobs[d]
+	return ok, nil
+}
+
+func (a *archive) tagged(ctx context.Context, tag string) (digest.Digest, error) {
+	e, err := a.index.find(tag)
+	return e.Digest, err
+}
+
+func (a *archive) tags(ctx context.Context) iter.Seq2[string, error] { return tagsOf(a.index) }
+
+func tagsOf(ix *layoutIndex) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, n := range ix.names() {
+			if !yield(n, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (a *archive) blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	return sized(a.open, d)
+}
+
+// sized opens a blob that has the size which its descriptor says.
+func sized(open func(digest.Digest) (io.ReadCloser, int64, error), d ocispec.Descriptor) (io.ReadCloser, error) {
+	rc, size, err := open(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if size != d.Size {
+		rc.Close()
+		return nil, fail(codeDigest, "%w: blob %s has %d bytes, its descriptor says %d", ErrDigestMismatch, d.Digest, size, d.Size)
+	}
+	return rc, nil
+}
+
+func (a *archive) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
+	return a.has.referrers(a.index, subject.Digest)
+}
+
+// readOnly is the answer to every write.
+func (a *archive) readOnly() error {
+	return fail(codeUnsupported, "%w: the archive %s is written already; copy it to a layout (oci:DIR) or a registry first, and work there",
+		ErrUnsupported, a.file)
+}
+
+func (a *archive) pushBlob(context.Context, ocispec.Descriptor, store, func(context.Context) (io.ReadCloser, error)) (int64, error) {
+	return 0, a.readOnly()
+}
+
+func (a *archive) pushBytes(context.Context, ocispec.Descriptor, []byte) error { return a.readOnly() }
+func (a *archive) pushManifest(context.Context, Manifest) error                { return a.readOnly() }
+func (a *archive) tag(context.Context, Manifest, string) error                 { return a.readOnly() }
+func (a *archive) attach(context.Context, ocispec.Descriptor, []Manifest) error {
+	return a.readOnly()
+}
+func (a *archive) detach(context.Context, ocispec.Descriptor, digest.Digest) error {
+	return a.readOnly()
+}
+
+func (a *archive) examine(ctx context.Context, write bool) (Capabilities, error) {
+	return Capabilities{ReferrersAPI: "yes", Delete: "no", Mount: "no", SingleUpload: "no"}, nil
+}
+
+func (a *archive) close(bool) error { return diskError("closing "+a.file, a.f.Close()) }
