@@ -43,7 +43,8 @@ const layout = "layout"
 //	notation-sign [-cose] REF KEY CHAIN   sign with notation-go
 //	transplant FROM TO       put FROM's first signature, as it is, on TO; tamper FROM TO: with one bit of its signature turned
 //	requests reset|writes=N|deletes=N   assert what the source registry was asked since the last reset
-//	registry down|unauthorized|liar|undeletable|up    let the registry fail; the layout has no registry
+//	registry down|gone|unauthorized|liar|undeletable|up   let the registry fail; the layout has no registry
+//	lines FILE LINE…         write a file
 //	oneerror                 the program wrote exactly one "imprint: error:" line and one hint to stderr, nothing to stdout
 //
 // and the variables $REPO (HOST/app, or oci:DIR), $HOST, $DEST (a repository of the other kind), $WORK. Conditions: [layout] [registry] [api] [noapi].
@@ -62,7 +63,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 					"exit": cmdExit, "json": cmdJSON, "pki": cmdPKI, "image": pushing(image), "index": pushing(index), "judge": cmdJudge, "judges": cmdJudges,
 					"notation-sign": cmdNotationSign, "transplant": grafting(false), "tamper": grafting(true), "requests": cmdRequests,
-					"registry": cmdRegistry, "oneerror": cmdOneError,
+					"registry": cmdRegistry, "oneerror": cmdOneError, "lines": cmdLines,
 				},
 			})
 		})
@@ -457,7 +458,7 @@ func cmdRequests(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	use(ts, neg, args, 1, 1, "registry down|unauthorized|liar|undeletable|up")
+	use(ts, neg, args, 1, 1, "registry down|gone|unauthorized|liar|undeletable|up")
 	s := ts.Value(stageKey{}).(stage).source
 	if s == nil {
 		ts.Fatalf("a layout is no registry: guard with [registry]")
@@ -474,6 +475,12 @@ var faults = map[string]func(w http.ResponseWriter, r *http.Request) bool{
 	"up": nil,
 	"down": func(w http.ResponseWriter, _ *http.Request) bool {
 		failure(w, http.StatusServiceUnavailable, "UNAVAILABLE")
+		return true
+	},
+	"gone": func(w http.ResponseWriter, _ *http.Request) bool {
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = conn.Close()
+		}
 		return true
 	},
 	"unauthorized": func(w http.ResponseWriter, _ *http.Request) bool {
@@ -503,6 +510,11 @@ var faults = map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		failure(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
 		return true
 	},
+}
+
+func cmdLines(ts *testscript.TestScript, neg bool, args []string) {
+	use(ts, neg, args, 1, 1000, "lines FILE LINE…")
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(args[1:], "\n")+"\n"), 0o600))
 }
 
 func cmdOneError(ts *testscript.TestScript, neg bool, args []string) {
