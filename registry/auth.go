@@ -1,0 +1,435 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// A Credential is one for a registry host. Its String never shows secrets.
+type Credential struct {
+	Username, Password, RefreshToken, AccessToken string
+}
+
+// String names the kind of credential and the user, nothing else.
+func (c Credential) String() string {
+	switch {
+	case c == Credential{}:
+		return "no credential"
+	case c.Username != "":
+		return fmt.Sprintf("credential of %q", c.Username)
+	}
+	return "a token"
+}
+
+// GoString is String: %#v shows no secret either.
+func (c Credential) GoString() string { return c.String() }
+
+// A CredentialFunc returns the credential for a registry host (empty: anonymous).
+type CredentialFunc func(ctx context.Context, host string) (Credential, error)
+
+const (
+	maxToken     = 128 << 10 // bytes of a token service's answer
+	maxRedirects = 5
+)
+
+// builtinRealms are token services of honest registries that live on another host (CASES.md G03).
+var builtinRealms = []string{"auth.docker.io:443", "gitlab.com:443"}
+
+// An authorizer sends requests with what the registry asks for. oras-go's auth client decides when to ask and remembers tokens by host and scope; the
+// authorizer sits around it and decides what may be answered: only believed realms, only the request's own scopes, and a credential that
+// was refused is never sent a second time (CASES.md F21, G03–G05).
+type authorizer struct {
+	client *auth.Client
+	tokens *http.Client
+	next   http.RoundTripper
+
+	agent       string
+	trusted     []string
+	credentials CredentialFunc
+
+	mu    sync.Mutex
+	hosts map[string]*hostAuth
+}
+
+// hostAuth is the credential for one host.
+type hostAuth struct {
+	mu       chan struct{} // held while a credential is sent that has not been accepted yet
+	looked   bool
+	cred     Credential
+	accepted bool
+	refused  error
+}
+
+// An exchange is one request with its challenge; it travels in the request's context between auth.Client, which sees the answer, and the credential
+// function that it calls.
+type exchange struct {
+	host         string // canonical, for the credential
+	origin       *url.URL
+	repositories []string
+	challenge    challenge
+}
+
+type exchangeKey struct{}
+
+func newAuthorizer(next http.RoundTripper, o Options) *authorizer {
+	a := &authorizer{next: next, agent: o.UserAgent, trusted: o.TrustRealms, credentials: o.Credentials, hosts: make(map[string]*hostAuth)}
+	a.client = &auth.Client{
+		Client:     &http.Client{Transport: a, CheckRedirect: checkRedirect},
+		Cache:      auth.NewCache(),
+		Credential: a.credential,
+		Header:     http.Header{"User-Agent": {o.UserAgent}},
+	}
+	a.tokens = &http.Client{Transport: next, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return a
+}
+
+// do sends req, whose context names the scopes, to a registry.
+func (a *authorizer) do(req *http.Request, host string, scopes map[string]string) (*http.Response, error) {
+	x := &exchange{host: host, origin: req.URL}
+	hints := make([]string, 0, len(scopes))
+	for name, actions := range scopes {
+		x.repositories = append(x.repositories, name)
+		hints = append(hints, auth.ScopeRepository(name, strings.Split(actions, ",")...))
+	}
+	ctx := context.WithValue(req.Context(), exchangeKey{}, x)
+	return a.client.Do(req.WithContext(auth.WithScopes(ctx, hints...)))
+}
+
+// RoundTrip carries requests of auth.Client: it holds back a credential that was refused, and replaces a challenge by what we are willing to answer.
+func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
+	x, _ := req.Context().Value(exchangeKey{}).(*exchange)
+	if x == nil || !sameOrigin(x.origin, req.URL) {
+		// A redirect has left the registry: whatever is asked for there gets no answer.
+		req = req.Clone(req.Context())
+		req.Header.Del("Authorization")
+		return a.next.RoundTrip(req)
+	}
+	send := a.next.RoundTrip
+	basic := strings.HasPrefix(req.Header.Get("Authorization"), "Basic ")
+	if basic {
+		send = a.guarded(x.host)
+	}
+	resp, err := send(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	c, ok, err := parseChallenges(resp.Header)
+	resp.Header.Del("Www-Authenticate")
+	switch {
+	case err != nil:
+		discard(resp)
+		return nil, fail(codeUnauthorized, "%w: %s asks for credentials in a way that cannot be read: %w", ErrUnauthorized, x.host, err)
+	case !ok, basic: // nothing that we can answer, or not again
+		return resp, nil
+	case !c.bearer:
+		resp.Header.Set("Www-Authenticate", "Basic")
+		return resp, nil
+	}
+	if err := a.believe(c.realm, x.origin); err != nil {
+		discard(resp)
+		return nil, err
+	}
+	x.challenge = c
+	// The token is fetched by [authorizer.token] and handed over as an access token, so that the realm given here is never used: oras-go refuses those on
+	// private addresses, which --trust-realm may name.
+	own := strings.Join(ownScope(c.scope, x.repositories), " ")
+	resp.Header.Set("Www-Authenticate", fmt.Sprintf("Bearer realm=%q,scope=%q", x.origin.Scheme+"://"+x.origin.Host, own))
+	return resp, nil
+}
+
+// guarded sends a request with a credential. Until the registry has accepted it once, it is sent by one request at a time, and once refused never again: sixteen
+// requests with an old password lock an account.
+func (a *authorizer) guarded(host string) func(*http.Request) (*http.Response, error) {
+	h := a.host(host)
+	return func(req *http.Request) (*http.Response, error) {
+		done, err := h.begin(req.Context())
+		if err != nil {
+			if req.Body != nil {
+				_ = req.Body.Close()
+			}
+			return nil, err
+		}
+		resp, err := a.next.RoundTrip(req)
+		switch {
+		case err != nil:
+			done(nil, false)
+		case resp.StatusCode == http.StatusUnauthorized:
+			done(refusedError(host), false)
+		default:
+			done(nil, resp.StatusCode < 500)
+		}
+		return resp, err
+	}
+}
+
+func refusedError(host string) error {
+	return fail(codeUnauthorized, "%w: %s refused the credential", ErrUnauthorized, host)
+}
+
+// begin waits for the turn to send the credential. done says how it went.
+func (h *hostAuth) begin(ctx context.Context) (done func(refused error, accepted bool), err error) {
+	select {
+	case h.mu <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if h.refused != nil {
+		<-h.mu
+		return nil, h.refused
+	}
+	if h.accepted {
+		<-h.mu
+		return func(refused error, _ bool) {
+			if refused != nil {
+				h.mu <- struct{}{}
+				h.refused = refused
+				<-h.mu
+			}
+		}, nil
+	}
+	return func(refused error, accepted bool) {
+		h.refused, h.accepted = refused, accepted
+		<-h.mu
+	}, nil
+}
+
+func (a *authorizer) host(name string) *hostAuth {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := a.hosts[name]
+	if h == nil {
+		h = &hostAuth{mu: make(chan struct{}, 1)}
+		a.hosts[name] = h
+	}
+	return h
+}
+
+// lookup asks for a host's credential, once.
+func (a *authorizer) lookup(ctx context.Context, host string) (Credential, error) {
+	if a.credentials == nil {
+		return Credential{}, nil
+	}
+	h := a.host(host)
+	select {
+	case h.mu <- struct{}{}:
+		defer func() { <-h.mu }()
+	case <-ctx.Done():
+		return Credential{}, ctx.Err()
+	}
+	if h.looked {
+		return h.cred, nil
+	}
+	cred, err := a.credentials(ctx, host)
+	if err != nil {
+		return Credential{}, err
+	}
+	h.looked, h.cred = true, cred
+	return cred, nil
+}
+
+// credential is called by auth.Client when a challenge must be answered: a password for Basic, an access token for Bearer.
+func (a *authorizer) credential(ctx context.Context, _ string) (auth.Credential, error) {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	if x == nil {
+		return auth.EmptyCredential, nil
+	}
+	cred, err := a.lookup(ctx, x.host)
+	if err != nil {
+		return auth.EmptyCredential, err
+	}
+	if x.challenge.bearer {
+		token, err := a.token(ctx, x, cred)
+		if err != nil {
+			return auth.EmptyCredential, err
+		}
+		return auth.Credential{AccessToken: token}, nil
+	}
+	if cred.Username == "" || cred.Password == "" {
+		return auth.EmptyCredential, noCredential(x.host)
+	}
+	return auth.Credential{Username: cred.Username, Password: cred.Password}, nil
+}
+
+func noCredential(host string) error {
+	return fail(codeUnauthorized, "%w: no credential for %s", ErrUnauthorized, host)
+}
+
+// token fetches a token from the realm of a challenge (https://distribution.github.io/distribution/spec/auth/).
+func (a *authorizer) token(ctx context.Context, x *exchange, cred Credential) (string, error) {
+	if cred.AccessToken != "" {
+		return cred.AccessToken, nil
+	}
+	req, err := tokenRequest(ctx, x, auth.GetScopes(ctx), cred)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("User-Agent", a.agent)
+	send := a.tokens.Do
+	if (cred != Credential{}) {
+		done, err := a.host(x.host).begin(ctx)
+		if err != nil {
+			return "", err
+		}
+		send = func(req *http.Request) (*http.Response, error) {
+			resp, err := a.tokens.Do(req)
+			switch {
+			case err != nil:
+				done(nil, false)
+			case resp.StatusCode == http.StatusUnauthorized:
+				done(refusedError(x.host), false)
+			default:
+				done(nil, resp.StatusCode == http.StatusOK)
+			}
+			return resp, err
+		}
+	}
+	resp, err := send(req)
+	if err != nil {
+		return "", transportError(ctx, "fetching a token for "+x.host, req.URL.Host, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxToken+1))
+	if err != nil {
+		return "", transportError(ctx, "fetching a token for "+x.host, req.URL.Host, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", tokenError(x, cred, req.URL.Host, resp.StatusCode)
+	}
+	var answer struct {
+		Token       string `json:"token"`
+		AccessToken string `json:"access_token"`
+	}
+	if len(body) > maxToken || json.Unmarshal(body, &answer) != nil || answer.Token == "" && answer.AccessToken == "" {
+		return "", fail(codeUnauthorized, "fetching a token for %s: %w: %s answered with none", x.host, ErrUnauthorized, req.URL.Host)
+	}
+	if answer.AccessToken != "" {
+		return answer.AccessToken, nil
+	}
+	return answer.Token, nil
+}
+
+// tokenRequest asks with a refresh token as OAuth 2 says, else with the password, or with nothing, as the token specification does.
+func tokenRequest(ctx context.Context, x *exchange, scopes []string, cred Credential) (*http.Request, error) {
+	scopes = auth.CleanScopes(append(scopes, ownScope(x.challenge.scope, x.repositories)...))
+	if cred.RefreshToken != "" {
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {cred.RefreshToken}, "service": {x.challenge.service}, "client_id": {"imprint"}}
+		if len(scopes) > 0 {
+			form.Set("scope", strings.Join(scopes, " "))
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, x.challenge.realm, strings.NewReader(form.Encode()))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return req, nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.challenge.realm, nil)
+	if err != nil {
+		return nil, err
+	}
+	q := req.URL.Query()
+	if x.challenge.service != "" {
+		q.Set("service", x.challenge.service)
+	}
+	for _, s := range scopes {
+		q.Add("scope", s)
+	}
+	req.URL.RawQuery = q.Encode()
+	if cred.Username != "" || cred.Password != "" {
+		req.SetBasicAuth(cred.Username, cred.Password)
+	}
+	return req, nil
+}
+
+// tokenError says why a token service gave none. What it wrote is not repeated: it has just seen the password.
+func tokenError(x *exchange, cred Credential, realm string, status int) error {
+	doing := "fetching a token for " + x.host + " from " + realm
+	switch {
+	case status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout:
+		return fail(codeUnavailable, "%s: %w: status %d", doing, ErrUnavailable, status)
+	case cred == Credential{}:
+		return fail(codeUnauthorized, "%s: %w: no credential for %s", doing, ErrUnauthorized, x.host)
+	case status == http.StatusUnauthorized:
+		return fail(codeUnauthorized, "%s: %w: the credential was refused", doing, ErrUnauthorized)
+	}
+	return fail(codeUnauthorized, "%s: %w: status %d", doing, ErrUnauthorized, status)
+}
+
+// believe reports whether a token service may be asked, and be told who is asking: the registry's own host and port, one of the built-in list, or one that the
+// caller named. Never http where the registry speaks https.
+func (a *authorizer) believe(realm string, registry *url.URL) error {
+	u, err := url.Parse(realm)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fail(codeRealm, "%w: %s names a token service that is no URL of one", ErrUnauthorized, registry.Host)
+	}
+	host := canonicalHost(u)
+	refuse := func(why string) error {
+		return fail(codeRealm, "%w: %s names the token service %s, %s", ErrUnauthorized, registry.Host, strconv.QuoteToASCII(u.Host), why)
+	}
+	if u.Scheme == "http" && registry.Scheme != "http" {
+		return refuse("which is not encrypted")
+	}
+	if host == canonicalHost(registry) {
+		return nil
+	}
+	for _, b := range builtinRealms {
+		if u.Scheme == "https" && host == b {
+			return nil
+		}
+	}
+	for _, t := range a.trusted {
+		t = strings.ToLower(t)
+		if _, _, err := net.SplitHostPort(t); err == nil && t == host || strings.Trim(t, "[]") == strings.ToLower(u.Hostname()) {
+			return nil
+		}
+	}
+	return refuse("which is another host")
+}
+
+// checkRedirect follows reads only, from https to https, and not for ever; auth.Client takes the credentials off when the host changes (CASES.md G01, G06).
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	if first.Method != http.MethodGet && first.Method != http.MethodHead {
+		return http.ErrUseLastResponse
+	}
+	if len(via) > maxRedirects {
+		return fail(codeRedirect, "%w: more than %d redirects", ErrRefused, maxRedirects)
+	}
+	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || first.URL.Scheme != "http") {
+		return fail(codeRedirect, "%w: redirect to %s, which is not encrypted", ErrRefused, strconv.QuoteToASCII(req.URL.Host))
+	}
+	req.Header.Del("Referer") // a redirect's query may be as good as a credential
+	return nil
+}
+
+// sameOrigin compares scheme, host and port.
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && canonicalHost(a) == canonicalHost(b)
+}
+
+// canonicalHost is host:port, lower case.
+func canonicalHost(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+// asOwnError returns the *Error inside what http.Client and auth.Client wrapped with URLs.
+func asOwnError(err error) (*Error, bool) {
+	var own *Error
+	ok := errors.As(err, &own)
+	return own, ok
+}

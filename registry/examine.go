@@ -1,0 +1,101 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// The answers of [Capabilities].
+const (
+	capYes     = "yes"
+	capNo      = "no"
+	capUnknown = "unknown"
+	capDenied  = "denied" // we may not
+)
+
+// examine asks for what never was: the referrers of a digest that nobody has, and with write the deletion of it, a small blob that nothing refers to, and its
+// mount. Reading needs one request.
+func (s *remote) examine(ctx context.Context, write bool) (Capabilities, error) {
+	var nonce [16]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return Capabilities{}, err
+	}
+	probe := []byte("imprint doctor " + hex.EncodeToString(nonce[:]))
+	d := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(probe), Size: int64(len(probe))}
+
+	found := Capabilities{ReferrersAPI: capUnknown, Delete: capUnknown, Mount: capUnknown, SingleUpload: capUnknown}
+	_, ok, err := s.listAPI(ctx, d, "")
+	switch {
+	case err != nil:
+		return found, err
+	case s.state.api.yes():
+		found.ReferrersAPI = capYes
+	case !ok:
+		found.ReferrersAPI = capNo
+	}
+	if !write {
+		return found, nil
+	}
+
+	_, err = s.exec(ctx, call{method: http.MethodDelete, path: "manifests/" + d.Digest.String(), action: actionDelete})
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound):
+		found.Delete = capYes
+	case errors.Is(err, ErrUnsupported):
+		found.Delete = capNo
+	case errors.Is(err, ErrUnauthorized):
+		found.Delete = capDenied
+	case errors.Is(err, ErrUnavailable):
+		return found, err
+	}
+
+	if err := s.sendBytes(ctx, d, probe); err != nil {
+		return found, err
+	}
+	switch {
+	case s.learnt.singleUpload.yes():
+		found.SingleUpload = capYes
+	case s.learnt.singleUpload.no():
+		found.SingleUpload = capNo
+	}
+
+	resp, err := s.do(ctx, call{
+		method: http.MethodPost, path: "blobs/uploads/", query: url.Values{"mount": {d.Digest.String()}, "from": {s.name}}, action: actionPush,
+	})
+	if err != nil {
+		return found, err
+	}
+	discard(resp)
+	switch resp.StatusCode {
+	case http.StatusCreated:
+		found.Mount = capYes
+	case http.StatusAccepted:
+		found.Mount = capNo
+		s.abandon(ctx, resp)
+	default:
+		found.Mount = capNo
+	}
+	return found, nil
+}
+
+// abandon closes an upload session that nobody needs, if the registry lets us.
+func (s *remote) abandon(ctx context.Context, session *http.Response) {
+	base, err := url.Parse(s.base)
+	if err != nil {
+		return
+	}
+	u, err := session.Request.URL.Parse(session.Header.Get("Location"))
+	if err != nil || !sameOrigin(u, base) {
+		return
+	}
+	if resp, err := s.do(ctx, call{method: http.MethodDelete, url: u, action: actionPush}); err == nil {
+		discard(resp)
+	}
+}

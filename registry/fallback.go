@@ -1,0 +1,349 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Of the writing of a fallback index.
+const (
+	maxSettling   = 90 * time.Second
+	minSettleWait = 20 * time.Millisecond
+	maxSettleBack = 4 * time.Second
+)
+
+// errOccupied: what is at the fallback tag is no list of referrers to the subject, and is never overwritten (CASES.md G12).
+var errOccupied = errors.New("the fallback tag holds something else")
+
+// fallbackTag is where a registry without the API keeps the list of a subject's referrers (distribution specification, "Referrers Tag Schema"):
+// algorithm and digest, each cut to its length.
+func fallbackTag(subject digest.Digest) string {
+	algorithm, encoded := subject.Algorithm().String(), subject.Encoded()
+	return algorithm[:min(len(algorithm), 32)] + "-" + encoded[:min(len(encoded), 64)]
+}
+
+// A fallbackEntry is an entry of a fallback index, with the bytes in which it was found: others' entries are carried as they are, members we do not
+// know included.
+type fallbackEntry struct {
+	descriptor ocispec.Descriptor
+	raw        json.RawMessage
+}
+
+// A fallbackIndex is what a fallback tag holds; the zero value is what one that does not exist holds.
+type fallbackIndex struct {
+	members map[string]json.RawMessage // of the document, but for manifests
+	entries []fallbackEntry
+}
+
+func (x fallbackIndex) has(d digest.Digest) bool {
+	return slices.ContainsFunc(x.entries, func(e fallbackEntry) bool { return e.descriptor.Digest == d })
+}
+
+// readFallback reads a subject's fallback tag.
+func (s *remote) readFallback(ctx context.Context, subject ocispec.Descriptor) (fallbackIndex, error) {
+	tag := fallbackTag(subject.Digest)
+	resp, body, err := s.read(ctx, call{
+		method: http.MethodGet, path: "manifests/" + tag, action: actionPull, header: map[string]string{"Accept": acceptManifest},
+	}, MaxManifest)
+	if errors.Is(err, ErrNotFound) {
+		return fallbackIndex{}, nil
+	}
+	if err != nil {
+		return fallbackIndex{}, fmt.Errorf("reading the referrers tag %s: %w", tag, err)
+	}
+	x, err := parseFallback(resp.Header, body, subject.Digest)
+	if err != nil {
+		return fallbackIndex{}, fail(codeOccupied, "%w: %s at %s: %w: %w", ErrMalformed, tag, s.host, errOccupied, err)
+	}
+	return x, nil
+}
+
+// parseFallback believes what came back for a fallback tag only if it can be a list of referrers: GitLab answers with the image itself, `cosign copy` stores an
+// image there (COPY.md part A).
+func parseFallback(h http.Header, body []byte, subject digest.Digest) (fallbackIndex, error) {
+	if !isIndex(h) {
+		return fallbackIndex{}, fmt.Errorf("it is %q, not an index", quote(h.Get("Content-Type")))
+	}
+	if subject.Algorithm().FromBytes(body) == subject {
+		return fallbackIndex{}, errors.New("it is the subject itself")
+	}
+	members := make(map[string]json.RawMessage)
+	if err := json.Unmarshal(body, &members); err != nil {
+		return fallbackIndex{}, errors.New("it is no JSON object")
+	}
+	var mediaType string
+	if raw, ok := members["mediaType"]; ok && (json.Unmarshal(raw, &mediaType) != nil || mediaType != ocispec.MediaTypeImageIndex) {
+		return fallbackIndex{}, errors.New("it says that it is something else")
+	}
+	for _, image := range []string{"config", "layers", "subject"} {
+		if _, ok := members[image]; ok {
+			return fallbackIndex{}, fmt.Errorf("it has %s", image)
+		}
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(members["manifests"], &list) != nil && len(members["manifests"]) > 0 {
+		return fallbackIndex{}, errors.New("its manifests are no list")
+	}
+	delete(members, "manifests")
+	x := fallbackIndex{members: members}
+	platforms, types := 0, 0
+	for _, raw := range list {
+		d, err := parseEntry(raw)
+		if err != nil {
+			return fallbackIndex{}, errors.New("an entry of it is no descriptor")
+		}
+		if d.ArtifactType != "" {
+			types++
+		}
+		if d.Platform != nil {
+			platforms++
+		}
+		if !x.has(d.Digest) {
+			x.entries = append(x.entries, fallbackEntry{descriptor: d, raw: raw})
+		}
+	}
+	if types == 0 && platforms > 0 {
+		return fallbackIndex{}, errors.New("it is an image for several platforms")
+	}
+	return x, nil
+}
+
+// encode writes the index with every entry's bytes as they were found.
+func (x fallbackIndex) encode() Manifest {
+	members := maps.Clone(x.members)
+	if members == nil {
+		members = make(map[string]json.RawMessage)
+	}
+	members["schemaVersion"] = json.RawMessage("2")
+	members["mediaType"] = json.RawMessage(`"` + ocispec.MediaTypeImageIndex + `"`)
+	var b bytes.Buffer
+	write := func(name string) {
+		key, _ := json.Marshal(name)
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(members[name])
+		b.WriteByte(',')
+		delete(members, name)
+	}
+	b.WriteByte('{')
+	write("schemaVersion")
+	write("mediaType")
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		write(name)
+	}
+	b.WriteString(`"manifests":[`)
+	for i, e := range x.entries {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(e.raw)
+	}
+	b.WriteString("]}")
+	body := b.Bytes()
+	return Manifest{
+		Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(body), Size: int64(len(body))},
+		Bytes:      body,
+	}
+}
+
+// describeReferrer describes a referrer as the specification wants its entry: with artifact type and annotations of its manifest. One that cannot be parsed is
+// listed without.
+func describeReferrer(m Manifest) (fallbackEntry, error) {
+	d := ocispec.Descriptor{MediaType: m.Descriptor.MediaType, Digest: m.Descriptor.Digest, Size: m.Descriptor.Size}
+	if parts, err := m.Parse(); err == nil {
+		d.ArtifactType, d.Annotations = parts.ArtifactType, parts.Annotations
+	}
+	raw, err := json.Marshal(d)
+	return fallbackEntry{descriptor: d, raw: raw}, err
+}
+
+// A change is what is to become of a fallback index.
+type change struct {
+	add    []Manifest
+	remove []digest.Digest
+}
+
+// A settling is one change on its way into the index.
+type settling struct {
+	store   *remote
+	subject ocispec.Descriptor
+	tag     string
+	add     []fallbackEntry
+	remove  []digest.Digest
+
+	seen []fallbackEntry // everything met in this operation, in the order of meeting
+	slow time.Duration   // the longest time from reading to having written
+}
+
+// settle writes a change so that it stays, although no registry offers a compare-and-swap (DESIGN.md section 6.6): read, merge with everything seen, write, read again; when
+// all is there wait twice the slowest read-to-write, plus up to half of that, and read once more; else back off and do it again. An index that shows the change
+// already is not written: wrote says whether it was. ErrUnsettled after 90 seconds; errOccupied if the tag holds something else.
+func (s *remote) settle(ctx context.Context, subject ocispec.Descriptor, c change) (wrote bool, err error) {
+	t := &settling{store: s, subject: subject, tag: fallbackTag(subject.Digest), remove: c.remove}
+	for _, m := range c.add {
+		e, err := describeReferrer(m)
+		if err != nil {
+			return false, fmt.Errorf("describing %s: %w", m.Descriptor.Digest, err)
+		}
+		t.add = append(t.add, e)
+	}
+	unlock, err := s.state.lock(ctx, t.tag)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+
+	until := time.Now().Add(maxSettling)
+	for round := 0; ; round++ {
+		done, err := t.round(ctx, round)
+		if done || err != nil {
+			return t.slow > 0, err
+		}
+		back := rand.N(min(max(4*t.slow, 20*time.Millisecond)<<min(round, 5), maxSettleBack))
+		if time.Now().Add(back).After(until) {
+			return true, fail(codeUnsettled, "%w: others keep overwriting %s at %s", ErrUnsettled, t.tag, s.host)
+		}
+		if err := s.client.retry.sleep(ctx, back); err != nil {
+			return true, err
+		}
+	}
+}
+
+// round reads, writes and reads again; done says that the change was there, and still was after the wait.
+func (t *settling) round(ctx context.Context, round int) (done bool, err error) {
+	begin := time.Now()
+	now, err := t.read(ctx)
+	if err != nil {
+		return false, err
+	}
+	next, err := t.merge(ctx, now)
+	if err != nil {
+		return false, err
+	}
+	if sameEntries(now, next) {
+		if round == 0 {
+			return true, nil // as it should be before we came
+		}
+	} else {
+		m := next.encode()
+		if len(m.Bytes) > MaxManifest {
+			return false, fail(codeTooLarge, "%w: the referrers index %s would have %d bytes", ErrTooLarge, t.tag, len(m.Bytes))
+		}
+		if _, err := t.store.putManifest(ctx, t.tag, m); err != nil {
+			return false, fmt.Errorf("writing the referrers tag %s: %w", t.tag, err)
+		}
+		t.slow = max(t.slow, time.Since(begin))
+		if now, err = t.read(ctx); err != nil || !t.shows(now) {
+			return false, err
+		}
+	}
+	wait := max(2*t.slow, minSettleWait)
+	if err := t.store.client.retry.sleep(ctx, wait+rand.N(wait/2+1)); err != nil {
+		return false, err
+	}
+	now, err = t.read(ctx)
+	return err == nil && t.shows(now), err
+}
+
+// read reads the index and remembers what it lists.
+func (t *settling) read(ctx context.Context) (fallbackIndex, error) {
+	x, err := t.store.readFallback(ctx, t.subject)
+	if err != nil {
+		return x, err
+	}
+	for _, e := range x.entries {
+		if !t.met(e.descriptor.Digest) {
+			t.seen = append(t.seen, e)
+		}
+	}
+	return x, nil
+}
+
+func (t *settling) met(d digest.Digest) bool {
+	return slices.ContainsFunc(t.seen, func(e fallbackEntry) bool { return e.descriptor.Digest == d })
+}
+
+// shows reports whether the change is in an index.
+func (t *settling) shows(x fallbackIndex) bool {
+	for _, e := range t.add {
+		if !x.has(e.descriptor.Digest) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(t.remove, x.has)
+}
+
+// merge is what is there, without what we remove, with what we add, and with what was there before and has been overwritten since: unless its manifest is gone,
+// when somebody has deleted it on purpose.
+func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex, error) {
+	next := fallbackIndex{members: now.members}
+	for _, e := range now.entries {
+		if !t.dropped(e.descriptor.Digest) {
+			next.entries = append(next.entries, e)
+		}
+	}
+	lost, err := t.lost(ctx, now)
+	if err != nil {
+		return next, err
+	}
+	for _, e := range slices.Concat(lost, t.add) {
+		if !next.has(e.descriptor.Digest) {
+			next.entries = append(next.entries, e)
+		}
+	}
+	return next, nil
+}
+
+// dropped reports whether an entry is one that this process has taken out.
+func (t *settling) dropped(d digest.Digest) bool {
+	return slices.Contains(t.remove, d) || t.store.state.isRemoved(d)
+}
+
+// lost returns what was listed earlier, is not now, and still has its manifest.
+func (t *settling) lost(ctx context.Context, now fallbackIndex) ([]fallbackEntry, error) {
+	var missing []fallbackEntry
+	for _, e := range t.seen {
+		d := e.descriptor.Digest
+		ours := slices.ContainsFunc(t.add, func(a fallbackEntry) bool { return a.descriptor.Digest == d })
+		if !now.has(d) && !ours && !t.dropped(d) {
+			missing = append(missing, e)
+		}
+	}
+	there := make([]bool, len(missing))
+	errs := make([]error, len(missing))
+	var wg sync.WaitGroup
+	for i, e := range missing {
+		wg.Go(func() { there[i], errs[i] = t.store.hasManifest(ctx, e.descriptor.Digest) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var lost []fallbackEntry
+	for i, e := range missing {
+		if there[i] {
+			lost = append(lost, e)
+		}
+	}
+	return lost, nil
+}
+
+// sameEntries reports whether two indexes list the same digests.
+func sameEntries(a, b fallbackIndex) bool {
+	if len(a.entries) != len(b.entries) {
+		return false
+	}
+	return !slices.ContainsFunc(a.entries, func(e fallbackEntry) bool { return !b.has(e.descriptor.Digest) })
+}

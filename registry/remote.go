@@ -1,0 +1,397 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	_ "crypto/sha256" // digests of manifests are of one of these two
+	_ "crypto/sha512"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// mediaTypeArtifact was the OCI artifact manifest of image-spec 1.1's release candidates; it is still found in registries.
+const mediaTypeArtifact = "application/vnd.oci.artifact.manifest.v1+json"
+
+// acceptManifest names what we know, and takes all else as opaque bytes (CASES.md C13), as containerd does.
+var acceptManifest = strings.Join([]string{
+	ocispec.MediaTypeImageIndex,
+	ocispec.MediaTypeImageManifest,
+	mediaTypeArtifact,
+	"application/vnd.docker.distribution.manifest.list.v2+json",
+	"application/vnd.docker.distribution.manifest.v2+json",
+	"*/*",
+}, ", ")
+
+// A remote is a repository of a registry that speaks the OCI distribution specification 1.1.
+type remote struct {
+	client *Client
+	host   string // canonical
+	name   string
+	base   string // scheme and host to connect to
+	learnt *hostState
+	state  *repoState
+}
+
+var _ store = (*remote)(nil)
+
+// What a request may do, as token services name it.
+const (
+	actionPull   = "pull"
+	actionPush   = "pull,push"
+	actionDelete = "delete"
+)
+
+// A call is one request to the registry.
+type call struct {
+	method string
+	path   string   // below /v2/<name>/
+	url    *url.URL // instead of path: where an answer led
+	query  url.Values
+	header map[string]string
+	action string
+	from   string // a second repository that must be readable (mount)
+
+	body []byte
+	// open makes the body instead, of size bytes; such a request is sent once (see [withoutRetry]), and opened again only to answer a challenge.
+	open func() (io.ReadCloser, error)
+	size int64
+}
+
+// do sends a call. The caller closes the answer's body; its errors wrap the sentinels, and name the host, never a URL: those may carry secrets.
+func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
+	target := c.url
+	if target == nil {
+		u, err := url.Parse(s.base + "/v2/" + s.name + "/" + c.path)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %q", ErrReference, s.name)
+		}
+		u.RawQuery = c.query.Encode()
+		target = u
+	}
+	if c.open != nil {
+		ctx = withoutRetry(ctx)
+	}
+	req, err := http.NewRequestWithContext(ctx, c.method, target.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case c.open != nil:
+		body, err := c.open()
+		if err != nil {
+			return nil, err
+		}
+		req.Body, req.GetBody, req.ContentLength = body, c.open, c.size
+	case len(c.body) > 0:
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
+		req.Body, _ = req.GetBody()
+		req.ContentLength = int64(len(c.body))
+	case c.method == http.MethodPost || c.method == http.MethodPut:
+		req.Body = http.NoBody
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	for k, v := range c.header {
+		req.Header.Set(k, v)
+	}
+	scopes := map[string]string{s.name: c.action}
+	if c.from != "" && c.from != s.name {
+		scopes[c.from] = actionPull
+	}
+	resp, err := s.client.auth.do(req, s.host, scopes)
+	if err != nil {
+		return nil, transportError(ctx, "", s.host, err)
+	}
+	return resp, nil
+}
+
+// bounded gives one object its time.
+func (s *remote) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.client.options.Timeout)
+}
+
+// read sends a call and reads the whole answer, which must have one of the statuses (200 if none is named).
+func (s *remote) read(ctx context.Context, c call, limit int64) (*http.Response, []byte, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	resp, err := s.do(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return resp, nil, s.refused(resp)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return resp, nil, transportError(ctx, "", s.host, err)
+	}
+	if int64(len(body)) > limit {
+		return resp, nil, fail(codeTooLarge, "%w: %s sent more than %d bytes", ErrTooLarge, s.host, limit)
+	}
+	return resp, body, nil
+}
+
+// exec sends a call whose answer's body does not matter, and ends it; statuses from 200 to 299 are fine.
+func (s *remote) exec(ctx context.Context, c call) (*http.Response, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	resp, err := s.do(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return resp, s.refused(resp)
+	}
+	discard(resp)
+	return resp, nil
+}
+
+// manifest reads by tag or digest. Bytes that do not have the digest are asked for once more: a broken cache on the way is more frequent than a lie.
+func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (string, []byte, error) {
+	by := tag
+	if by == "" {
+		by = d.String()
+	}
+	for try := 1; ; try++ {
+		resp, body, err := s.read(ctx, call{
+			method: http.MethodGet, path: "manifests/" + by, action: actionPull, header: map[string]string{"Accept": acceptManifest},
+		}, MaxManifest)
+		if err != nil {
+			return "", nil, err
+		}
+		if tag != "" {
+			return servedType(resp.Header), body, nil
+		}
+		got := d.Algorithm().FromBytes(body)
+		if got == d {
+			return servedType(resp.Header), body, nil
+		}
+		if try == 2 {
+			return "", nil, fail(codeDigest, "%w: %s sent %s for %s", ErrDigestMismatch, s.host, got, d)
+		}
+		s.client.warn("digest-mismatch-once", d.String(), fmt.Sprintf("%s sent other bytes for %s; asking once more", s.host, d))
+	}
+}
+
+// servedType is the Content-Type exactly as served, but for a charset parameter that says what JSON always is (Nexus adds it).
+func servedType(h http.Header) string {
+	t := strings.TrimSpace(h.Get("Content-Type"))
+	base, rest, ok := strings.Cut(t, ";")
+	if ok && strings.EqualFold(strings.TrimSpace(rest), "charset=utf-8") {
+		return strings.TrimSpace(base)
+	}
+	return t
+}
+
+func (s *remote) hasManifest(ctx context.Context, d digest.Digest) (bool, error) {
+	resp, err := s.headManifest(ctx, d.String())
+	switch {
+	case err == nil:
+		_ = resp
+		return true, nil
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case errors.Is(err, ErrUnsupported): // HEAD is not offered (CASES.md G09)
+		_, _, err := s.manifest(ctx, "", d)
+		if errors.Is(err, ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	return false, err
+}
+
+func (s *remote) headManifest(ctx context.Context, by string) (*http.Response, error) {
+	return s.exec(ctx, call{method: http.MethodHead, path: "manifests/" + by, action: actionPull, header: map[string]string{"Accept": acceptManifest}})
+}
+
+// tagged asks by HEAD. Where the answer does not say the digest, the manifest is read and its digest computed.
+func (s *remote) tagged(ctx context.Context, tag string) (digest.Digest, error) {
+	resp, err := s.headManifest(ctx, tag)
+	if err == nil {
+		if d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest")); err == nil {
+			return d, nil
+		}
+	} else if !errors.Is(err, ErrUnsupported) {
+		return "", err
+	}
+	_, body, err := s.manifest(ctx, tag, "")
+	if err != nil {
+		return "", err
+	}
+	return digest.FromBytes(body), nil
+}
+
+// tags lists them page by page.
+func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		next := call{method: http.MethodGet, path: "tags/list", query: url.Values{"n": {"1000"}}, action: actionPull}
+		pages := pager{store: s}
+		for {
+			resp, body, err := s.read(ctx, next, MaxManifest)
+			if err != nil {
+				yield("", err)
+				return
+			}
+			var page struct {
+				Tags []string `json:"tags"`
+			}
+			if err := json.Unmarshal(body, &page); err != nil {
+				yield("", fail(codeMalformed, "%w: %s sent a list of tags that is no JSON", ErrMalformed, s.host))
+				return
+			}
+			for _, t := range page.Tags {
+				if !yield(t, nil) {
+					return
+				}
+			}
+			u, err := pages.next(resp)
+			if err != nil {
+				yield("", err)
+				return
+			}
+			if u == nil {
+				return
+			}
+			next.url = u
+		}
+	}
+}
+
+// blob streams. Everything up to the first byte is retried by the transport; that the bytes are right is for the caller to check.
+func (s *remote) blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	ctx, cancel := s.bounded(ctx)
+	resp, err := s.do(ctx, call{method: http.MethodGet, path: "blobs/" + d.Digest.String(), action: actionPull})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer cancel()
+		return nil, s.refused(resp)
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != d.Size {
+		defer cancel()
+		_ = resp.Body.Close()
+		return nil, fail(codeDigest, "%w: %s announces %d bytes, the descriptor %d", ErrDigestMismatch, s.host, resp.ContentLength, d.Size)
+	}
+	return &download{ctx: ctx, cancel: cancel, body: resp.Body, host: s.host}, nil
+}
+
+// A download is a blob on its way. It ends when nothing arrives for a while.
+type download struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	body   io.ReadCloser
+	host   string
+}
+
+func (d *download) Read(p []byte) (int, error) {
+	idle := time.AfterFunc(headerTimeout, d.cancel)
+	n, err := d.body.Read(p)
+	stalled := !idle.Stop()
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	if stalled {
+		return n, fail(codeUnavailable, "%w: %s sent nothing for %s", ErrUnavailable, d.host, headerTimeout)
+	}
+	return n, transportError(d.ctx, "", d.host, err)
+}
+
+func (d *download) Close() error {
+	defer d.cancel()
+	return d.body.Close()
+}
+
+func (s *remote) close(bool) error { return nil }
+
+// A pager follows the links of a list, on its own host only, not in circles, and not for ever (CASES.md C02).
+type pager struct {
+	store *remote
+	seen  map[string]bool
+}
+
+// next returns where the next page is, or nil.
+func (p *pager) next(resp *http.Response) (*url.URL, error) {
+	target := nextLink(resp.Header)
+	if target == "" {
+		return nil, nil
+	}
+	base, err := url.Parse(p.store.base)
+	if err != nil {
+		return nil, err
+	}
+	u, err := resp.Request.URL.Parse(target)
+	if err != nil || !sameOrigin(u, base) {
+		return nil, fail(codeLink, "%w: the next page of a list of %s is said to be somewhere else", ErrMalformed, p.store.host)
+	}
+	if p.seen == nil {
+		p.seen = map[string]bool{resp.Request.URL.String(): true}
+	}
+	if p.seen[u.String()] {
+		return nil, fail(codeLink, "%w: a list of %s goes in a circle", ErrMalformed, p.store.host)
+	}
+	if len(p.seen) >= MaxPages {
+		return nil, fail(codeTooLarge, "%w: a list of %s has more than %d pages", ErrTooLarge, p.store.host, MaxPages)
+	}
+	p.seen[u.String()] = true
+	return u, nil
+}
+
+// nextLink reads the target of rel="next" (RFC 8288).
+func nextLink(h http.Header) string {
+	for _, line := range h.Values("Link") {
+		for part := range strings.SplitSeq(line, ",") {
+			target, params, ok := strings.Cut(part, ";")
+			target = strings.TrimSpace(target)
+			if !ok || !strings.HasPrefix(target, "<") || !strings.HasSuffix(target, ">") {
+				continue
+			}
+			for param := range strings.SplitSeq(params, ";") {
+				name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+				if strings.EqualFold(name, "rel") && strings.EqualFold(strings.Trim(value, `"`), "next") {
+					return target[1 : len(target)-1]
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// isIndex reports whether an answer calls itself an OCI image index.
+func isIndex(h http.Header) bool {
+	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && t == ocispec.MediaTypeImageIndex
+}
+
+// quote makes text of a registry harmless and short enough for an error.
+func quote(s string) string {
+	const most = 300
+	var b strings.Builder
+	for _, r := range s {
+		if b.Len() > most {
+			b.WriteString("…")
+			break
+		}
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		q := strconv.QuoteRune(r)
+		b.WriteString(q[1 : len(q)-1])
+	}
+	return b.String()
+}

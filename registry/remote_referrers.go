@@ -1,0 +1,225 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// referrers asks the API, and the fallback tag where there is no API or it lists nothing (CASES.md G11): a registry that has gained the API since does not know what
+// was attached before.
+func (s *remote) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
+	if !s.state.api.no() {
+		list, ok, err := s.listAPI(ctx, subject, artifactType)
+		if err != nil || ok && len(list) > 0 {
+			return list, err
+		}
+	}
+	index, err := s.readFallback(ctx, subject)
+	if errors.Is(err, errOccupied) {
+		s.client.warn(codeOccupied, s.name+"@"+string(subject.Digest), err.Error())
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Referrer
+	for _, e := range index.entries {
+		// An entry that does not say its type may have any (CASES.md V25 in spirit: a hint that is missing hides nothing).
+		if artifactType == "" || e.descriptor.ArtifactType == "" || e.descriptor.ArtifactType == artifactType {
+			list = append(list, Referrer{e.descriptor})
+		}
+	}
+	if len(list) > MaxReferrers {
+		return nil, s.tooMany(subject)
+	}
+	return list, nil
+}
+
+func (s *remote) tooMany(subject ocispec.Descriptor) error {
+	return fail(codeTooLarge, "%w: %s lists more than %d referrers of %s", ErrTooLarge, s.host, MaxReferrers, subject.Digest)
+}
+
+// listAPI lists by the referrers API; ok is false where there is none for this repository, which is remembered.
+func (s *remote) listAPI(ctx context.Context, subject ocispec.Descriptor, artifactType string) (list []Referrer, ok bool, err error) {
+	next := call{
+		method: http.MethodGet, path: "referrers/" + subject.Digest.String(), action: actionPull,
+		header: map[string]string{"Accept": ocispec.MediaTypeImageIndex},
+	}
+	if artifactType != "" {
+		next.query = url.Values{"artifactType": {artifactType}}
+	}
+	seen := make(map[digest.Digest]bool)
+	pages := pager{store: s}
+	for first := true; ; first = false {
+		resp, body, err := s.read(ctx, next, MaxManifest)
+		if first {
+			switch e, _ := answered(err); {
+			case e.has("NAME_UNKNOWN"): // no such repository (yet): nothing is known of its API
+				return nil, true, nil
+			case e.status == http.StatusNotFound:
+				s.state.api.set(false)
+				return nil, false, nil
+			case e.status == http.StatusMethodNotAllowed, e.status == http.StatusNotImplemented, e.status == http.StatusNotAcceptable:
+				return nil, false, s.oddAPI(fmt.Sprintf("answers %d", e.status))
+			case err == nil && !isIndex(resp.Header):
+				return nil, false, s.oddAPI(fmt.Sprintf("sends %q", quote(resp.Header.Get("Content-Type"))))
+			}
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		var page struct {
+			Manifests []json.RawMessage `json:"manifests"`
+		}
+		if !isIndex(resp.Header) || json.Unmarshal(body, &page) != nil {
+			return nil, false, fail(codeMalformed, "%w: %s sent a list of referrers that is no OCI index", ErrMalformed, s.host)
+		}
+		for _, raw := range page.Manifests {
+			d, err := parseEntry(raw)
+			if err != nil {
+				s.client.warn("referrers-entry", s.name+"@"+string(subject.Digest), fmt.Sprintf("%s lists something that is no descriptor as a referrer of %s; it is passed over", s.host, subject.Digest))
+				continue
+			}
+			if seen[d.Digest] {
+				continue
+			}
+			seen[d.Digest] = true
+			list = append(list, Referrer{d})
+		}
+		if len(list) > MaxReferrers {
+			return nil, false, s.tooMany(subject)
+		}
+		u, err := pages.next(resp)
+		if err != nil {
+			return nil, false, err
+		}
+		if u == nil {
+			s.state.api.set(true)
+			return list, true, nil
+		}
+		next.url = u
+	}
+}
+
+// oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that (CASES.md G10).
+func (s *remote) oddAPI(what string) error {
+	s.state.api.set(false)
+	s.client.warn("referrers-api-odd", s.host, s.host+" "+what+" where referrers are listed; the fallback tag is used")
+	return nil
+}
+
+// parseEntry reads an entry of a list, and refuses what has no digest that could be one.
+func parseEntry(raw json.RawMessage) (ocispec.Descriptor, error) {
+	var d ocispec.Descriptor
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return d, err
+	}
+	if err := checkDescriptor(d); err != nil {
+		return d, err
+	}
+	d.Data = nil // hints are believed as hints only: bytes come from the registry, by digest
+	return d, nil
+}
+
+// attach stores manifests and makes sure that they are listed. A registry that has taken notice says so by OCI-Subject; some have the API and do not say so
+// (CASES.md G13), which the list tells.
+func (s *remote) attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
+	if len(manifests) == 0 {
+		return nil
+	}
+	noticed, err := s.putReferrers(ctx, subject, manifests)
+	if err != nil {
+		return err
+	}
+	for _, m := range manifests {
+		s.state.setRemoved(m.Descriptor.Digest, false)
+	}
+	if noticed {
+		s.state.api.set(true)
+		return nil
+	}
+	if !s.state.api.no() {
+		list, ok, err := s.listAPI(ctx, subject, "")
+		if err != nil {
+			return err
+		}
+		if ok && listsAll(list, manifests) {
+			return nil
+		}
+	}
+	_, err = s.settle(ctx, subject, change{add: manifests})
+	return err
+}
+
+func listsAll(list []Referrer, manifests []Manifest) bool {
+	for _, m := range manifests {
+		if !slices.ContainsFunc(list, func(r Referrer) bool { return r.Digest == m.Descriptor.Digest }) {
+			return false
+		}
+	}
+	return true
+}
+
+// putReferrers stores manifests at the same time; noticed says that each answer named the subject.
+func (s *remote) putReferrers(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) (noticed bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	subjects := make([]digest.Digest, len(manifests))
+	errs := make([]error, len(manifests))
+	var wg sync.WaitGroup
+	for i, m := range manifests {
+		wg.Go(func() {
+			if subjects[i], errs[i] = s.putManifest(ctx, m.Descriptor.Digest.String(), m); errs[i] != nil {
+				errs[i] = fmt.Errorf("referrer %s: %w", m.Descriptor.Digest, errs[i])
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	// The first failure has cancelled the others: theirs say nothing.
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return false, err
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(subjects, func(d digest.Digest) bool { return d != subject.Digest }), nil
+}
+
+// detach takes a referrer out of the list and then deletes it. In that order: a listed manifest that is gone makes stock notation refuse the whole
+// artifact (DESIGN.md section 5).
+func (s *remote) detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {
+	s.state.setRemoved(d, true)
+	out := change{remove: []digest.Digest{d}}
+	wrote, err := s.settle(ctx, subject, out)
+	if err != nil && !errors.Is(err, errOccupied) { // whatever occupies that tag, it does not list d
+		return err
+	}
+	_, err = s.exec(ctx, call{method: http.MethodDelete, path: "manifests/" + d.String(), action: actionDelete})
+	e, ok := answered(err)
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound):
+	case ok && errors.Is(err, ErrRefused):
+		// A manifest that an index refers to (ECR, Artifact Registry), a retention rule, a lock: for reasons that only the registry knows.
+		return fail(codeDeleteRefused, "deleting manifest %s: %w: %s answered %s", d, ErrUnsupported, s.host, e)
+	default:
+		return fmt.Errorf("deleting manifest %s: %w", d, err)
+	}
+	if !wrote {
+		return nil
+	}
+	// Somebody whose entry was overwritten may have put everything back that he had seen, this one too, while its manifest still answered.
+	_, err = s.settle(ctx, subject, out)
+	return err
+}
