@@ -1,0 +1,246 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/registry"
+)
+
+// A target is an artifact to be signed.
+type target struct {
+	subject ocispec.Descriptor
+	root    bool
+}
+
+func (s *signing) add(what string, subject ocispec.Descriptor, root bool) {
+	claims, _ := s.claimsOf(root)
+	s.targets = append(s.targets, target{subject, root})
+	s.result.Signatures = append(s.result.Signatures, Signed{What: what, Subject: plain(subject), Status: StatusPlanned, Claims: claims})
+}
+
+// plain leaves of a descriptor what names the artifact.
+func plain(d ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+}
+
+// findTargets lists what there is to sign: the root, and if asked for its children and all that refers to any of them, save signatures.
+func (s *signing) findTargets(ctx context.Context) error {
+	parts, err := s.subject.Parse()
+	if err != nil {
+		return fmt.Errorf("reading manifest %s: %w", s.subject.Descriptor.Digest, err)
+	}
+	s.add(what(parts), s.subject.Descriptor, true)
+	if !s.o.Recursive {
+		return nil
+	}
+	root, skipped, err := s.repo.Graph(ctx, s.subject, registry.GraphOptions{
+		Referrer: func(r registry.Referrer) bool { return r.ArtifactType != registry.ArtifactTypeSignature },
+	})
+	if err != nil {
+		return fmt.Errorf("reading all that belongs to %s: %w", s.subject.Descriptor.Digest, err)
+	}
+	for _, skip := range skipped {
+		s.warn("skipped %s: %s", skip.Descriptor.Digest, skip.Detail)
+	}
+	seen := map[digest.Digest]bool{s.subject.Descriptor.Digest: true}
+	if err := s.addChildren(root, seen); err != nil {
+		return err
+	}
+	s.addReferrers(root, "", seen)
+	return nil
+}
+
+// addChildren adds everything that node contains. A child that cannot be read exactly is an error: an index must not look signed as a whole when a part of it is not
+// (and what different parsers read differently is never signed, CASES.md A12).
+func (s *signing) addChildren(node *registry.Node, seen map[digest.Digest]bool) error {
+	for _, child := range node.Children {
+		d := child.Manifest.Descriptor
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		if child.Malformed != nil {
+			return fmt.Errorf("reading %s, which belongs to %s: %w", d.Digest, node.Manifest.Descriptor.Digest, child.Malformed)
+		}
+		s.add(s.whatNode(child), d, false)
+		if err := s.addChildren(child, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addReferrers adds what refers to node and to all below it. Anyone with push rights can attach something malformed, which must not keep the rest unsigned: it
+// is left out with a warning.
+func (s *signing) addReferrers(node *registry.Node, of string, seen map[digest.Digest]bool) {
+	for _, referrer := range node.Referrers {
+		d := referrer.Manifest.Descriptor
+		if seen[d.Digest] || referrer.IsSignature() {
+			continue
+		}
+		seen[d.Digest] = true
+		if referrer.Malformed != nil {
+			s.warn("skipped %s, which refers to %s: %v", d.Digest, node.Manifest.Descriptor.Digest, referrer.Malformed)
+			continue
+		}
+		name := s.whatNode(referrer)
+		if of != "" {
+			name += " of " + of
+		}
+		s.add(name, d, false)
+		s.addReferrers(referrer, name, seen)
+	}
+	for _, child := range node.Children {
+		s.addReferrers(child, s.whatNode(child), seen)
+	}
+}
+
+func (s *signing) whatNode(n *registry.Node) string {
+	if n.Platform != "" && n.Platform != "unknown/unknown" {
+		return n.Platform
+	}
+	return what(n.Parts)
+}
+
+// what describes an artifact to people.
+func what(p registry.Parts) string {
+	switch {
+	case p.Shape == registry.ShapeIndex && p.ArtifactType == "":
+		platforms := 0
+		for _, m := range p.Manifests {
+			if m.Platform != nil && m.Platform.OS != "unknown" {
+				platforms++
+			}
+		}
+		switch platforms {
+		case 0:
+			return fmt.Sprintf("index, %d manifests", len(p.Manifests))
+		case 1:
+			return "index, 1 platform"
+		}
+		return fmt.Sprintf("index, %d platforms", platforms)
+	case p.ArtifactType == "" || strings.HasSuffix(p.ArtifactType, ".image.config.v1+json") || p.ArtifactType == "application/vnd.docker.container.image.v1+json":
+		return "image"
+	}
+	return p.ArtifactType
+}
+
+// An existing is a signature that makes another needless; the zero value is none.
+type existing struct {
+	digest  digest.Digest
+	content envelope.Content
+}
+
+// maxCandidates bounds how many listed signatures are read to find our own: whoever may push may list as many as he likes under our thumbprint.
+const maxCandidates = 100
+
+// existing looks for a signature of the same leaf key over the same payload whose expiry lies ahead and whose chain is valid now (DESIGN.md section 4, "already
+// signed"). Entries whose thumbprint annotation names another leaf certificate are not read, which saves a request for each foreign signature: the
+// annotation is only a hint, and one that lies (or a leaf re-issued since) costs at worst a second signature, which harms nobody.
+func (s *signing) existing(ctx context.Context, t target) (existing, error) {
+	if s.o.Again {
+		return existing{}, nil
+	}
+	listed, err := s.repo.Referrers(ctx, t.subject, registry.ArtifactTypeSignature)
+	if err != nil {
+		return existing{}, fmt.Errorf("listing the signatures of %s: %w", t.subject.Digest, err)
+	}
+	var named, unknown []registry.Referrer
+	leaf := certchain.Thumbprint(s.chain.Leaf())
+	for _, r := range listed {
+		switch first, ok := firstThumbprint(r.Annotations); {
+		case !ok:
+			unknown = append(unknown, r)
+		case first == leaf:
+			named = append(named, r)
+		}
+	}
+	candidates := append(named, unknown...)
+	candidates = candidates[:min(len(candidates), maxCandidates)]
+	payload := s.payload(t)
+	found := make([]existing, len(candidates))
+	err = each(ctx, len(candidates), parallel, func(i int) error {
+		sig := s.repo.ReadSignature(ctx, t.subject, candidates[i])
+		if errors.Is(sig.Err, registry.ErrUnavailable) || errors.Is(sig.Err, registry.ErrUnauthorized) {
+			return fmt.Errorf("reading signature %s of %s: %w", sig.Descriptor.Digest, t.subject.Digest, sig.Err)
+		}
+		if c, ok := s.ours(sig, payload); ok {
+			found[i] = existing{candidates[i].Digest, c}
+		}
+		return nil
+	})
+	if err != nil {
+		return existing{}, err
+	}
+	for _, e := range found {
+		if e.digest != "" {
+			return e, nil
+		}
+	}
+	return existing{}, nil
+}
+
+// firstThumbprint reads the thumbprint of the leaf out of a signature's annotations; ok is false if it is not stated in proper form.
+func firstThumbprint(annotations map[string]string) (first string, ok bool) {
+	value, ok := annotations[registry.AnnotationThumbprint]
+	if !ok {
+		return "", false
+	}
+	var list []string
+	if err := json.Unmarshal([]byte(value), &list); err != nil || len(list) == 0 {
+		return "", false
+	}
+	return list[0], digest.NewDigestFromEncoded(digest.SHA256, list[0]).Validate() == nil
+}
+
+func (s *signing) ours(sig registry.Signature, payload envelope.Payload) (envelope.Content, bool) {
+	if sig.Err != nil {
+		return envelope.Content{}, false
+	}
+	e, err := envelope.Parse(sig.MediaType, sig.Envelope)
+	if err != nil {
+		return envelope.Content{}, false
+	}
+	c, err := e.Verify()
+	if err != nil || c.Scheme != envelope.SchemeX509 || !c.Payload.Equal(payload) ||
+		!bytes.Equal(c.Chain.Leaf().RawSubjectPublicKeyInfo, s.chain.Leaf().RawSubjectPublicKeyInfo) {
+		return envelope.Content{}, false
+	}
+	if !c.Expiry.IsZero() && !c.Expiry.After(s.o.Now) {
+		return envelope.Content{}, false
+	}
+	return c, c.Chain.Check(s.o.Now) == nil
+}
+
+// warnOfDifference says where the signature that is there already differs from the one asked for: the payload is the same, the rest need not be.
+func (s *signing) warnOfDifference(signed Signed, e existing) {
+	if e.content.Format != s.o.Format {
+		s.warn("%s: signed already as %s; a %s signature besides needs --again", short(signed.Subject.Digest), e.content.Format.Short(), s.o.Format.Short())
+	}
+	switch {
+	case s.expiry.IsZero() == e.content.Expiry.IsZero() && (s.expiry.IsZero() || s.o.Expiry == e.content.Expiry.Sub(e.content.SigningTime)):
+	case e.content.Expiry.IsZero():
+		s.warn("%s: signed already without an expiry; another signature with one needs --again", short(signed.Subject.Digest))
+	default:
+		s.warn("%s: signed already until %s; another expiry needs --again", short(signed.Subject.Digest), e.content.Expiry.UTC().Format(time.RFC3339))
+	}
+}
+
+// short is how people are shown a digest a second time.
+func short(d digest.Digest) string {
+	if encoded := d.Encoded(); len(encoded) > 12 {
+		return encoded[:12]
+	}
+	return string(d)
+}
