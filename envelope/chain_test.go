@@ -275,6 +275,8 @@ func TestK25DuplicateKey(t *testing.T) {
 }
 
 // duplicateKey returns the other key under which the signature verifies: Q' = r⁻¹(-sR - zG), where R is the point that verification finds.
+//
+//nolint:staticcheck // an attack needs the arithmetic that nothing else should
 func duplicateKey(pub *ecdsa.PublicKey, message, sig []byte) *ecdsa.PublicKey {
 	curve, n := pub.Curve, pub.Params().N
 	z := new(big.Int).SetBytes(digestOf(message))
