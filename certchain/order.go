@@ -10,7 +10,7 @@ import (
 )
 
 // maxSteps bounds the search for chains among certificates that cross-sign one another.
-const maxSteps = 5_000
+const maxSteps = 2_000
 
 // A graph says who issued whom among certificates, sorted by bytes so that no result depends on their order.
 type graph struct {
@@ -177,24 +177,25 @@ func Build(pub crypto.PublicKey, pool []*x509.Certificate, at time.Time) (Chain,
 		return nil, ruleError(ruleEmpty, nil, "there are no certificates to build a chain from")
 	}
 	g := newGraph(pool)
-	var best *candidate
+	var paths []path
 	for leaf, cert := range g.certs {
-		if !holds(cert, pub) {
-			continue
-		}
-		for _, p := range g.paths(leaf) {
-			c := g.judge(p, at)
-			if best == nil || c.compare(best) > 0 {
-				best = c
-			}
+		if holds(cert, pub) {
+			paths = append(paths, g.paths(leaf)...)
 		}
 	}
-	switch {
-	case g.steps > maxSteps:
+	if g.steps > maxSteps {
 		return nil, ruleError(ruleComplex, nil, "the certificates cross-sign one another in too many ways")
-	case best == nil:
+	}
+	if len(paths) == 0 {
 		return nil, ruleError(ruleKeyMismatch, nil, "none of the %d certificates is for the key that signs", len(g.certs))
-	case best.err != nil:
+	}
+	best := g.judge(paths[0], at)
+	for _, p := range paths[1:] {
+		if c := g.judge(p, at); c.compare(best) > 0 {
+			best = c
+		}
+	}
+	if best.err != nil {
 		return nil, best.err
 	}
 	return best.chain, nil

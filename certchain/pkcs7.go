@@ -40,7 +40,7 @@ func parsePKCS7(der []byte) ([]*x509.Certificate, error) {
 		return nil, ruleError(rulePKCS7, nil, "its PKCS#7 structure is of the type %s, not certificates (signedData)", outer.Type)
 	}
 	var sd signedData
-	if rest, err = asn1.Unmarshal(outer.Content.FullBytes, &sd); err != nil || len(rest) > 0 {
+	if rest, err = asn1.Unmarshal(outer.Content.Bytes, &sd); err != nil || len(rest) > 0 {
 		return nil, ruleError(rulePKCS7, nil, "the signedData in its PKCS#7 structure is malformed")
 	}
 	if !isSet(sd.DigestAlgorithms) || !isSet(sd.SignerInfos) {

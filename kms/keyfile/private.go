@@ -82,7 +82,7 @@ func parsePKCS8(der []byte) (any, error) {
 		}
 		return parsePKCS1(info.PrivateKey)
 	case oid.Equal(oidEC):
-		if err := checkCurve(info.Algorithm.Parameters); err != nil {
+		if err := checkCurve(info.Algorithm.Parameters.FullBytes); err != nil {
 			return nil, err
 		}
 	case !oid.Equal(oidRSA):
@@ -120,7 +120,7 @@ func parseSEC1(der []byte) (any, error) {
 	if len(sec1.Parameters.FullBytes) == 0 {
 		return nil, format("its EC key does not name its curve")
 	}
-	if err := checkCurve(sec1.Parameters); err != nil {
+	if err := checkCurve(sec1.Parameters.Bytes); err != nil {
 		return nil, err
 	}
 	k, err := x509.ParseECPrivateKey(der)
@@ -131,10 +131,11 @@ func parseSEC1(der []byte) (any, error) {
 }
 
 // checkCurve refuses explicit parameters (CVE-2020-0601's way in) and names the curves that are not used.
-func checkCurve(params asn1.RawValue) error {
+func checkCurve(params []byte) error {
 	var curve asn1.ObjectIdentifier
-	if rest, err := asn1.Unmarshal(params.FullBytes, &curve); err != nil || len(rest) > 0 {
-		if params.Tag == asn1.TagSequence {
+	if rest, err := asn1.Unmarshal(params, &curve); err != nil || len(rest) > 0 {
+		var v asn1.RawValue
+		if _, err := asn1.Unmarshal(params, &v); err == nil && v.Tag == asn1.TagSequence {
 			return format("its EC key spells its curve out instead of naming it; convert it: openssl ec -in FILE -param_enc named_curve -out NEW")
 		}
 		return format("its EC key does not name its curve")
