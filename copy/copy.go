@@ -3,6 +3,9 @@ package copy
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -49,6 +52,29 @@ type Result struct {
 	Warnings    []string      `json:"warnings,omitempty"`
 }
 
+// The statuses of an [Object].
+const (
+	Copied     = "copied"
+	There      = "there"
+	Planned    = "planned"
+	Superseded = "superseded" // the destination has the same signature with a chain that holds longer
+	Skipped    = "skipped"
+)
+
+// The statuses of a [TagResult], besides There and Planned.
+const (
+	Written = "written"
+	Moved   = "moved"
+)
+
+// The values of Object.What.
+const (
+	Image     = "image"
+	Index     = "index"
+	Signature = "signature"
+	Referrer  = "referrer"
+)
+
 // An Object is one manifest of the graph and what became of it.
 type Object struct {
 	What         string             `json:"what"` // image, index, signature, referrer
@@ -66,12 +92,52 @@ type TagResult struct {
 	Status string        `json:"status"` // "written", "there", "planned", "moved"
 }
 
-// Artifact copies root, which was resolved in src, with its children and all that refers to any of them, to dst: blobs, manifests by digest from the bottom up, referrers after
-// their subject, and the tags last, once dst lists every referrer that was promised. Byte-exact; what is there is not sent again; nothing is deleted. A tag that would move without
-// leave is refused before the first write (registry.ErrTagMoves, reason tag-moves). Killed anywhere, a second run ends as an undisturbed one.
-func Artifact(ctx context.Context, dst, src *registry.Repo, root registry.Manifest, o Options) (Result, error) {
-	panic("door")
+// Codes of this package's rejections and of what it leaves behind.
+const (
+	codeTagMoves   = "tag-moves"
+	codePlatform   = "platform-not-found"
+	codeOptions    = "copy-options"
+	codeSuperseded = "superseded"
+	codeMalformed  = "malformed-referrer"
+)
+
+var reasons = map[string]string{
+	codeTagMoves:            "The destination's tag names another digest, and no --move pattern lets it go.",
+	codePlatform:            "The artifact has no image for the platform that was asked for, or several.",
+	codeOptions:             "What was asked of copy makes no sense: an unknown kind of referrers, or a pattern that is none.",
+	codeSuperseded:          "The destination has the same signature with a chain that holds longer; --downgrade brings the older one too.",
+	codeMalformed:           "The destination refused a referrer whose manifest breaks its specification.",
+	registry.SkippedForeign: "The source lists it as a referrer of one artifact, and its own subject is another.",
+	registry.SkippedGhost:   "The source lists it as a referrer, and it is not there.",
 }
 
 // Reasons returns the codes of this package with one sentence each.
-func Reasons() map[string]string { panic("door") }
+func Reasons() map[string]string { return maps.Clone(reasons) }
+
+// An Error is why nothing was copied; it carries a stable reason code.
+type Error struct {
+	Code string
+	Err  error
+}
+
+func (e *Error) Error() string  { return e.Err.Error() }
+func (e *Error) Unwrap() error  { return e.Err }
+func (e *Error) Reason() string { return e.Code }
+
+func fail(code, format string, args ...any) error {
+	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
+}
+
+// ErrPlatform: the artifact has no (or no single) image for the platform that was asked for.
+var ErrPlatform = errors.New("no such platform")
+
+// Artifact copies root, which was resolved in src, with its children and all that refers to any of them, to dst: blobs, manifests by digest from the bottom up, referrers after
+// their subject, and the tags last, once dst lists every referrer that was promised. Byte-exact; what is there is not sent again; nothing is deleted. A tag that would move without
+// leave is refused before the first write (registry.ErrTagMoves, reason tag-moves). Killed anywhere, a second run ends as an undisturbed one. The Result says how far it came
+// even with an error.
+func Artifact(ctx context.Context, dst, src *registry.Repo, root registry.Manifest, o Options) (Result, error) {
+	c := &copier{dst: dst, src: src, o: o}
+	c.result = Result{Source: src.Reference().String(), Destination: dst.Reference().String(), DryRun: o.DryRun}
+	err := c.run(ctx, root)
+	return c.result, err
+}

@@ -1,0 +1,399 @@
+package copy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/imprint-oci/imprint/registry"
+)
+
+// maxConfig bounds a configuration that is read for its platform.
+const maxConfig = 4 << 20
+
+// A copier is one copy on its way.
+type copier struct {
+	dst, src *registry.Repo
+	o        Options
+	result   Result
+
+	root     *registry.Node
+	nodes    []*registry.Node                         // each after what it refers to
+	items    map[*registry.Node]*item                 // what becomes of each
+	lists    map[digest.Digest]map[digest.Digest]bool // by subject: what dst listed before anything was written
+	found    map[digest.Digest][]registry.Referrer    // the same, with the hints
+	doubtful map[digest.Digest]bool                   // blobs that only malformed manifests want
+}
+
+// An item is what becomes of a node.
+type item struct {
+	object  Object
+	subject *registry.Node // of a referrer: the first under which it stands
+}
+
+func (c *copier) run(ctx context.Context, root registry.Manifest) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	root, err := c.choose(ctx, root)
+	if err != nil {
+		return err
+	}
+	c.result.Digest, c.result.MediaType = root.Descriptor.Digest, root.Descriptor.MediaType
+	// Tags and the source's graph need nothing of each other, and a tag that must not move ends the run before anything is written.
+	var there bool
+	err = parallel(ctx, 2, func(ctx context.Context, i int) (err error) {
+		if i == 0 {
+			there, err = c.lookUp(ctx, root)
+			return err
+		}
+		return c.read(ctx, root)
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.plan(ctx, there); err != nil {
+		return err
+	}
+	if c.o.DryRun {
+		c.foresee()
+		return nil
+	}
+	err = c.push(ctx)
+	c.sum()
+	return err
+}
+
+func (c *copier) check() error {
+	switch c.o.Referrers {
+	case "", All, Signatures, None:
+	default:
+		return fail(codeOptions, "copying referrers: %q is neither %s nor %s nor %s", c.o.Referrers, All, Signatures, None)
+	}
+	for _, p := range c.o.Move {
+		if _, err := path.Match(p, ""); err != nil {
+			return fail(codeOptions, "the pattern %q of tags that may move: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// choose returns what is to be copied: root, or its image for the platform that was asked for.
+func (c *copier) choose(ctx context.Context, root registry.Manifest) (registry.Manifest, error) {
+	parts, err := root.Parse()
+	if err != nil || c.o.Platform == "" {
+		return root, err
+	}
+	if parts.Shape == registry.ShapeImage {
+		has, err := c.platformOf(ctx, parts)
+		if err != nil {
+			return root, err
+		}
+		if has != c.o.Platform && !strings.HasPrefix(has, c.o.Platform+"/") {
+			return root, fail(codePlatform, "%w: %s is an image for %q, not %q", ErrPlatform, root.Descriptor.Digest, has, c.o.Platform)
+		}
+		return root, nil
+	}
+	var exact, wider []ocispec.Descriptor
+	var names []string
+	for _, d := range parts.Manifests {
+		if d.Platform == nil {
+			continue
+		}
+		name := platformName(*d.Platform)
+		names = append(names, name)
+		switch {
+		case name == c.o.Platform:
+			exact = append(exact, d)
+		case strings.HasPrefix(name, c.o.Platform+"/"):
+			wider = append(wider, d)
+		}
+	}
+	if len(exact) == 0 {
+		exact = wider
+	}
+	if len(exact) != 1 {
+		return root, fail(codePlatform, "%w: %s has %d images for %q; it has %s", ErrPlatform, root.Descriptor.Digest, len(exact), c.o.Platform, strings.Join(names, ", "))
+	}
+	return c.src.Manifest(ctx, exact[0])
+}
+
+func platformName(p ocispec.Platform) string {
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
+	}
+	return name
+}
+
+// platformOf reads the platform of an image from its configuration.
+func (c *copier) platformOf(ctx context.Context, parts registry.Parts) (string, error) {
+	b, err := c.src.ReadBlob(ctx, *parts.Config, maxConfig)
+	if err != nil {
+		return "", fmt.Errorf("reading the platform of an image: %w", err)
+	}
+	var p ocispec.Platform
+	if err := json.Unmarshal(b, &p); err != nil {
+		return "", fail(codePlatform, "%w: the configuration %s names none", ErrPlatform, parts.Config.Digest)
+	}
+	return platformName(p), nil
+}
+
+// lookUp asks where the tags are now, refuses those that may not move, and reports whether root is at the destination.
+func (c *copier) lookUp(ctx context.Context, root registry.Manifest) (there bool, err error) {
+	tags := make([]TagResult, len(c.o.Tags))
+	err = parallel(ctx, len(tags), func(ctx context.Context, i int) error {
+		tags[i].Tag = c.o.Tags[i]
+		was, err := c.dst.Tagged(ctx, c.o.Tags[i])
+		if errors.Is(err, registry.ErrNotFound) {
+			return nil
+		}
+		tags[i].Was = was
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	for i, t := range tags {
+		switch {
+		case t.Was == root.Descriptor.Digest:
+			there = true
+			tags[i].Status = There
+		case t.Was != "" && !c.mayMove(t.Tag):
+			return false, fail(codeTagMoves, "%w: %s names %s, and %s was to be copied there", registry.ErrTagMoves, c.dst.Reference().With(t.Tag, ""), t.Was, root.Descriptor.Digest)
+		default:
+			tags[i].Status = Planned
+		}
+	}
+	c.result.Tags = tags
+	if there {
+		return true, nil
+	}
+	there, err = c.dst.HasManifest(ctx, root.Descriptor)
+	if errors.Is(err, registry.ErrNotFound) {
+		return false, nil
+	}
+	return there, err
+}
+
+// mayMove reports whether a tag may leave the digest that holds it. Of a full name the tag counts.
+func (c *copier) mayMove(tag string) bool {
+	if full, ok := c.dst.Reference().With(tag, "").FullName(); ok {
+		tag = full.Tag
+	}
+	return slices.ContainsFunc(c.o.Move, func(p string) bool {
+		ok, err := path.Match(p, tag)
+		return ok && err == nil
+	})
+}
+
+// read reads the source's graph.
+func (c *copier) read(ctx context.Context, root registry.Manifest) error {
+	o := registry.GraphOptions{NoReferrers: c.o.Referrers == None}
+	if c.o.Referrers == Signatures {
+		o.Referrer = func(r registry.Referrer) bool {
+			return r.ArtifactType == registry.ArtifactTypeSignature || r.ArtifactType == ""
+		}
+	}
+	n, skipped, err := c.src.Graph(ctx, root, o)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", c.src.Reference().With("", root.Descriptor.Digest), err)
+	}
+	c.root = n
+	for _, s := range skipped {
+		c.result.Objects = append(c.result.Objects, Object{What: Referrer, ArtifactType: s.Descriptor.ArtifactType, Descriptor: plain(s.Descriptor), Status: Skipped, Reason: s.Reason})
+		c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s was left behind: %s", s.Descriptor.Digest, s.Detail))
+	}
+	return nil
+}
+
+// plain returns a descriptor without what a list adds to it.
+func plain(d ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+}
+
+// plan finds out what the destination has. there says that root is: then its children and what refers to them are asked for; else everything is sent, since asking for each would
+// cost as many requests.
+func (c *copier) plan(ctx context.Context, there bool) error {
+	c.items = make(map[*registry.Node]*item)
+	var ask, subjects []*registry.Node
+	askAll := there || c.o.DryRun || c.dst.Reference().Kind != registry.Remote
+	for n := range c.root.All {
+		c.nodes = append(c.nodes, n)
+		it := &item{object: Object{What: what(n), ArtifactType: n.Parts.ArtifactType, Descriptor: plain(n.Manifest.Descriptor), Status: Planned}}
+		if it.object.What == Image || it.object.What == Index {
+			it.object.ArtifactType = ""
+		}
+		c.items[n] = it
+		if len(n.Referrers) > 0 {
+			subjects = append(subjects, n)
+		}
+		if n.Role != registry.RoleReferrer && n != c.root && askAll {
+			ask = append(ask, n)
+		}
+		if n.Parts.Shape == registry.ShapeUnknown {
+			c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s is copied as it is: imprint does not know %q, and what it refers to stays behind", n.Manifest.Descriptor.Digest, n.Manifest.Descriptor.MediaType))
+		}
+	}
+	if there {
+		c.items[c.root].object.Status = There
+	}
+	c.lists = make(map[digest.Digest]map[digest.Digest]bool, len(subjects))
+	c.found = make(map[digest.Digest][]registry.Referrer, len(subjects))
+	lists := make([][]registry.Referrer, len(subjects))
+	err := parallel(ctx, len(ask)+len(subjects), func(ctx context.Context, i int) error {
+		if i < len(ask) {
+			has, err := c.dst.HasManifest(ctx, ask[i].Manifest.Descriptor)
+			if has {
+				c.items[ask[i]].object.Status = There
+			}
+			return err
+		}
+		i -= len(ask)
+		var err error
+		lists[i], err = c.dst.Referrers(ctx, subjects[i].Manifest.Descriptor, "")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i, s := range subjects {
+		d := s.Manifest.Descriptor.Digest
+		c.found[d] = lists[i]
+		c.lists[d] = make(map[digest.Digest]bool, len(lists[i]))
+		for _, r := range lists[i] {
+			c.lists[d][r.Digest] = true
+		}
+		for _, n := range s.Referrers {
+			it := c.items[n]
+			it.object.Subject, it.subject = d, s
+			// Present means listed: a manifest that is stored and not listed is seen by nobody.
+			if c.lists[d][n.Manifest.Descriptor.Digest] {
+				it.object.Status = There
+			} else if it.object.Status == There {
+				it.object.Status = Planned
+			}
+		}
+	}
+	return c.supersede(ctx, subjects)
+}
+
+// what names a node to people.
+func what(n *registry.Node) string {
+	switch {
+	case n.IsSignature() && n.Malformed == nil && n.Parts.Subject != nil:
+		return Signature
+	case n.Role == registry.RoleReferrer:
+		return Referrer
+	case n.Parts.Shape == registry.ShapeIndex:
+		return Index
+	}
+	return Image
+}
+
+// blobs returns what is to be sent for the nodes that are not there: each blob once.
+func (c *copier) blobs() []ocispec.Descriptor {
+	seen := make(map[digest.Digest]bool)
+	var all []ocispec.Descriptor
+	c.doubtful = make(map[digest.Digest]bool)
+	for _, n := range c.nodes {
+		if c.items[n].object.Status != Planned {
+			continue
+		}
+		for _, d := range blobsOf(n) {
+			if c.foreign(d) {
+				continue
+			}
+			if !seen[d.Digest] {
+				seen[d.Digest], c.doubtful[d.Digest] = true, true
+				all = append(all, d)
+			}
+			if n.Malformed == nil {
+				c.doubtful[d.Digest] = false
+			}
+		}
+	}
+	return all
+}
+
+// blobsOf returns the blobs of a node; of one that is malformed, those that a registry's lenient reader would see in it.
+func blobsOf(n *registry.Node) []ocispec.Descriptor {
+	if n.Malformed == nil {
+		return n.Parts.Blobs()
+	}
+	var m struct {
+		Config *ocispec.Descriptor  `json:"config"`
+		Layers []ocispec.Descriptor `json:"layers"`
+		Blobs  []ocispec.Descriptor `json:"blobs"`
+	}
+	if json.Unmarshal(n.Manifest.Bytes, &m) != nil {
+		return nil
+	}
+	all := slices.Concat(m.Layers, m.Blobs)
+	if m.Config != nil {
+		all = append(all, *m.Config)
+	}
+	return slices.DeleteFunc(all, func(d ocispec.Descriptor) bool { return d.Digest.Validate() != nil || d.Size < 0 })
+}
+
+// foreign reports layers that lie elsewhere by licence: they are never fetched from their URLs, and no registry wants them (CASES.md C12).
+func (c *copier) foreign(d ocispec.Descriptor) bool {
+	if len(d.URLs) == 0 {
+		return false
+	}
+	return d.MediaType == "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" ||
+		strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.v1.")
+}
+
+// foresee fills the result of a dry run.
+func (c *copier) foresee() {
+	for _, d := range c.blobs() {
+		c.result.Blobs++
+		c.result.Bytes += d.Size
+	}
+	c.sum()
+}
+
+// sum counts the objects.
+func (c *copier) sum() {
+	for _, n := range c.nodes {
+		it := c.items[n]
+		c.result.Objects = append(c.result.Objects, it.object)
+		switch it.object.What {
+		case Signature:
+			c.result.Signatures++
+		case Referrer:
+			c.result.Referrers++
+		default:
+			c.result.Images++
+		}
+		switch it.object.Status {
+		case There:
+			c.result.There++
+		case Copied:
+			c.result.Written++
+			c.result.Bytes += it.object.Descriptor.Size
+		case Planned:
+			if c.o.DryRun {
+				c.result.Bytes += it.object.Descriptor.Size
+			}
+		}
+	}
+	for _, n := range c.nodes {
+		if c.items[n].object.Status == Superseded || c.items[n].object.Status == There {
+			continue
+		}
+		for _, d := range n.Parts.Layers {
+			if c.foreign(d) {
+				c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("layer %s of %s lies at %s and was not copied", d.Digest, n.Manifest.Descriptor.Digest, strings.Join(d.URLs, ", ")))
+			}
+		}
+	}
+}
