@@ -248,3 +248,19 @@ func carried(t testing.TB, old, new envelope.Content) {
 		t.Errorf("core ids %q and %q, want the same", old.CoreID(), new.CoreID())
 	}
 }
+
+var errKey = errors.New("the key service is tired")
+
+// A failingKey signs a number of times and then no more.
+type failingKey struct {
+	*kmstest.Signer
+	after int64
+	calls atomic.Int64
+}
+
+func (k *failingKey) Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if k.calls.Add(1) > k.after {
+		return nil, errKey
+	}
+	return k.Signer.Sign(ctx, message, opts)
+}
