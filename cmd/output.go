@@ -96,6 +96,17 @@ func (s *session) warn(code, text string) {
 	}
 }
 
+// warnOnce is warn for what need not be said of every item: once for each code.
+func (s *session) warnOnce(code, text string) {
+	s.mu.Lock()
+	said := s.warned[code]
+	s.warned[code] = true
+	s.mu.Unlock()
+	if !said {
+		s.warn(code, text)
+	}
+}
+
 // talk writes one message to standard error, wrapped where that is a terminal.
 func (s *session) talk(prefix, text string) {
 	line := prefix + ui.Escape(text)

@@ -28,12 +28,12 @@ type listed struct {
 // commands lists every command once, in the order of --help.
 func commands(s *session) []listed {
 	return []listed{
-		//{groupRelease, "", newSign(s)},
-		//{groupRelease, "", newCopy(s)},
-		//{groupJudge, "", newVerify(s)},
-		//{groupJudge, "reads only", newInspect(s)},
-		//{groupJudge, "reads only", newTree(s)},
-		//{groupRenew, "needs no key", newRechain(s)},
+		{groupRelease, "", newSign(s)},
+		{groupRelease, "", newCopy(s)},
+		{groupJudge, "", newVerify(s)},
+		{groupJudge, "reads only", newInspect(s)},
+		{groupJudge, "reads only", newTree(s)},
+		{groupRenew, "needs no key", newRechain(s)},
 		{groupSetup, "", newCompletion(s)},
 		{groupSetup, "", newVersion(s)},
 	}

@@ -1,0 +1,231 @@
+package cmd
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/imprint-oci/imprint/cmd/ui"
+	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/signer"
+	"github.com/imprint-oci/imprint/trust"
+)
+
+type rechainInputs struct {
+	chain               []string
+	replace             bool
+	allowIdentityChange bool
+	allowShorter        bool
+	dryRun              bool
+	judging             judgingFlags
+	batch               batchFlags
+}
+
+func newRechain(s *session) *cobra.Command {
+	var in rechainInputs
+	c := &cobra.Command{
+		Use:   "rechain REF…",
+		Short: "put a new certificate chain on existing signatures",
+		Long: `Exchanges the certificate chain of existing signatures; what was signed stays as it is, bit for bit, and no key is needed. From
+the certificates given and those in the signature the chain that lasts longest is built for each signature's own key. The old
+signature stays beside the new one unless --replace. With --policy or --root the new one must be accepted before it is written.`,
+		Example: `  imprint rechain ghcr.io/acme/app:1.4.2 --chain new-intermediate.pem --dry-run
+  imprint rechain --batch releases.txt --chain new/ --policy prod.yaml`,
+		Args:        arguments(1, many, "REF…"),
+		Annotations: map[string]string{exits: "0 done, or nothing to change   1 unsigned, not accepted, or a signature that is wrong   3 usage, or the chain does not fit\n4 registry   5 not authorised   7 partly done, run it again"},
+		RunE:        s.run(func(ctx context.Context, args []string) error { return runRechain(ctx, s, in, args) }),
+	}
+	f := c.Flags()
+	f.StringArrayVar(&in.chain, "chain", nil, "certificates in `FILE|DIR`, in any order: the new ones are enough")
+	f.BoolVar(&in.replace, "replace", false, "delete the old signature once the new one is listed")
+	f.BoolVar(&in.allowIdentityChange, "allow-identity-change", false, "the new certificate may name another subject")
+	f.BoolVar(&in.allowShorter, "allow-shorter", false, "the new chain may end earlier")
+	f.BoolVar(&in.dryRun, "dry-run", false, "show the plan, write nothing")
+	in.judging.bindGate(c)
+	in.batch.bind(c)
+	return c
+}
+
+func runRechain(ctx context.Context, s *session, in rechainInputs, args []string) error {
+	items, err := in.batch.items(s, args, 1, "REF…")
+	if err != nil {
+		return err
+	}
+	if len(in.chain) == 0 {
+		return usageHint("name the new certificates: --chain FILE, or a folder of them", "no certificates to build a new chain from")
+	}
+	files, err := s.certificateFiles(in.chain)
+	if err != nil {
+		return err
+	}
+	certs, err := s.certificates(files)
+	if err != nil {
+		return err
+	}
+	policy, err := in.judging.gate(s)
+	if err != nil {
+		return err
+	}
+	as, err := in.judging.reference()
+	if err != nil {
+		return err
+	}
+	g := gate{policy: policy, root: len(in.judging.roots) > 0, as: as}
+	b := batch[signer.RechainResult]{
+		kind: "rechain",
+		do: func(ctx context.Context, it item) (signer.RechainResult, error) {
+			r, err := in.rechain(ctx, s, it[0], certs, g)
+			if err != nil {
+				err = fmt.Errorf("rechain %s: %w", it[0], err)
+			}
+			return r, err
+		},
+		full: func(w io.Writer, r signer.RechainResult) { ui.Rechain(w, r, s.now) },
+		line: ui.RechainLine,
+		word: ui.RechainWord,
+	}
+	if in.dryRun {
+		b.whole = func(w io.Writer, all []signer.RechainResult, failed []ui.Failure) {
+			ui.RechainPlan(w, all, failed, s.now)
+		}
+		b.full = func(w io.Writer, r signer.RechainResult) { ui.RechainPlan(w, []signer.RechainResult{r}, nil, s.now) }
+	}
+	return runBatch(ctx, s, in.batch, items, b)
+}
+
+// rechain plans all signatures of an artifact, has the plans judged, and only then writes.
+func (in rechainInputs) rechain(ctx context.Context, s *session, text string, certs []*x509.Certificate, g gate) (signer.RechainResult, error) {
+	ref, err := artifact(text)
+	if err != nil {
+		return signer.RechainResult{}, err
+	}
+	if ref.Kind == registry.Archive {
+		return signer.RechainResult{}, usageHint("copy it into a layout first: imprint copy "+text+" oci:DIR",
+			"an archive is written once and takes no signature")
+	}
+	repo, err := s.open(ctx, ref)
+	if err != nil {
+		return signer.RechainResult{}, err
+	}
+	defer repo.Close(false)
+	root, err := repo.Resolve(ctx, ref)
+	if err != nil {
+		return signer.RechainResult{}, err
+	}
+	sigs, err := repo.Signatures(ctx, root.Descriptor)
+	if err != nil {
+		return signer.RechainResult{}, err
+	}
+	r := signer.RechainResult{Reference: ref.String(), Digest: root.Descriptor.Digest, Plans: []signer.Plan{}, DryRun: in.dryRun}
+	if len(sigs) == 0 {
+		return r, &refusal{trust.Report{Reference: ref.String(), Verdict: trust.Rejected, Reason: "unsigned", Detail: "there is no signature to rechain"}}
+	}
+	if r.Plans, err = in.plan(s, sigs, certs); err != nil {
+		return r, err
+	}
+	if err := in.judge(s, g, ref, root, r.Plans); err != nil {
+		return r, err
+	}
+	written := false
+	for i, p := range r.Plans {
+		if p.Status == signer.StatusPlanned && !in.dryRun {
+			p, err = p.Push(ctx, repo)
+			if err != nil && written {
+				err = &partly{err}
+			}
+			if err != nil {
+				return r, err
+			}
+			r.Plans[i], written = p, true
+		}
+		r.Warnings = append(r.Warnings, p.Warnings...)
+	}
+	for _, w := range r.Warnings {
+		s.warn("rechain", w)
+	}
+	return r, nil
+}
+
+// plan plans every signature. One that the given certificates are not for, or that is no proper signature, is skipped, unless no other is left; one
+// that they are for and that may not have them is an error before anything is written.
+func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x509.Certificate) ([]signer.Plan, error) {
+	o := signer.RechainOptions{
+		AllowIdentityChange: in.allowIdentityChange,
+		AllowShorter:        in.allowShorter,
+		Replace:             in.replace,
+		Now:                 s.now,
+	}
+	for _, sig := range sigs {
+		o.Listed = append(o.Listed, sig.Descriptor.Digest)
+	}
+	var plans []signer.Plan
+	var skipped error
+	fits := 0
+	for _, sig := range sigs {
+		p, err := signer.PlanRechain(sig, certs, o)
+		if err != nil && !skippable(err) {
+			return nil, err
+		}
+		plans = append(plans, p)
+		if err == nil {
+			fits++
+			continue
+		}
+		// Of several the reason that says most: a wrong signature before one that is somebody else's.
+		if skipped == nil || reason(skipped) == "leaf-key-differs" {
+			skipped = err
+		}
+	}
+	if fits == 0 {
+		return plans, skipped
+	}
+	return plans, nil
+}
+
+// skippable reports whether a signature that could not be planned may be left as it is while others are renewed.
+func skippable(err error) bool {
+	if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrUnauthorized) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	switch reason(err) {
+	case "leaf-key-differs", "signature-invalid", "chain-is-signed", "manifest-malformed":
+		return true
+	}
+	return errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrMalformed) || errors.Is(err, registry.ErrTooLarge) ||
+		errors.Is(err, registry.ErrDigestMismatch)
+}
+
+// judge holds each new signature, alone, against the policy of the command line.
+func (in rechainInputs) judge(s *session, g gate, ref registry.Reference, root registry.Manifest, plans []signer.Plan) error {
+	if g.policy == nil {
+		return nil
+	}
+	at, err := g.judgedAs(ref)
+	if err != nil {
+		return err
+	}
+	tag := at.Tag
+	if tag == "" {
+		tag = tagOf(ref)
+	}
+	seen := map[digest.Digest]bool{}
+	for _, p := range plans {
+		if p.Status != signer.StatusPlanned || seen[p.New] {
+			continue
+		}
+		seen[p.New] = true
+		as := at.With(tag, root.Descriptor.Digest)
+		report := g.policy.Judge(as, root.Descriptor, []registry.Signature{p.Proposed()}, s.now)
+		if !report.Passed() {
+			report.Reference = fmt.Sprintf("%s with the new chain of signature %.19s", ref, p.Signature)
+			return &refusal{report}
+		}
+	}
+	return nil
+}

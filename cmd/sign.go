@@ -1,0 +1,214 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/cmd/ui"
+	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/kms"
+	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/signer"
+)
+
+type signInputs struct {
+	key        keyFlags
+	chain      []string
+	format     string
+	claims     []string
+	claimNames []string
+	noClaims   bool
+	metadata   []string
+	expiry     duration
+	recursive  bool
+	move       []string
+	again      bool
+	dryRun     bool
+	batch      batchFlags
+}
+
+func newSign(s *session) *cobra.Command {
+	var in signInputs
+	c := &cobra.Command{
+		Use:   "sign REF…",
+		Short: "sign what is in a registry or an OCI layout",
+		Long: `Signs artifacts with a key that stays where it is. Signing REF:TAG claims that tag: under another one the signature is
+not accepted by imprint verify. What the same key has signed already is left as it is.`,
+		Example: `  imprint sign ghcr.io/acme/app:1.4.2@sha256:4f0c6f… --key release --recursive
+  imprint sign oci:app:1.0 --key file:leaf.key --chain chain.pem
+  imprint sign --batch releases.txt --key release -o json`,
+		Args:        arguments(1, many, "REF…"),
+		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   3 usage, key or chain\n4 registry   5 not authorised   6 key service   7 partly done, run it again"},
+		RunE:        s.run(func(ctx context.Context, args []string) error { return runSign(ctx, s, in, args) }),
+	}
+	f := c.Flags()
+	in.key.bind(c)
+	f.StringArrayVar(&in.chain, "chain", nil, "the certificates in `FILE`, from the signing one to the root, in any order")
+	f.StringVar(&in.format, "signature-format", "jws", "`jws|cose`")
+	f.StringArrayVar(&in.claims, "claim", nil, "also claim `TAG`")
+	f.StringArrayVar(&in.claimNames, "claim-name", nil, "also claim the name `HOST/REPO[:TAG]`")
+	f.BoolVar(&in.noClaims, "no-claims", false, "claim nothing, not even the tag")
+	f.StringArrayVarP(&in.metadata, "metadata", "m", nil, "sign `KEY=VALUE` too")
+	f.Var(&in.expiry, "expiry", "the signature ends after `DURATION`, as 90d")
+	f.BoolVar(&in.recursive, "recursive", false, "sign platform images, SBOMs and all else that belongs to it too")
+	f.StringArrayVar(&in.move, "move", nil, "claims that match `PATTERN` may leave the digest that holds them")
+	f.BoolVar(&in.again, "again", false, "sign although the same key has signed the same")
+	f.BoolVar(&in.dryRun, "dry-run", false, "check everything, write nothing")
+	in.batch.bind(c)
+	return c
+}
+
+func runSign(ctx context.Context, s *session, in signInputs, args []string) error {
+	items, err := in.batch.items(s, args, 1, "REF…")
+	if err != nil {
+		return err
+	}
+	o, err := in.options(s)
+	if err != nil {
+		return err
+	}
+	if len(items) == 1 { // before anybody is asked for a passphrase
+		if _, err := signable(items[0][0]); err != nil {
+			return err
+		}
+	}
+	chain, err := s.chain(in.chain, in.key.key)
+	if in.key.key == "" {
+		_, err = in.key.open(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	if err := chain.Check(time.Time{}); err != nil {
+		return &handedIn{fmt.Errorf("checking the chain: %w", err)}
+	}
+	key, err := in.key.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := chain.Matches(key.Public()); err != nil {
+		return &handedIn{fmt.Errorf("checking the key %s: %w", keyName(key, in.key.key), err)}
+	}
+	return runBatch(ctx, s, in.batch, items, batch[signer.Result]{
+		kind: "sign",
+		do: func(ctx context.Context, it item) (signer.Result, error) {
+			r, err := in.sign(ctx, s, it[0], key, chain, o)
+			if err != nil {
+				err = fmt.Errorf("sign %s: %w", it[0], err)
+				if r.Written > 0 {
+					err = &partly{err}
+				}
+			}
+			return r, err
+		},
+		full: func(w io.Writer, r signer.Result) { ui.Sign(w, r, s.now) },
+		line: func(w io.Writer, r signer.Result) { ui.SignLine(w, r, s.now) },
+		word: func(r signer.Result) string { return ui.SignWord(r) },
+	})
+}
+
+// options checks the flags that hold for every reference.
+func (in signInputs) options(s *session) (signer.Options, error) {
+	format, err := envelope.ParseFormat(in.format)
+	if err != nil {
+		return signer.Options{}, usage("--signature-format %s: it is jws or cose", in.format)
+	}
+	if in.noClaims && len(in.claims)+len(in.claimNames) > 0 {
+		return signer.Options{}, usage("--no-claims and --claim exclude each other")
+	}
+	metadata := map[string]string{}
+	for _, m := range in.metadata {
+		key, value, ok := strings.Cut(m, "=")
+		if !ok || key == "" {
+			return signer.Options{}, usage("--metadata %q: it is written KEY=VALUE", m)
+		}
+		if _, twice := metadata[key]; twice {
+			return signer.Options{}, usage("--metadata %s stands twice", key)
+		}
+		metadata[key] = value
+	}
+	claims, err := signer.CanonicalClaims(in.claims, in.claimNames)
+	if err != nil {
+		return signer.Options{}, &handedIn{err}
+	}
+	return signer.Options{
+		Format:    format,
+		Claims:    claims,
+		NoClaims:  in.noClaims,
+		Metadata:  metadata,
+		Expiry:    time.Duration(in.expiry),
+		Recursive: in.recursive,
+		Again:     in.again,
+		Move:      in.move,
+		DryRun:    in.dryRun,
+		Agent:     agent(),
+		Now:       s.now,
+	}, nil
+}
+
+// signable parses a reference that names one artifact in a place that takes signatures.
+func signable(text string) (registry.Reference, error) {
+	ref, err := artifact(text)
+	if err != nil {
+		return ref, err
+	}
+	if ref.Kind == registry.Archive {
+		return ref, usageHint("copy it into a layout first: imprint copy "+text+" oci:DIR",
+			"signing %s: an archive is written once and takes no signature", text)
+	}
+	return ref, nil
+}
+
+// artifact parses a reference that names one artifact: a tag or a digest, never latest by itself.
+func artifact(text string) (registry.Reference, error) {
+	ref, err := registry.ParseReference(text)
+	if err != nil {
+		return ref, err
+	}
+	if ref.IsRepository() {
+		return ref, usageHint("name a tag or a digest: "+text+":TAG, "+text+"@sha256:…; imprint help references",
+			"%s names no artifact", text)
+	}
+	return ref, nil
+}
+
+// tagOf returns the tag that a reference goes by: a layout's full name by its own tag.
+func tagOf(ref registry.Reference) string {
+	if full, ok := ref.FullName(); ok && ref.Kind != registry.Remote {
+		return full.Tag
+	}
+	return ref.Tag
+}
+
+func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.Key, chain certchain.Chain, o signer.Options) (signer.Result, error) {
+	ref, err := signable(text)
+	if err != nil {
+		return signer.Result{}, err
+	}
+	o.Tag = ref.Tag
+	repo, err := s.open(ctx, ref)
+	if err != nil {
+		return signer.Result{}, err
+	}
+	defer repo.Close(false)
+	subject, err := repo.Resolve(ctx, ref)
+	if err != nil {
+		return signer.Result{}, err
+	}
+	if ref.Tag != "" && ref.Digest == "" {
+		s.warnOnce("signed-by-tag", fmt.Sprintf("%s can move between two looks; what is signed here is %s", ref,
+			ref.With(ref.Tag, subject.Descriptor.Digest)))
+	}
+	r, err := signer.Sign(ctx, repo, subject, key, chain, o)
+	r.Reference = ref.String()
+	for _, w := range r.Warnings {
+		s.warn("sign", w)
+	}
+	return r, err
+}

@@ -1,0 +1,234 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/imprint-oci/imprint/copy"
+)
+
+// CopyWord says what became of an artifact that was to be copied.
+func CopyWord(r copy.Result) string {
+	switch {
+	case r.DryRun && copyNeeded(r):
+		return "to copy"
+	case copyNeeded(r):
+		return "copied"
+	}
+	return "there already"
+}
+
+// copyNeeded reports whether anything was or would be written.
+func copyNeeded(r copy.Result) bool {
+	if r.Written > 0 {
+		return true
+	}
+	for _, t := range r.Tags {
+		if t.Status != "there" {
+			return true
+		}
+	}
+	for _, o := range r.Objects {
+		if o.Status == "planned" {
+			return true
+		}
+	}
+	return false
+}
+
+// target names the destination with its first tag.
+func target(r copy.Result) string {
+	if len(r.Tags) == 0 || strings.HasSuffix(r.Destination, ":"+r.Tags[0].Tag) {
+		return r.Destination
+	}
+	return r.Destination + ":" + r.Tags[0].Tag
+}
+
+// Copy writes what copying one artifact did.
+func Copy(w io.Writer, r copy.Result) {
+	word := CopyWord(r)
+	headline(w, good, word, target(r), "")
+	under(w, word, r.Digest.String())
+	fmt.Fprintln(w)
+	field(w, 2, "from", r.Source)
+	field(w, 2, "images", fmt.Sprint(r.Images))
+	field(w, 2, "signatures", fmt.Sprint(r.Signatures))
+	field(w, 2, "SBOM, etc", fmt.Sprint(r.Referrers))
+	sent := bytesOf(r.Bytes)
+	if r.Mounted > 0 {
+		sent += ", and " + bytesOf(r.Mounted) + " mounted"
+	}
+	field(w, 2, "sent", sent)
+	for i, t := range r.Tags {
+		label := "tags"
+		if i > 0 {
+			label = ""
+		}
+		field(w, 2, label, tagLine(t))
+	}
+	if len(r.Tags) == 0 {
+		field(w, 2, "tags", "none: the source was named by its digest alone")
+	}
+	leftBehind(w, r)
+	fmt.Fprintf(w, "\n%s written, %s there already\n", plural(r.Written, "manifest"), number(r.There))
+}
+
+func tagLine(t copy.TagResult) string {
+	switch t.Status {
+	case "there":
+		return t.Tag + "  there already"
+	case "moved":
+		return t.Tag + "  moved from " + short(t.Was)
+	case "planned":
+		if t.Was != "" {
+			return t.Tag + "  to move from " + short(t.Was)
+		}
+		return t.Tag + "  to be written"
+	}
+	return t.Tag + "  " + t.Status
+}
+
+// leftBehind names what was not taken along, and why.
+func leftBehind(w io.Writer, r copy.Result) {
+	label := "left out"
+	for _, o := range r.Objects {
+		if o.Status == "superseded" || o.Status == "skipped" {
+			why := o.Reason
+			if o.Status == "superseded" {
+				why = "the destination has it with a newer chain"
+			}
+			field(w, 2, label, fmt.Sprintf("%s %s: %s", o.What, short(o.Descriptor.Digest), why))
+			label = ""
+		}
+	}
+}
+
+// CopyLine writes it in one line.
+func CopyLine(w io.Writer, r copy.Result) {
+	fmt.Fprintf(w, "%s  %s %s  %s, %s sent\n", good.Render(Pad(CopyWord(r), 13)), Escape(target(r)), short(r.Digest),
+		plural(r.Signatures, "signature"), bytesOf(r.Bytes))
+}
+
+// maxRows is how many rows a plan shows before it counts the rest together.
+const maxRows = 40
+
+// CopyPlan writes what copying would do.
+func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
+	of := len(all) + len(failed)
+	about := plural(of, "artifact")
+	if of == 1 && len(all) == 1 {
+		about = all[0].Source + " to " + target(all[0])
+	}
+	headline(w, plain, "plan", about, "")
+	if of == 1 && len(all) == 1 {
+		under(w, "plan", all[0].Digest.String())
+	}
+
+	var rows [][]string
+	there, send := 0, int64(0)
+	var rest copy.Result
+	more := 0
+	for _, r := range all {
+		if !copyNeeded(r) {
+			there++
+			continue
+		}
+		send += r.Bytes
+		if len(rows) < maxRows {
+			rows = append(rows, copyRow(tail(target(r), 42), r))
+			continue
+		}
+		more++
+		rest.Images, rest.Referrers, rest.Signatures = rest.Images+r.Images, rest.Referrers+r.Referrers, rest.Signatures+r.Signatures
+		rest.Bytes, rest.Mounted = rest.Bytes+r.Bytes, rest.Mounted+r.Mounted
+	}
+	needed := len(rows) + more
+	if more > 0 {
+		rows = append(rows, copyRow(fmt.Sprintf("… %s more", number(more)), rest))
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(w)
+		table(w, []column{{head: "TO COPY"}, {head: "IMAGES", right: true}, {head: "SBOM, ETC", right: true},
+			{head: "SIGNATURES", right: true}, {head: "SEND", right: true}, {head: "MOUNT", right: true}}, rows)
+	}
+	var tags [][]string
+	for _, r := range all {
+		for _, t := range r.Tags {
+			if t.Status != "there" && (of == 1 || t.Was != "") && len(tags) < maxRows {
+				tags = append(tags, []string{tail(r.Destination, 50), tagLine(t)})
+			}
+		}
+	}
+	if len(tags) > 0 {
+		fmt.Fprintln(w)
+		table(w, []column{{head: "TAGS"}, {most: 44}}, tags)
+	}
+	refused(w, failed)
+	var warnings [][]string
+	for _, r := range all {
+		for _, text := range r.Warnings {
+			for i, l := range fold(Escape(text), 52) {
+				name := ""
+				if i == 0 {
+					name = tail(r.Source, 42)
+				}
+				warnings = append(warnings, []string{name, l})
+			}
+		}
+	}
+	if len(warnings) > 0 {
+		fmt.Fprintln(w)
+		table(w, []column{{head: "WARNINGS"}, {}}, warnings)
+	}
+	fmt.Fprintf(w, "\n%s to copy (%s to send), %s there already", number(needed), bytesOf(send), number(there))
+	if len(failed) > 0 {
+		fmt.Fprintf(w, ", %s refused", number(len(failed)))
+	}
+	fmt.Fprintln(w, ". Nothing was written.")
+	if needed > 0 {
+		fmt.Fprintln(w, "Run this plan: the same command without --dry-run")
+	}
+}
+
+func copyRow(name string, r copy.Result) []string {
+	mount := "-"
+	if r.Mounted > 0 {
+		mount = bytesOf(r.Mounted)
+	}
+	return []string{name, number(r.Images), number(r.Referrers), number(r.Signatures), bytesOf(r.Bytes), mount}
+}
+
+// refused is the table of the items that a batch would not do.
+func refused(w io.Writer, failed []Failure) {
+	if len(failed) == 0 {
+		return
+	}
+	var rows [][]string
+	for i, f := range failed {
+		if i == maxRows {
+			rows = append(rows, []string{fmt.Sprintf("… %s more", number(len(failed)-maxRows)), "", ""})
+			break
+		}
+		name := ""
+		if len(f.Item) > 0 {
+			name = f.Item[0]
+		}
+		rows = append(rows, []string{tail(name, 60), f.Reason, fmt.Sprintf("exit %d", f.Code)})
+	}
+	fmt.Fprintln(w)
+	table(w, []column{{head: "REFUSED"}, {}, {}}, rows)
+}
+
+// tail escapes s and keeps its end, which tells references apart.
+func tail(s string, width int) string {
+	s = Escape(s)
+	if Width(s) <= width {
+		return s
+	}
+	runes := []rune(s)
+	for len(runes) > 0 && Width(string(runes)) > width-1 {
+		runes = runes[1:]
+	}
+	return "…" + string(runes)
+}

@@ -1,0 +1,196 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/imprint-oci/imprint/audit"
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/envelope"
+)
+
+// Inspect writes everything that the signatures of an artifact say. It never says "trusted".
+func Inspect(w io.Writer, in audit.Inspection) {
+	fmt.Fprintln(w, plain.Render(Escape(in.Reference)))
+	fmt.Fprintln(w, Escape(in.Digest.String()))
+	about := []string{plural(len(in.Signatures), "signature")}
+	for _, t := range slices.Sorted(maps.Keys(in.Referrers)) {
+		about = append(about, fmt.Sprintf("%d %s", in.Referrers[t], Escape(t)))
+	}
+	for i, l := range fold(fmt.Sprintf("%s, %s; %s", Escape(in.What), bytesOf(in.Artifact.Size), strings.Join(about, ", ")), Columns-2) {
+		if i > 0 {
+			l = "  " + l
+		}
+		fmt.Fprintln(w, l)
+	}
+	all := true
+	for _, sig := range in.Signatures {
+		fmt.Fprintln(w)
+		inspectSignature(w, sig, in)
+		all = all && sig.Valid && sig.Covers
+	}
+	fmt.Fprintln(w)
+	switch {
+	case len(in.Signatures) == 0:
+		fmt.Fprintln(w, "It is not signed.")
+	case all && len(in.Signatures) == 1:
+		fmt.Fprintln(w, "The signature matches its certificate. Whether that certificate is trusted: imprint verify")
+	case all:
+		fmt.Fprintln(w, "Each signature matches its certificate. Whether that certificate is trusted: imprint verify")
+	default:
+		fmt.Fprintln(w, "Not every signature is good: see above. Whether those that are may be trusted: imprint verify")
+	}
+}
+
+func inspectSignature(w io.Writer, sig audit.Signature, in audit.Inspection) {
+	head := "signature " + short(sig.Digest)
+	if sig.Format != "" {
+		head += fmt.Sprintf("   %s, %s, %s", strings.ToUpper(sig.Format), sig.Algorithm, sig.Scheme)
+	}
+	fmt.Fprintln(w, headRight(Escape(head), sameAs(sig)))
+	if sig.Reason != "" {
+		field(w, 2, "wrong", sig.Detail+" ("+sig.Reason+")")
+		if sig.Identity == "" {
+			return
+		}
+	} else if !sig.Covers {
+		field(w, 2, "wrong", "it signs another artifact")
+	}
+	field(w, 2, "made with", sig.Identity)
+	field(w, 2, "claims", inspectClaims(sig))
+	if len(sig.Metadata) > 0 {
+		field(w, 2, "metadata", pairs(sig.Metadata))
+	}
+	if sig.SignedAt != nil {
+		by := ""
+		if sig.Agent != "" {
+			by = " by " + sig.Agent
+		}
+		end := "no expiry"
+		if sig.Expiry != nil {
+			end = "expires " + minute(*sig.Expiry) + " (" + left(*sig.Expiry, in.Now) + ")"
+		}
+		field(w, 2, "signed", fmt.Sprintf("%s (%s)%s, %s", minute(*sig.SignedAt), age(*sig.SignedAt, in.Now), by, end))
+	}
+	if sig.Timestamp != nil {
+		field(w, 2, "timestamp", minute(*sig.Timestamp)+" (not checked)")
+	} else {
+		field(w, 2, "timestamp", "none")
+	}
+	chain(w, sig.Chain, in.Now)
+	if sig.HoldsUntil != nil {
+		field(w, 2, "holds until", fmt.Sprintf("%s (%s)", day(*sig.HoldsUntil), left(*sig.HoldsUntil, in.Now)))
+	}
+	if text := verifiers(sig); text != "" {
+		field(w, 2, "verifiers", text)
+	}
+}
+
+// headRight puts a remark at a fixed place of a head line, or below it.
+func headRight(head, remark string) string {
+	if remark == "" {
+		return head
+	}
+	if Width(head) < 58 && 60+Width(remark) <= Columns {
+		return Pad(head, 60) + remark
+	}
+	return head + "\n  " + remark
+}
+
+func sameAs(sig audit.Signature) string {
+	if len(sig.SameAs) == 0 {
+		return ""
+	}
+	var others []string
+	for _, d := range sig.SameAs {
+		others = append(others, short(d))
+	}
+	switch {
+	case len(sig.Supersedes) > 0:
+		return "same signature as " + list(others) + ", newer chain"
+	case !sig.Newest:
+		return "same signature as " + list(others) + ", older chain"
+	}
+	return "same signature as " + list(others)
+}
+
+func inspectClaims(sig audit.Signature) string {
+	switch {
+	case !sig.HasClaims:
+		return "none"
+	case len(sig.Claims) == 0:
+		return "no tag (it was signed as part of something else)"
+	}
+	return strings.Join(sig.Claims, ", ")
+}
+
+// chain writes the certificates of a chain, leaf first, and which ends first.
+func chain(w io.Writer, certs []certchain.Certificate, now time.Time) {
+	if len(certs) == 0 {
+		return
+	}
+	first := 0
+	width := 0
+	for i, c := range certs {
+		if c.NotAfter.Before(certs[first].NotAfter) {
+			first = i
+		}
+		width = max(width, Width(fit(common(c.Subject), 36)))
+	}
+	label := "chain"
+	for i, c := range certs {
+		end := left(c.NotAfter, now)
+		if !c.NotAfter.Before(now) {
+			end += " left"
+		}
+		mark := ""
+		if i == first && len(certs) > 1 {
+			mark = "  first"
+		}
+		fmt.Fprintf(w, "  %s%s  %s to %s  %14s%s\n", Pad(label, labelWidth), Pad(fit(common(c.Subject), 36), width),
+			day(c.NotBefore), day(c.NotAfter), end, mark)
+		label = ""
+	}
+}
+
+// verifiers says in which settings stock verifiers who trust the root accept the signature now.
+func verifiers(sig audit.Signature) string {
+	if len(sig.Verifiers) == 0 {
+		return ""
+	}
+	var yes, no []string
+	for _, s := range envelope.Settings() {
+		ok, known := sig.Verifiers[s]
+		switch {
+		case !known:
+		case ok:
+			yes = append(yes, setting(s))
+		default:
+			no = append(no, setting(s))
+		}
+	}
+	switch {
+	case len(yes) == 0:
+		return "who trust the root: all refuse it now"
+	case len(no) == 0:
+		return "who trust the root: all accept it now"
+	}
+	return "who trust the root: accept it with " + list(yes) + "; refuse it with " + list(no)
+}
+
+// setting names a way in which verifiers judge time.
+func setting(s envelope.Setting) string {
+	switch s {
+	case envelope.NoTSARoot:
+		return "no TSA root"
+	case envelope.Always:
+		return "a TSA root, always"
+	case envelope.AfterCertExpiry:
+		return "a TSA root, afterCertExpiry"
+	}
+	return string(s)
+}

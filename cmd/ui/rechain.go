@@ -1,0 +1,336 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/signer"
+)
+
+// RechainWord says what became of an artifact whose signatures were to get a new chain.
+func RechainWord(r signer.RechainResult) string {
+	written, planned, there := 0, 0, 0
+	for _, p := range r.Plans {
+		switch p.Status {
+		case signer.StatusWritten, signer.StatusReplaced, signer.StatusOldLeft:
+			written++
+		case signer.StatusPlanned:
+			planned++
+		case signer.StatusThere, signer.StatusUnchanged:
+			there++
+		}
+	}
+	switch {
+	case written > 0:
+		return "rechained"
+	case planned > 0:
+		return "planned"
+	case there > 0:
+		return "unchanged"
+	}
+	return "skipped"
+}
+
+// Rechain writes what putting new chains on did.
+func Rechain(w io.Writer, r signer.RechainResult, now time.Time) {
+	word := RechainWord(r)
+	headline(w, good, word, r.Reference, "")
+	under(w, word, r.Digest.String())
+	fmt.Fprintln(w)
+	var rows [][]string
+	written := 0
+	for _, p := range r.Plans {
+		switch p.Status {
+		case signer.StatusWritten, signer.StatusReplaced, signer.StatusOldLeft:
+			written++
+		}
+		rows = append(rows, []string{short(p.Signature), rechainNew(p), common(p.Identity), until(p.NowUntil), until(p.HoldsUntil), rechainStatus(p)})
+	}
+	table(w, []column{{head: "SIGNATURE"}, {head: "NOW"}, {head: "SIGNED BY", most: 26}, {head: "HELD UNTIL"}, {head: "HOLDS UNTIL"}, {most: 22}}, rows)
+	rechainNotes(w, []signer.RechainResult{r})
+	fmt.Fprintf(w, "\n%s given a new chain; what was signed is unchanged, and no key was used\n", plural(written, "signature"))
+}
+
+// rechainNew is the digest of the new signature where it is another.
+func rechainNew(p signer.Plan) string {
+	if p.New == "" || p.New == p.Signature {
+		return "-"
+	}
+	return short(p.New)
+}
+
+func until(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return day(t)
+}
+
+func rechainStatus(p signer.Plan) string {
+	switch p.Status {
+	case signer.StatusWritten:
+		return "new, old one stays"
+	case signer.StatusReplaced:
+		return "replaced"
+	case signer.StatusOldLeft:
+		return "new, old one is left"
+	case signer.StatusThere:
+		return "there already"
+	case signer.StatusSkipped:
+		return p.Reason
+	case signer.StatusPlanned:
+		if p.Replace {
+			return "to be replaced"
+		}
+		return "to be added"
+	}
+	return p.Status
+}
+
+// RechainLine writes it in one line.
+func RechainLine(w io.Writer, r signer.RechainResult) {
+	var ends time.Time
+	n := 0
+	for _, p := range r.Plans {
+		if p.Status == signer.StatusSkipped {
+			continue
+		}
+		n++
+		if ends.IsZero() || p.HoldsUntil.Before(ends) {
+			ends = p.HoldsUntil
+		}
+	}
+	fmt.Fprintf(w, "%s  %s %s  %s, until %s\n", good.Render(Pad(RechainWord(r), 9)), Escape(r.Reference), short(r.Digest), plural(n, "signature"), until(ends))
+}
+
+// A chainGroup is all signatures that get the same new chain.
+type chainGroup struct {
+	name, identity string
+	then, now      time.Time
+	n              int
+}
+
+// RechainPlan writes what putting new chains on would do, and what each kind of verifier would say.
+func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now time.Time) {
+	planned, there, skipped, size := 0, 0, 0, int64(0)
+	groups := map[string]*chainGroup{}
+	var order []string
+	for _, r := range all {
+		for _, p := range r.Plans {
+			switch p.Status {
+			case signer.StatusSkipped:
+				skipped++
+			case signer.StatusUnchanged, signer.StatusThere:
+				there++
+			default:
+				planned++
+				if e := p.Envelope(); e != nil {
+					size += int64(len(e.Bytes()))
+				}
+			}
+			key := groupOf(p)
+			g := groups[key]
+			if g == nil {
+				g = &chainGroup{name: groupName(p), identity: groupIdentity(p), then: p.HoldsUntil, now: p.NowUntil}
+				groups[key] = g
+				order = append(order, key)
+			}
+			g.n++
+			if p.NowUntil.Before(g.now) {
+				g.now = p.NowUntil
+			}
+		}
+	}
+	about := fmt.Sprintf("%s of %s", plural(planned+there+skipped, "signature"), plural(len(all), "artifact"))
+	if len(all) == 1 && len(failed) == 0 {
+		about = all[0].Reference
+	}
+	headline(w, plain, "plan", about, "")
+	if len(all) == 1 && len(failed) == 0 {
+		under(w, "plan", all[0].Digest.String())
+	}
+	if len(order) > 0 {
+		fmt.Fprintln(w)
+		var rows [][]string
+		for _, key := range order {
+			g := groups[key]
+			rows = append(rows, []string{g.name, number(g.n), until(g.then), until(g.now), g.identity})
+		}
+		table(w, []column{{head: "NEW CHAIN", most: 38}, {head: "SIGNATURES", right: true}, {head: "HOLD UNTIL"}, {head: "NOW UNTIL"},
+			{head: "IDENTITY", most: 24}}, rows)
+	}
+	verdicts(w, all)
+	fmt.Fprintln(w)
+	if planned > 0 {
+		stays := "old ones stay"
+		if replaces(all) {
+			stays = "old ones are deleted once the new ones are listed"
+		}
+		field(w, 2, "writes", fmt.Sprintf("%s (%s); %s; no tag changes; no key is used", plural(planned, "new referrer"), bytesOf(size), stays))
+	}
+	rechainNotes(w, all)
+	refused(w, failed)
+	fmt.Fprintf(w, "\n%s to write, %s unchanged", number(planned), number(there))
+	if skipped > 0 {
+		fmt.Fprintf(w, ", %s skipped", number(skipped))
+	}
+	if len(failed) > 0 {
+		fmt.Fprintf(w, ", %s refused", plural(len(failed), "artifact"))
+	}
+	fmt.Fprintln(w, ". Nothing was written.")
+}
+
+func groupOf(p signer.Plan) string {
+	if p.Status == signer.StatusSkipped {
+		return "skipped " + p.Reason + p.Identity
+	}
+	key := p.Status
+	for _, c := range p.Chain {
+		key += " " + c.Thumbprint
+	}
+	return key
+}
+
+func groupName(p signer.Plan) string {
+	switch {
+	case p.Status == signer.StatusSkipped && p.Reason == "leaf-key-differs":
+		return "none of the given fits"
+	case p.Status == signer.StatusSkipped:
+		return "none: " + p.Reason
+	}
+	name := ""
+	for i, c := range p.Chain {
+		switch {
+		case i == 0:
+			name = common(c.Subject)
+		case i < len(p.Chain)-1:
+			name += ", " + common(c.Subject)
+		}
+	}
+	switch p.Status {
+	case signer.StatusUnchanged:
+		return "as it is: " + name
+	case signer.StatusThere:
+		return "there already: " + name
+	}
+	return name
+}
+
+func groupIdentity(p signer.Plan) string {
+	switch {
+	case p.Status == signer.StatusSkipped:
+		return "leaf: " + common(p.Identity)
+	case p.Changed:
+		return "changes: " + common(p.NewLeaf)
+	}
+	return "unchanged"
+}
+
+func replaces(all []signer.RechainResult) bool {
+	for _, r := range all {
+		for _, p := range r.Plans {
+			if p.Replace {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// verdicts is the table of what verifiers who trust the root say of old chain, new chain, and both side by side.
+func verdicts(w io.Writer, all []signer.RechainResult) {
+	type count struct{ old, new, both, of int }
+	counts := map[envelope.Setting]*count{}
+	for _, r := range all {
+		for _, p := range r.Plans {
+			if p.Status == signer.StatusSkipped || p.Status == signer.StatusUnchanged {
+				continue
+			}
+			for _, v := range p.Verdicts {
+				c := counts[v.Setting]
+				if c == nil {
+					c = &count{}
+					counts[v.Setting] = c
+				}
+				c.of++
+				c.old += one(v.Old)
+				c.new += one(v.New)
+				c.both += one(v.Both)
+			}
+		}
+	}
+	if len(counts) == 0 {
+		return
+	}
+	both := "BOTH (THIS PLAN)"
+	after := "NEW CHAIN"
+	if replaces(all) {
+		both, after = "BOTH", "NEW (THIS PLAN)"
+	}
+	var rows [][]string
+	for _, s := range envelope.Settings() {
+		if c := counts[s]; c != nil {
+			rows = append(rows, []string{"with " + setting(s), passed(c.old, c.of), passed(c.new, c.of), passed(c.both, c.of)})
+		}
+	}
+	fmt.Fprintln(w)
+	table(w, []column{{head: "VERIFIERS WHO TRUST THE ROOT, TODAY"}, {head: "OLD CHAIN"}, {head: after}, {head: both}}, rows)
+}
+
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func passed(n, of int) string {
+	switch n {
+	case of:
+		return "pass"
+	case 0:
+		return "fail"
+	}
+	return fmt.Sprintf("%s of %s pass", number(n), number(of))
+}
+
+// rechainNotes writes each warning once.
+func rechainNotes(w io.Writer, all []signer.RechainResult) {
+	type note struct {
+		text string
+		n    int
+	}
+	var notes []*note
+	seen := map[string]*note{}
+	add := func(text string) {
+		if n := seen[text]; n != nil {
+			n.n++
+			return
+		}
+		n := &note{text, 1}
+		seen[text] = n
+		notes = append(notes, n)
+	}
+	for _, r := range all {
+		for _, p := range r.Plans {
+			for _, text := range p.Warnings {
+				add(text)
+			}
+		}
+	}
+	label := "to note"
+	for i, n := range notes {
+		if i == maxRows {
+			field(w, 2, "", fmt.Sprintf("… %s more", number(len(notes)-maxRows)))
+			break
+		}
+		text := n.text
+		if n.n > 1 {
+			text = fmt.Sprintf("%s (%s)", text, plural(n.n, "signature"))
+		}
+		field(w, 2, label, text)
+		label = ""
+	}
+}

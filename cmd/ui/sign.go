@@ -1,0 +1,109 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/imprint-oci/imprint/signer"
+)
+
+// SignWord says what became of an artifact that was to be signed.
+func SignWord(r signer.Result) string {
+	switch {
+	case r.DryRun:
+		return "planned"
+	case r.Written > 0:
+		return "signed"
+	}
+	return "already signed"
+}
+
+// Sign writes what signing did.
+func Sign(w io.Writer, r signer.Result, now time.Time) {
+	word, style := "signed", good
+	if r.DryRun {
+		word, style = "plan", plain
+	} else if r.Written == 0 {
+		word = "already signed"
+	}
+	headline(w, style, word, r.Reference, "")
+	under(w, word, r.Digest.String())
+	fmt.Fprintln(w)
+	field(w, 2, "identity", r.Identity)
+	key := r.Algorithm + ", " + strings.ToUpper(r.Format)
+	if r.Key != "" {
+		key = r.Key + "  " + key
+	}
+	field(w, 2, "key", key)
+	field(w, 2, "claims", signClaims(r))
+	if len(r.Metadata) > 0 {
+		field(w, 2, "metadata", pairs(r.Metadata))
+	}
+	if r.Expiry != nil {
+		field(w, 2, "expiry", minute(*r.Expiry)+" ("+left(*r.Expiry, now)+")")
+	}
+	field(w, 2, "timestamp", "none: the signature holds as long as its certificates")
+	field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s", day(r.HoldsUntil), left(r.HoldsUntil, now), ending(r.FirstToEnd)))
+
+	planned := 0
+	rows := make([][]string, 0, len(r.Signatures))
+	for _, sig := range r.Signatures {
+		status := sig.Status
+		switch status {
+		case signer.StatusAlreadySigned:
+			status = "there already"
+		case signer.StatusPlanned:
+			status = "to be signed"
+			planned++
+		}
+		rows = append(rows, []string{sig.What, short(sig.Subject.Digest), short(sig.Signature), status})
+	}
+	fmt.Fprintln(w)
+	table(w, []column{{head: what(r), most: 44}, {head: "SUBJECT"}, {head: "SIGNATURE"}, {}}, rows)
+	fmt.Fprintln(w)
+	switch {
+	case r.DryRun:
+		fmt.Fprintf(w, "%s to write, %d there already. Nothing was written.\n", plural(planned, "signature"), r.There)
+	case r.Written == 0:
+		fmt.Fprintf(w, "already signed by this key: nothing was written\n")
+	default:
+		fmt.Fprintf(w, "%s written, %d there already; %s of the key\n", plural(r.Written, "signature"), r.There, plural(r.KeyCalls, "use"))
+	}
+}
+
+func what(r signer.Result) string {
+	if r.DryRun {
+		return "TO SIGN"
+	}
+	return "SIGNED"
+}
+
+// SignLine writes it in one line.
+func SignLine(w io.Writer, r signer.Result, now time.Time) {
+	style := good
+	if r.DryRun {
+		style = plain
+	}
+	fmt.Fprintf(w, "%s  %s %s  %s, holds until %s\n", style.Render(Pad(SignWord(r), 14)), Escape(r.Reference), short(r.Digest),
+		plural(len(r.Signatures), "signature"), day(r.HoldsUntil))
+}
+
+func signClaims(r signer.Result) string {
+	switch {
+	case r.NoClaims:
+		return "left out: this signature says nothing of tags"
+	case len(r.Claims) == 0:
+		return "none: no tag was named"
+	}
+	return strings.Join(r.Claims, ", ") + "     under another tag, imprint verify will not accept this digest"
+}
+
+// ending says what ends first.
+func ending(first string) string {
+	if first == "expiry" {
+		return "the signature's own expiry"
+	}
+	return common(first)
+}

@@ -1,0 +1,76 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/imprint-oci/imprint/audit"
+)
+
+// Tree writes an artifact and all that refers to it.
+func Tree(w io.Writer, t audit.Tree) {
+	fmt.Fprintln(w, plain.Render(Escape(t.Reference)))
+	fmt.Fprintln(w, Escape(t.Root.Descriptor.Digest.String()))
+	fmt.Fprintln(w)
+	var rows []treeRow
+	collect(&rows, t.Root, "", "")
+	width := 0
+	for _, r := range rows {
+		width = max(width, Width(r.name))
+	}
+	width = min(width, 46)
+	n := treeCount{}
+	for _, r := range rows {
+		line := Pad(cut(r.name, width), width) + "  " + Pad(short(r.branch.Descriptor.Digest), 12) + "  " +
+			fmt.Sprintf("%8s", bytesOf(r.branch.Descriptor.Size))
+		if r.detail != "" {
+			line += "  " + cut(r.detail, Columns-Width(line)-2)
+		}
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+		n.add(r.branch)
+	}
+	for _, s := range t.Skipped {
+		fmt.Fprintln(w)
+		field(w, 0, "left out", fmt.Sprintf("%s: %s (%s)", short(s.Descriptor.Digest), s.Detail, s.Reason))
+	}
+	fmt.Fprintf(w, "\n%s, %s, %s\n", plural(n.images, "image manifest"), plural(n.signatures, "signature"), plural(n.others, "other referrer"))
+}
+
+type treeRow struct {
+	name, detail string
+	branch       audit.Branch
+}
+
+type treeCount struct{ images, signatures, others int }
+
+func (n *treeCount) add(b audit.Branch) {
+	switch {
+	case b.Role != "referrer":
+		n.images++
+	case isSignature(b):
+		n.signatures++
+	default:
+		n.others++
+	}
+}
+
+func isSignature(b audit.Branch) bool { return b.What == "signature" }
+
+// collect lists a branch with what is in it and then what refers to it, children first.
+func collect(rows *[]treeRow, b audit.Branch, lead, below string) {
+	name := Escape(b.What)
+	detail := Escape(b.Detail)
+	if b.Again {
+		detail = "shown above"
+	}
+	*rows = append(*rows, treeRow{lead + name, detail, b})
+	all := append(append([]audit.Branch{}, b.Children...), b.Referrers...)
+	for i, c := range all {
+		if i == len(all)-1 {
+			collect(rows, c, below+"└── ", below+"    ")
+		} else {
+			collect(rows, c, below+"├── ", below+"│   ")
+		}
+	}
+}
