@@ -30,6 +30,8 @@ type Node struct {
 	Platform  string  // os/arch[/variant] of a child, from the index
 	Children  []*Node // in the index's order
 	Referrers []*Node // in the order of their digests
+	// Listed is the whole list of what refers to it, with what GraphOptions.Referrer left out.
+	Listed []Referrer
 
 	indexes, hops int // how deep it was found: indexes in indexes, referrers of referrers
 }
@@ -167,6 +169,7 @@ func (g *growth) below(n *Node, list []Referrer) ([]*look, error) {
 	if len(next) > 0 && n.indexes >= MaxDepth {
 		return nil, fail(codeTooLarge, "index %s: %w: indexes nested deeper than %d", n.Manifest.Descriptor.Digest, ErrTooLarge, MaxDepth)
 	}
+	n.Listed = list
 	before := len(next)
 	for _, ref := range list {
 		if g.o.Referrer == nil || g.o.Referrer(ref) {

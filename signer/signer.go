@@ -238,27 +238,31 @@ func (s *signing) claimsOf(root bool) (claims []string, present bool) {
 
 // look does every check that needs the registry: who holds the claims, what there is to sign, what is signed already.
 func (s *signing) look(ctx context.Context) error {
-	// The root's own look-ups depend on nothing else, so they travel together: each round trip in a row costs.
-	var there existing
 	tasks := []func() error{
 		func() error { return s.checkClaims(ctx) },
 		func() error { return s.findTargets(ctx) },
-		func() (err error) {
+	}
+	// These depend on nothing of one another, so they travel together: each round trip in a row costs. With Recursive the graph has the lists.
+	var there existing
+	if !s.o.Recursive {
+		tasks = append(tasks, func() (err error) {
 			there, err = s.existing(ctx, target{subject: s.subject.Descriptor, root: true})
 			return err
-		},
+		})
 	}
 	if err := each(ctx, len(tasks), len(tasks), func(i int) error { return tasks[i]() }); err != nil {
 		return err
 	}
-	found := make([]existing, len(s.targets))
-	found[0] = there
-	err := each(ctx, len(s.targets)-1, parallel, func(i int) (err error) {
-		found[i+1], err = s.existing(ctx, s.targets[i+1])
-		return err
-	})
-	if err != nil {
-		return err
+	found := []existing{there}
+	if s.o.Recursive {
+		found = make([]existing, len(s.targets))
+		err := each(ctx, len(s.targets), parallel, func(i int) (err error) {
+			found[i], err = s.existing(ctx, s.targets[i])
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
 	for i, e := range found {
 		if e.digest == "" {

@@ -21,12 +21,13 @@ import (
 type target struct {
 	subject ocispec.Descriptor
 	root    bool
+	node    *registry.Node // nil unless Recursive
 }
 
-func (s *signing) add(what string, subject ocispec.Descriptor, root bool) {
-	claims, _ := s.claimsOf(root)
-	s.targets = append(s.targets, target{subject, root})
-	s.result.Signatures = append(s.result.Signatures, Signed{What: what, Subject: plain(subject), Status: StatusPlanned, Claims: claims})
+func (s *signing) add(what string, t target) {
+	claims, _ := s.claimsOf(t.root)
+	s.targets = append(s.targets, t)
+	s.result.Signatures = append(s.result.Signatures, Signed{What: what, Subject: plain(t.subject), Status: StatusPlanned, Claims: claims})
 }
 
 // plain leaves of a descriptor what names the artifact.
@@ -40,7 +41,7 @@ func (s *signing) findTargets(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading manifest %s: %w", s.subject.Descriptor.Digest, err)
 	}
-	s.add(what(parts), s.subject.Descriptor, true)
+	s.add(what(parts), target{subject: s.subject.Descriptor, root: true})
 	if !s.o.Recursive {
 		return nil
 	}
@@ -50,6 +51,7 @@ func (s *signing) findTargets(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading all that belongs to %s: %w", s.subject.Descriptor.Digest, err)
 	}
+	s.targets[0].node = root
 	for _, skip := range skipped {
 		s.warn("skipped %s: %s", skip.Descriptor.Digest, skip.Detail)
 	}
@@ -73,7 +75,7 @@ func (s *signing) addChildren(node *registry.Node, seen map[digest.Digest]bool) 
 		if child.Malformed != nil {
 			return fmt.Errorf("reading %s, which belongs to %s: %w", d.Digest, node.Manifest.Descriptor.Digest, child.Malformed)
 		}
-		s.add(s.whatNode(child), d, false)
+		s.add(whatNode(child), target{subject: d, node: child})
 		if err := s.addChildren(child, seen); err != nil {
 			return err
 		}
@@ -94,19 +96,19 @@ func (s *signing) addReferrers(node *registry.Node, of string, seen map[digest.D
 			s.warn("skipped %s, which refers to %s: %v", d.Digest, node.Manifest.Descriptor.Digest, referrer.Malformed)
 			continue
 		}
-		name := s.whatNode(referrer)
+		name := whatNode(referrer)
 		if of != "" {
 			name += " of " + of
 		}
-		s.add(name, d, false)
+		s.add(name, target{subject: d, node: referrer})
 		s.addReferrers(referrer, name, seen)
 	}
 	for _, child := range node.Children {
-		s.addReferrers(child, s.whatNode(child), seen)
+		s.addReferrers(child, whatNode(child), seen)
 	}
 }
 
-func (s *signing) whatNode(n *registry.Node) string {
+func whatNode(n *registry.Node) string {
 	if n.Platform != "" && n.Platform != "unknown/unknown" {
 		return n.Platform
 	}
@@ -152,13 +154,16 @@ func (s *signing) existing(ctx context.Context, t target) (existing, error) {
 	if s.o.Again {
 		return existing{}, nil
 	}
-	listed, err := s.repo.Referrers(ctx, t.subject, registry.ArtifactTypeSignature)
+	listed, err := s.listed(ctx, t)
 	if err != nil {
-		return existing{}, fmt.Errorf("listing the signatures of %s: %w", t.subject.Digest, err)
+		return existing{}, err
 	}
 	var named, unknown []registry.Referrer
 	leaf := certchain.Thumbprint(s.chain.Leaf())
 	for _, r := range listed {
+		if r.ArtifactType != registry.ArtifactTypeSignature {
+			continue
+		}
 		switch first, ok := firstThumbprint(r.Annotations); {
 		case !ok:
 			unknown = append(unknown, r)
@@ -189,6 +194,18 @@ func (s *signing) existing(ctx context.Context, t target) (existing, error) {
 		}
 	}
 	return existing{}, nil
+}
+
+// listed returns what refers to a target, out of the graph where that was read.
+func (s *signing) listed(ctx context.Context, t target) ([]registry.Referrer, error) {
+	if t.node != nil {
+		return t.node.Listed, nil
+	}
+	list, err := s.repo.Referrers(ctx, t.subject, registry.ArtifactTypeSignature)
+	if err != nil {
+		return nil, fmt.Errorf("listing the signatures of %s: %w", t.subject.Digest, err)
+	}
+	return list, nil
 }
 
 // firstThumbprint reads the thumbprint of the leaf out of a signature's annotations; ok is false if it is not stated in proper form.
