@@ -40,6 +40,7 @@ type Client struct {
 	options Options
 	retry   *retrier
 	auth    *authorizer
+	now     func() time.Time // bounds the settling; tests shorten it
 
 	mu     sync.Mutex
 	hosts  map[string]*hostState
@@ -94,6 +95,7 @@ func NewClient(o Options) (*Client, error) {
 	}
 	c := &Client{
 		options: o,
+		now:     time.Now,
 		hosts:   make(map[string]*hostState),
 		repos:   make(map[string]*repoState),
 		warned:  make(map[string]bool),

@@ -205,14 +205,14 @@ func (s *remote) settle(ctx context.Context, subject ocispec.Descriptor, c chang
 	}
 	defer unlock()
 
-	until := time.Now().Add(maxSettling)
+	until := s.client.now().Add(maxSettling)
 	for round := 0; ; round++ {
 		done, err := t.round(ctx, round)
 		if done || err != nil {
 			return t.slow > 0, err
 		}
 		back := rand.N(min(max(4*t.slow, 20*time.Millisecond)<<min(round, 5), maxSettleBack))
-		if time.Now().Add(back).After(until) {
+		if s.client.now().Add(back).After(until) {
 			return true, fail(codeUnsettled, "%w: others keep overwriting %s at %s", ErrUnsettled, t.tag, s.host)
 		}
 		if err := s.client.retry.sleep(ctx, back); err != nil {

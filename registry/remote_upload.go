@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -91,12 +92,7 @@ func (s *remote) pushBlob(ctx context.Context, d ocispec.Descriptor, from store,
 		if !retryUpload(err) {
 			return sent, err
 		}
-		e, _ := answered(err)
-		resp, cause := (*http.Response)(nil), err
-		if e.status != 0 {
-			resp, cause = &http.Response{StatusCode: e.status, Header: http.Header{"Retry-After": {e.retryAfter}}}, nil
-		}
-		wait, again := s.client.retry.pause(ctx, try, resp, retryCause(cause))
+		wait, again := s.pauseUpload(ctx, try, err)
 		if !again {
 			return sent, err
 		}
@@ -118,13 +114,19 @@ func retryUpload(err error) bool {
 	return errors.Is(err, ErrUnavailable) || e.has("BLOB_UPLOAD_UNKNOWN") || e.status == http.StatusRequestedRangeNotSatisfiable
 }
 
-// retryCause strips our own error off what the transport said, which pause judges.
-func retryCause(err error) error {
-	own, ok := asOwnError(err)
-	if !ok {
-		return err
+// pauseUpload is [retrier.pause] for an upload that ended in err.
+func (s *remote) pauseUpload(ctx context.Context, try int, err error) (wait time.Duration, again bool) {
+	if e, ok := answered(err); ok {
+		resp := &http.Response{StatusCode: e.status, Header: http.Header{"Retry-After": {e.retryAfter}}}
+		if !isTransient(e.status) { // the session is gone, not the registry
+			resp.StatusCode = http.StatusServiceUnavailable
+		}
+		return s.client.retry.pause(ctx, try, resp, nil)
 	}
-	return errors.Unwrap(own)
+	if own, ok := asOwnError(err); ok {
+		err = own.Err // pause judges what the transport said, not what we made of it
+	}
+	return s.client.retry.pause(ctx, try, nil, err)
 }
 
 // openUpload asks for a blob and opens an upload session if it is not there. Any answer to a mount but 201 and 202 means "plain upload": some registries answer a
