@@ -44,7 +44,7 @@ var errorHints = []struct {
 	{registry.ErrConfig, "imprint doctor shows the files and settings in use"},
 	{registry.ErrUnauthorized, "log in: imprint login HOST; or ask for the right to do this"},
 	{registry.ErrUnsettled, "run it again: what is there already is found and kept"},
-	{registry.ErrNotFound, "check the name; some registries answer so where a login is missing: imprint login HOST"},
+	{registry.ErrNotFound, "check the name; in a registry a missing login can look like this too: imprint login HOST"},
 	{registry.ErrUnavailable, "nothing was lost: run it again when the registry answers; imprint doctor REF looks closer"},
 	{registry.ErrUnsupported, "imprint doctor REF shows what this registry can do"},
 	{registry.ErrDigestMismatch, "the registry or a proxy before it sends wrong bytes: nothing of it was used"},

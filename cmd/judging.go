@@ -120,8 +120,7 @@ func (j judgingFlags) unnarrowed(s *session) (*trust.Policy, error) {
 
 // rootName names the root of a policy that --root makes.
 func rootName(files []string) string {
-	name := filepath.Base(files[0])
-	return strings.TrimSuffix(name, filepath.Ext(name))
+	return filepath.Base(files[0])
 }
 
 // narrow checks the policy's digest and applies the flags that only narrow.

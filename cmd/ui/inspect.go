@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/imprint-oci/imprint/audit"
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/envelope"
@@ -15,7 +17,7 @@ import (
 
 // Inspect writes everything that the signatures of an artifact say. It never says "trusted".
 func Inspect(w io.Writer, in audit.Inspection) {
-	fmt.Fprintln(w, plain.Render(Escape(in.Reference)))
+	fmt.Fprintln(w, Escape(in.Reference))
 	fmt.Fprintln(w, Escape(in.Digest.String()))
 	about := []string{plural(len(in.Signatures), "signature")}
 	for _, t := range slices.Sorted(maps.Keys(in.Referrers)) {
@@ -28,9 +30,11 @@ func Inspect(w io.Writer, in audit.Inspection) {
 		fmt.Fprintln(w, l)
 	}
 	all := true
+	shown := map[digest.Digest]bool{}
 	for _, sig := range in.Signatures {
 		fmt.Fprintln(w)
-		inspectSignature(w, sig, in)
+		inspectSignature(w, sig, in, shown[sig.Core])
+		shown[sig.Core] = sig.Core != ""
 		all = all && sig.Valid && sig.Covers
 	}
 	fmt.Fprintln(w)
@@ -46,7 +50,8 @@ func Inspect(w io.Writer, in audit.Inspection) {
 	}
 }
 
-func inspectSignature(w io.Writer, sig audit.Signature, in audit.Inspection) {
+// inspectSignature writes one signature; again means that the same one was shown with another chain.
+func inspectSignature(w io.Writer, sig audit.Signature, in audit.Inspection, again bool) {
 	head := "signature " + short(sig.Digest)
 	if sig.Format != "" {
 		head += fmt.Sprintf("   %s, %s, %s", strings.ToUpper(sig.Format), sig.Algorithm, sig.Scheme)
@@ -60,6 +65,18 @@ func inspectSignature(w io.Writer, sig audit.Signature, in audit.Inspection) {
 	} else if !sig.Covers {
 		field(w, 2, "wrong", "it signs another artifact")
 	}
+	if !again {
+		inspectContent(w, sig, in)
+	}
+	chain(w, sig.Chain, in.Now)
+	if sig.HoldsUntil != nil {
+		field(w, 2, "holds until", fmt.Sprintf("%s (%s)", day(*sig.HoldsUntil), left(*sig.HoldsUntil, in.Now)))
+	}
+	field(w, 2, "verifiers", verifiers(sig))
+}
+
+// inspectContent writes what was signed, and when.
+func inspectContent(w io.Writer, sig audit.Signature, in audit.Inspection) {
 	field(w, 2, "made with", sig.Identity)
 	field(w, 2, "claims", inspectClaims(sig))
 	if len(sig.Metadata) > 0 {
@@ -80,13 +97,6 @@ func inspectSignature(w io.Writer, sig audit.Signature, in audit.Inspection) {
 		field(w, 2, "timestamp", minute(*sig.Timestamp)+" (not checked)")
 	} else {
 		field(w, 2, "timestamp", "none")
-	}
-	chain(w, sig.Chain, in.Now)
-	if sig.HoldsUntil != nil {
-		field(w, 2, "holds until", fmt.Sprintf("%s (%s)", day(*sig.HoldsUntil), left(*sig.HoldsUntil, in.Now)))
-	}
-	if text := verifiers(sig); text != "" {
-		field(w, 2, "verifiers", text)
 	}
 }
 
@@ -111,9 +121,9 @@ func sameAs(sig audit.Signature) string {
 	}
 	switch {
 	case len(sig.Supersedes) > 0:
-		return "same signature as " + list(others) + ", newer chain"
+		return "newer chain of " + list(others)
 	case !sig.Newest:
-		return "same signature as " + list(others) + ", older chain"
+		return "older chain of " + list(others)
 	}
 	return "same signature as " + list(others)
 }
@@ -159,27 +169,18 @@ func chain(w io.Writer, certs []certchain.Certificate, now time.Time) {
 
 // verifiers says in which settings stock verifiers who trust the root accept the signature now.
 func verifiers(sig audit.Signature) string {
-	if len(sig.Verifiers) == 0 {
-		return ""
-	}
-	var yes, no []string
+	var out []string
 	for _, s := range envelope.Settings() {
-		ok, known := sig.Verifiers[s]
-		switch {
-		case !known:
-		case ok:
-			yes = append(yes, setting(s))
-		default:
-			no = append(no, setting(s))
+		if ok, known := sig.Verifiers[s]; known && ok {
+			out = append(out, setting(s)+": pass")
+		} else if known {
+			out = append(out, setting(s)+": fail")
 		}
 	}
-	switch {
-	case len(yes) == 0:
-		return "who trust the root: all refuse it now"
-	case len(no) == 0:
-		return "who trust the root: all accept it now"
+	if len(out) == 0 {
+		return "unknown"
 	}
-	return "who trust the root: accept it with " + list(yes) + "; refuse it with " + list(no)
+	return strings.Join(out, "   ")
 }
 
 // setting names a way in which verifiers judge time.
@@ -188,9 +189,9 @@ func setting(s envelope.Setting) string {
 	case envelope.NoTSARoot:
 		return "no TSA root"
 	case envelope.Always:
-		return "a TSA root, always"
+		return "TSA root, always"
 	case envelope.AfterCertExpiry:
-		return "a TSA root, afterCertExpiry"
+		return "TSA root, afterCertExpiry"
 	}
 	return string(s)
 }

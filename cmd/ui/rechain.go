@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/imprint-oci/imprint/envelope"
@@ -48,7 +49,7 @@ func Rechain(w io.Writer, r signer.RechainResult, now time.Time) {
 		}
 		rows = append(rows, []string{short(p.Signature), rechainNew(p), common(p.Identity), until(p.NowUntil), until(p.HoldsUntil), rechainStatus(p)})
 	}
-	table(w, []column{{head: "SIGNATURE"}, {head: "NOW"}, {head: "SIGNED BY", most: 26}, {head: "HELD UNTIL"}, {head: "HOLDS UNTIL"}, {most: 22}}, rows)
+	table(w, []column{{head: "SIGNATURE"}, {head: "NEW"}, {head: "SIGNED BY", most: 26}, {head: "HELD UNTIL"}, {head: "HOLDS UNTIL"}, {most: 22}}, rows)
 	rechainNotes(w, []signer.RechainResult{r})
 	fmt.Fprintf(w, "\n%s given a new chain; what was signed is unchanged, and no key was used\n", plural(written, "signature"))
 }
@@ -158,19 +159,22 @@ func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now 
 			g := groups[key]
 			rows = append(rows, []string{g.name, number(g.n), until(g.then), until(g.now), g.identity})
 		}
-		table(w, []column{{head: "NEW CHAIN", most: 38}, {head: "SIGNATURES", right: true}, {head: "HOLD UNTIL"}, {head: "NOW UNTIL"},
-			{head: "IDENTITY", most: 24}}, rows)
+		table(w, []column{{head: "NEW CHAIN", most: 46}, {head: "SIGNATURES", right: true}, {head: "HOLD UNTIL"}, {head: "NOW UNTIL"},
+			{most: 18}}, rows)
 	}
 	verdicts(w, all)
-	fmt.Fprintln(w)
+	var notes strings.Builder
 	if planned > 0 {
 		stays := "old ones stay"
 		if replaces(all) {
 			stays = "old ones are deleted once the new ones are listed"
 		}
-		field(w, 2, "writes", fmt.Sprintf("%s (%s); %s; no tag changes; no key is used", plural(planned, "new referrer"), bytesOf(size), stays))
+		field(&notes, 2, "writes", fmt.Sprintf("%s (%s); %s; no tag changes; no key is used", plural(planned, "new referrer"), bytesOf(size), stays))
 	}
-	rechainNotes(w, all)
+	rechainNotes(&notes, all)
+	if notes.Len() > 0 {
+		fmt.Fprintf(w, "\n%s", notes.String())
+	}
 	refused(w, failed)
 	fmt.Fprintf(w, "\n%s to write, %s unchanged", number(planned), number(there))
 	if skipped > 0 {
@@ -209,23 +213,21 @@ func groupName(p signer.Plan) string {
 			name += ", " + common(c.Subject)
 		}
 	}
-	switch p.Status {
-	case signer.StatusUnchanged:
-		return "as it is: " + name
-	case signer.StatusThere:
-		return "there already: " + name
-	}
 	return name
 }
 
 func groupIdentity(p signer.Plan) string {
 	switch {
 	case p.Status == signer.StatusSkipped:
-		return "leaf: " + common(p.Identity)
+		return common(p.Identity)
+	case p.Status == signer.StatusUnchanged:
+		return "as it is"
+	case p.Status == signer.StatusThere:
+		return "there already"
 	case p.Changed:
-		return "changes: " + common(p.NewLeaf)
+		return "identity changes"
 	}
-	return "unchanged"
+	return "identity stays"
 }
 
 func replaces(all []signer.RechainResult) bool {
@@ -315,6 +317,9 @@ func rechainNotes(w io.Writer, all []signer.RechainResult) {
 	}
 	for _, r := range all {
 		for _, p := range r.Plans {
+			if p.Changed {
+				add(fmt.Sprintf("the identity changes from %s to %s", p.Identity, p.NewLeaf))
+			}
 			for _, text := range p.Warnings {
 				add(text)
 			}

@@ -4,17 +4,18 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/imprint-oci/imprint/audit"
 )
 
 // Tree writes an artifact and all that refers to it.
 func Tree(w io.Writer, t audit.Tree) {
-	fmt.Fprintln(w, plain.Render(Escape(t.Reference)))
+	fmt.Fprintln(w, Escape(t.Reference))
 	fmt.Fprintln(w, Escape(t.Root.Descriptor.Digest.String()))
 	fmt.Fprintln(w)
 	var rows []treeRow
-	collect(&rows, t.Root, "", "")
+	collect(&rows, t.Root, "", "", t.Now)
 	width := 0
 	for _, r := range rows {
 		width = max(width, Width(r.name))
@@ -58,9 +59,12 @@ func (n *treeCount) add(b audit.Branch) {
 func isSignature(b audit.Branch) bool { return b.What == "signature" }
 
 // collect lists a branch with what is in it and then what refers to it, children first.
-func collect(rows *[]treeRow, b audit.Branch, lead, below string) {
+func collect(rows *[]treeRow, b audit.Branch, lead, below string, now time.Time) {
 	name := Escape(b.What)
 	detail := Escape(b.Detail)
+	if b.HoldsUntil != nil {
+		detail = fmt.Sprintf("%s (%s)  %s", day(*b.HoldsUntil), left(*b.HoldsUntil, now), Escape(brief(b.Identity)))
+	}
 	if b.Again {
 		detail = "shown above"
 	}
@@ -68,9 +72,9 @@ func collect(rows *[]treeRow, b audit.Branch, lead, below string) {
 	all := append(append([]audit.Branch{}, b.Children...), b.Referrers...)
 	for i, c := range all {
 		if i == len(all)-1 {
-			collect(rows, c, below+"└── ", below+"    ")
+			collect(rows, c, below+"└── ", below+"    ", now)
 		} else {
-			collect(rows, c, below+"├── ", below+"│   ")
+			collect(rows, c, below+"├── ", below+"│   ", now)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func Verify(w io.Writer, r trust.Report) {
 		}
 		field(w, 2, "revocation", r.Revocation)
 	}
-	if r.Verdict != trust.Accepted && r.Detail != "" {
+	if r.Verdict != trust.Accepted && r.Detail != "" && !told(r) {
 		field(w, 2, "why", r.Detail)
 	}
 	for _, warning := range r.Warnings {
@@ -59,6 +59,16 @@ func Verify(w io.Writer, r trust.Report) {
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, verifyCount(r))
+}
+
+// told reports whether the table of signatures says the verdict's detail.
+func told(r trust.Report) bool {
+	for _, sig := range r.Signatures {
+		if sig.Detail == r.Detail {
+			return true
+		}
+	}
+	return false
 }
 
 // rejections is the table of signatures that were not accepted.
