@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +21,8 @@ const (
 	maxSettling   = 90 * time.Second
 	minSettleWait = 20 * time.Millisecond
 	maxSettleBack = 4 * time.Second
+	// CNCF distribution refuses an index with an entry whose manifest is gone: somebody has deleted it since we read, or before us without taking it out.
+	maxGhostRounds = 8
 )
 
 // errOccupied: what is at the fallback tag is no list of referrers to the subject, and is never overwritten (CASES.md G12).
@@ -183,8 +184,9 @@ type settling struct {
 	add     []fallbackEntry
 	remove  []digest.Digest
 
-	seen []fallbackEntry // everything met in this operation, in the order of meeting
-	slow time.Duration   // the longest time from reading to having written
+	seen   []fallbackEntry // everything met in this operation, in the order of meeting
+	slow   time.Duration   // the longest time from reading to having written
+	ghosts int             // how often the registry found an entry without a manifest in what we wrote
 }
 
 // settle writes a change so that it stays, although no registry offers a compare-and-swap (DESIGN.md section 6.6): read, merge with everything seen, write, read again; when
@@ -242,6 +244,10 @@ func (t *settling) round(ctx context.Context, round int) (done bool, err error) 
 			return false, fail(codeTooLarge, "%w: the referrers index %s would have %d bytes", ErrTooLarge, t.tag, len(m.Bytes))
 		}
 		if _, err := t.store.putManifest(ctx, t.tag, m); err != nil {
+			if e, _ := answered(err); e.has("MANIFEST_BLOB_UNKNOWN") && t.ghosts < maxGhostRounds {
+				t.ghosts++
+				return false, nil
+			}
 			return false, fmt.Errorf("writing the referrers tag %s: %w", t.tag, err)
 		}
 		t.slow = max(t.slow, time.Since(begin))
@@ -286,19 +292,28 @@ func (t *settling) shows(x fallbackIndex) bool {
 }
 
 // merge is what is there, without what we remove, with what we add, and with what was there before and has been overwritten since: unless its manifest is gone,
-// when somebody has deleted it on purpose.
+// when somebody has deleted it on purpose. Once the registry has refused an entry for that, those that are there are looked up as well.
 func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex, error) {
 	next := fallbackIndex{members: now.members}
+	var kept, lost []fallbackEntry
 	for _, e := range now.entries {
 		if !t.dropped(e.descriptor.Digest) {
-			next.entries = append(next.entries, e)
+			kept = append(kept, e)
 		}
 	}
-	lost, err := t.lost(ctx, now)
+	for _, e := range t.seen {
+		if d := e.descriptor.Digest; !now.has(d) && !t.ours(d) && !t.dropped(d) {
+			lost = append(lost, e)
+		}
+	}
+	lost, err := t.there(ctx, lost)
+	if err == nil && t.ghosts > 0 {
+		kept, err = t.there(ctx, kept)
+	}
 	if err != nil {
 		return next, err
 	}
-	for _, e := range slices.Concat(lost, t.add) {
+	for _, e := range slices.Concat(kept, lost, t.add) {
 		if !next.has(e.descriptor.Digest) {
 			next.entries = append(next.entries, e)
 		}
@@ -306,38 +321,32 @@ func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex,
 	return next, nil
 }
 
+func (t *settling) ours(d digest.Digest) bool {
+	return slices.ContainsFunc(t.add, func(e fallbackEntry) bool { return e.descriptor.Digest == d })
+}
+
 // dropped reports whether an entry is one that this process has taken out.
 func (t *settling) dropped(d digest.Digest) bool {
 	return slices.Contains(t.remove, d) || t.store.state.isRemoved(d)
 }
 
-// lost returns what was listed earlier, is not now, and still has its manifest.
-func (t *settling) lost(ctx context.Context, now fallbackIndex) ([]fallbackEntry, error) {
-	var missing []fallbackEntry
-	for _, e := range t.seen {
-		d := e.descriptor.Digest
-		ours := slices.ContainsFunc(t.add, func(a fallbackEntry) bool { return a.descriptor.Digest == d })
-		if !now.has(d) && !ours && !t.dropped(d) {
-			missing = append(missing, e)
-		}
-	}
-	there := make([]bool, len(missing))
-	errs := make([]error, len(missing))
-	var wg sync.WaitGroup
-	for i, e := range missing {
-		wg.Go(func() { there[i], errs[i] = t.store.hasManifest(ctx, e.descriptor.Digest) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+// there returns those entries whose manifest answers.
+func (t *settling) there(ctx context.Context, entries []fallbackEntry) ([]fallbackEntry, error) {
+	has := make([]bool, len(entries))
+	err := parallel(ctx, len(entries), func(ctx context.Context, i int) (err error) {
+		has[i], err = t.store.hasManifest(ctx, entries[i].descriptor.Digest)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	var lost []fallbackEntry
-	for i, e := range missing {
-		if there[i] {
-			lost = append(lost, e)
+	var found []fallbackEntry
+	for i, e := range entries {
+		if has[i] {
+			found = append(found, e)
 		}
 	}
-	return lost, nil
+	return found, nil
 }
 
 // sameEntries reports whether two indexes list the same digests.

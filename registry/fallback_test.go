@@ -213,6 +213,23 @@ func TestF24RemoveWhileAdding(t *testing.T) {
 	}
 }
 
+// A ghost in the list, whose manifest somebody deleted, does not keep others from writing: the registry refuses it, and it is left out.
+func TestFallbackGhost(t *testing.T) {
+	t.Parallel()
+	s := regtest.New(t, regtest.WithoutAPI)
+	r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	image := pushImage(t, r, "image")
+	old := attachAll(t, r, image, "stays", "ghost")
+	if _, err := r.store.(*remote).exec(t.Context(), call{method: http.MethodDelete, path: "manifests/" + old[1].Descriptor.Digest.String(), action: actionDelete}); err != nil {
+		t.Fatal(err)
+	}
+	ours := attachAll(t, openTest(t, newTestClient(t, Options{}), s.Host, "app"), image, "ours")
+	list, err := r.Referrers(t.Context(), image.Descriptor, "")
+	if diff := cmp.Diff(digestsOf(append(old[:1], ours...)), digests(list)); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
 // Within one process writers take turns: nobody overwrites anybody.
 func TestAttachTakesTurns(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -171,27 +170,14 @@ func listsAll(list []Referrer, manifests []Manifest) bool {
 
 // putReferrers stores manifests at the same time; noticed says that each answer named the subject.
 func (s *remote) putReferrers(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) (noticed bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	subjects := make([]digest.Digest, len(manifests))
-	errs := make([]error, len(manifests))
-	var wg sync.WaitGroup
-	for i, m := range manifests {
-		wg.Go(func() {
-			if subjects[i], errs[i] = s.putManifest(ctx, m.Descriptor.Digest.String(), m); errs[i] != nil {
-				errs[i] = fmt.Errorf("referrer %s: %w", m.Descriptor.Digest, errs[i])
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	// The first failure has cancelled the others: theirs say nothing.
-	for _, err := range errs {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			return false, err
+	err = parallel(ctx, len(manifests), func(ctx context.Context, i int) (err error) {
+		if subjects[i], err = s.putManifest(ctx, manifests[i].Descriptor.Digest.String(), manifests[i]); err != nil {
+			return fmt.Errorf("referrer %s: %w", manifests[i].Descriptor.Digest, err)
 		}
-	}
-	if err := errors.Join(errs...); err != nil {
+		return nil
+	})
+	if err != nil {
 		return false, err
 	}
 	return !slices.ContainsFunc(subjects, func(d digest.Digest) bool { return d != subject.Digest }), nil
