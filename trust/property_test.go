@@ -1,0 +1,402 @@
+package trust
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/imprint-oci/imprint/registry"
+)
+
+// A drawn policy is one out of a small world: three roots, scopes over a few segments, all settings.
+type drawn struct {
+	scopes map[string]drawnScope
+}
+
+type drawnScope struct {
+	reject  bool
+	trust   []drawnEntry
+	inherit bool
+	claims  string
+	enforce bool
+	rsaOnly bool
+}
+
+type drawnEntry struct {
+	root   string
+	claims string
+}
+
+var (
+	worldRoots  = []string{"a", "b", "c"}
+	worldScopes = []string{"*", "r.example", "r.example/x", "r.example/x/y", "r.example/xy", "q.example", "q.example/x"}
+	worldModes  = []string{"", "ignore", "if-present", "tag", "name"}
+	worldRefs   = []string{
+		"r.example/x:1", "r.example/x/y:1", "r.example/x/y/z:1", "r.example/xy:1", "r.example/z:1", "q.example/x:1", "q.example/y:2", "o.example/x:1",
+		"r.example/x@" + artifact.Digest.String(), "r.example/x/y:2@" + artifact.Digest.String(),
+	}
+)
+
+func draw(r *rand.Rand) drawn {
+	d := drawn{scopes: map[string]drawnScope{}}
+	for _, name := range worldScopes {
+		if r.IntN(2) == 0 {
+			d.scopes[name] = drawScope(r)
+		}
+	}
+	if len(d.scopes) == 0 {
+		d.scopes["*"] = drawScope(r)
+	}
+	// What would not load is made to.
+	for name, s := range d.scopes {
+		if up := d.enclosing(name); s.inherit && (up == "" || d.scopes[up].reject) {
+			s.inherit = false
+			d.scopes[name] = s
+		}
+	}
+	return d
+}
+
+func drawScope(r *rand.Rand) drawnScope {
+	if r.IntN(6) == 0 {
+		return drawnScope{reject: true, enforce: r.IntN(4) > 0}
+	}
+	s := drawnScope{inherit: r.IntN(2) == 0, claims: worldModes[r.IntN(len(worldModes))], enforce: r.IntN(6) > 0, rsaOnly: r.IntN(10) == 0}
+	for range 1 + r.IntN(3) {
+		s.trust = append(s.trust, drawnEntry{worldRoots[r.IntN(3)], worldModes[r.IntN(len(worldModes))]})
+	}
+	return s
+}
+
+// enclosing is P4, said in another way than the product does: the longest other scope that is a prefix in whole segments.
+func (d drawn) enclosing(name string) string {
+	best := ""
+	for other := range d.scopes {
+		if other == name || name == "*" {
+			continue
+		}
+		if (other == "*" || strings.HasPrefix(name+"/", other+"/")) && (best == "" || best == "*" || other != "*" && len(other) > len(best)) {
+			best = other
+		}
+	}
+	return best
+}
+
+// yaml writes the policy with scopes, roots and entries in an order of r's.
+func (d drawn) yaml(r *rand.Rand) string {
+	var b strings.Builder
+	b.WriteString("version: 1\nroots:\n")
+	for _, i := range r.Perm(len(worldRoots)) {
+		fmt.Fprintf(&b, "  %[1]s: roots/%[1]s.pem\n", worldRoots[i])
+	}
+	b.WriteString("scopes:\n")
+	names := slices.Sorted(maps.Keys(d.scopes))
+	for _, i := range r.Perm(len(names)) {
+		s := d.scopes[names[i]]
+		fmt.Fprintf(&b, "  %q:\n", names[i])
+		if !s.enforce {
+			b.WriteString("    enforce: false\n")
+		}
+		if s.reject {
+			b.WriteString("    reject: true\n")
+			continue
+		}
+		b.WriteString("    trust:\n")
+		for _, j := range r.Perm(len(s.trust)) {
+			e := s.trust[j]
+			if e.claims == "" {
+				fmt.Fprintf(&b, "    - %s\n", e.root)
+				continue
+			}
+			fmt.Fprintf(&b, "    - {claims: %s, root: %s}\n", e.claims, e.root)
+		}
+		if s.inherit {
+			b.WriteString("    inherit: true\n")
+		}
+		if s.claims != "" {
+			fmt.Fprintf(&b, "    claims: %s\n", s.claims)
+		}
+		if s.rsaOnly {
+			b.WriteString("    algorithms: [PS256]\n")
+		}
+	}
+	return b.String()
+}
+
+// A world has three roots, signatures of each, and loads drawn policies.
+type world struct {
+	t    *testing.T
+	dir  string
+	sigs map[string]registry.Signature // "root claim"
+}
+
+var worldClaims = map[string][]string{"none": nil, "empty": {}, "1": {"1"}, "r.example/x": {"r.example/x"}, "r.example/x/y:1": {"r.example/x/y:1"}}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, sigs: map[string]registry.Signature{}}
+	files := map[string]string{}
+	for _, name := range worldRoots {
+		s := newSignatory(name)
+		files["roots/"+name+".pem"] = s.pem()
+		for claim, claims := range worldClaims {
+			w.sigs[name+" "+claim] = s.sign(t, signing{claims: claims})
+		}
+	}
+	w.dir = filepath.Dir(folderOf(t, "", files))
+	return w
+}
+
+func (w *world) load(text string) *Policy {
+	w.t.Helper()
+	files := &folder{path: w.dir}
+	defer files.close()
+	p, err := parsePolicy("policy.yaml", []byte(text), files)
+	if err != nil {
+		w.t.Fatalf("%v\n%s", err, text)
+	}
+	return p
+}
+
+// some draws up to three signatures.
+func (w *world) some(r *rand.Rand) (names []string, out []registry.Signature) {
+	all := slices.Sorted(maps.Keys(w.sigs))
+	for range r.IntN(4) {
+		name := all[r.IntN(len(all))]
+		names, out = append(names, name), append(out, w.sigs[name])
+	}
+	return names, out
+}
+
+// rounds is bounded by the time that verifying takes under the race detector.
+const rounds = 80
+
+// A second evaluator that knows only the text of POLICY.md agrees.
+func TestNaiveEvaluatorAgrees(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), rand.New(rand.NewPCG(1, 2))
+	seen := map[string]int{}
+	for range rounds {
+		d := draw(r)
+		p := w.load(d.yaml(r))
+		names, sigs := w.some(r)
+		for _, reference := range worldRefs {
+			got := p.Judge(ref(t, reference), artifact, sigs, time.Now())
+			want := d.accepts(reference, names)
+			if (got.Verdict == Accepted) != want {
+				t.Fatalf("%s signed by %q: got %s %s, want accepted %v\n%s", reference, names, got.Verdict, got.Reason, want, d.yaml(r))
+			}
+			seen[got.Verdict+" "+got.Reason]++
+		}
+	}
+	for _, outcome := range []string{"accepted ", "rejected no-scope", "rejected rejected-by-policy", "rejected unsigned", "rejected no-trusted-signature", "rejected claim-not-covered", "rejected claims-missing",
+		"rejected algorithm-not-allowed"} {
+		if seen[outcome] < 10 {
+			t.Errorf("%q was seen %d times: the drawn policies test too little", outcome, seen[outcome])
+		}
+	}
+}
+
+// accepts decides by definition: effective trust is computed as a list, claims by tables.
+func (d drawn) accepts(reference string, signatures []string) bool {
+	name, _, _ := strings.Cut(reference, "@")
+	name, tag, _ := strings.Cut(name, ":")
+	selected := d.enclosing(name + "/imaginary")
+	if selected == "" || d.scopes[selected].reject || d.scopes[selected].rsaOnly {
+		return false
+	}
+	var trust []drawnEntry
+	for at := selected; ; at = d.enclosing(at) {
+		trust = append(trust, d.scopes[at].trust...)
+		if !d.scopes[at].inherit {
+			break
+		}
+	}
+	for _, signature := range signatures {
+		root, claim, _ := strings.Cut(signature, " ")
+		for _, e := range trust {
+			mode := e.claims
+			if mode == "" {
+				mode = d.scopes[selected].claims
+			}
+			if e.root == root && claimHolds(mode, claim, name, tag) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func claimHolds(mode, claim, name, tag string) bool {
+	qualified, qualifiedTag, hasTag := strings.Cut(claim, ":")
+	isQualified := strings.Contains(claim, "/")
+	covered := false
+	switch {
+	case isQualified && hasTag:
+		covered = qualified == name && (tag == "" || qualifiedTag == tag)
+	case isQualified:
+		covered = claim == name && (mode != "tag" || tag == "")
+	default:
+		covered = claim == tag && mode != "name"
+	}
+	switch mode {
+	case "ignore":
+		return true
+	case "", "if-present":
+		return tag == "" || claim == "none" || covered
+	case "tag":
+		return tag == "" || covered
+	}
+	return isQualified && covered
+}
+
+// P12: no order means anything, down to the bytes of the report.
+func TestP12Permutation(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), rand.New(rand.NewPCG(3, 4))
+	now := time.Now()
+	for range rounds {
+		d := draw(r)
+		_, sigs := w.some(r)
+		sigs = append(sigs, registry.Signature{Subject: artifact, Descriptor: describe("gone"), Err: registry.ErrMalformed})
+		a, b := w.load(d.yaml(r)), w.load(d.yaml(r))
+		shuffled := slices.Clone(sigs)
+		r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		for _, reference := range worldRefs {
+			x, y := a.Judge(ref(t, reference), artifact, sigs, now), b.Judge(ref(t, reference), artifact, shuffled, now)
+			for _, report := range []*Report{&x, &y} { // that the bytes of the file differ is told, and right
+				report.PolicyDigest = ""
+				if report.Scope != nil {
+					report.Scope.Line = 0
+				}
+			}
+			if diff := cmp.Diff(string(must(json.Marshal(x))), string(must(json.Marshal(y)))); diff != "" {
+				t.Fatalf("%s: %s\n%s", reference, diff, d.yaml(r))
+			}
+		}
+	}
+}
+
+// P13: another scope changes only what is under it; another root never rejects; a narrowing never accepts.
+func TestP13LocalityMonotonyNarrowing(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), rand.New(rand.NewPCG(5, 6))
+	now := time.Now()
+	changed, widened, narrowed := 0, 0, 0
+	for range rounds / 2 {
+		d := draw(r)
+		before := w.load(d.yaml(r))
+		_, sigs := w.some(r)
+		judge := func(p *Policy, reference string) Report { return p.Judge(ref(t, reference), artifact, sigs, now) }
+
+		added := worldScopes[r.IntN(len(worldScopes))]
+		if _, ok := d.scopes[added]; !ok {
+			more := drawn{scopes: maps.Clone(d.scopes)}
+			s := drawScope(r)
+			s.reject = false // under which nothing could inherit
+			s.trust = append(s.trust, drawnEntry{root: "a"})
+			s.inherit = s.inherit && d.enclosing(added) != "" && !d.scopes[d.enclosing(added)].reject
+			more.scopes[added] = s
+			after := w.load(more.yaml(r))
+			for _, reference := range worldRefs {
+				if judge(before, reference).Verdict == judge(after, reference).Verdict {
+					continue
+				}
+				changed++
+				if repo := repository(ref(t, reference)); added != "*" && !strings.HasPrefix(repo+"/", added+"/") {
+					t.Fatalf("scope %s changed %s\n%s", added, reference, more.yaml(r))
+				}
+			}
+		}
+
+		for name, s := range d.scopes {
+			if s.reject {
+				continue
+			}
+			more := drawn{scopes: maps.Clone(d.scopes)}
+			s.trust = append(slices.Clone(s.trust), drawnEntry{worldRoots[r.IntN(3)], worldModes[r.IntN(len(worldModes))]})
+			more.scopes[name] = s
+			after := w.load(more.yaml(r))
+			for _, reference := range worldRefs {
+				switch was, is := judge(before, reference).Verdict == Accepted, judge(after, reference).Verdict == Accepted; {
+				case was && !is:
+					t.Fatalf("another root in %s rejects %s\n%s", name, reference, more.yaml(r))
+				case is && !was:
+					widened++
+				}
+			}
+		}
+
+		var n Narrowing
+		switch r.IntN(4) {
+		case 0:
+			n.OnlyRoots = []string{worldRoots[r.IntN(3)]}
+		case 1:
+			n.RequireClaim = true
+		case 2:
+			n.MaxAge = time.Duration(1 + r.IntN(2)*int(time.Hour))
+		case 3:
+			n.Algorithms = []string{allAlgorithms[r.IntN(len(allAlgorithms))]}
+		}
+		after, err := before.Narrow(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, reference := range worldRefs {
+			switch was, is := judge(before, reference), judge(after, reference); {
+			case was.Verdict != Accepted && is.Verdict == Accepted, !was.Passed() && is.Passed():
+				t.Fatalf("narrowing %+v accepts %s\n%s", n, reference, d.yaml(r))
+			case was.Verdict == Accepted && is.Verdict != Accepted:
+				narrowed++
+			}
+		}
+	}
+	if changed < 10 || widened < 10 || narrowed < 10 {
+		t.Errorf("changed %d, widened %d, narrowed %d verdicts: the drawn policies test too little", changed, widened, narrowed)
+	}
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	for _, seed := range []string{
+		"", "version: 1\n", head + "  \"*\": [a]\n", head + "  r.example: {trust: [{root: a, identities: [\"C=DE, O=Acme\"], claims: tag}], max-age: 90d, algorithms: [ES256], enforce: false}\n  r.example/x: {reject: true}\n",
+		head + "  r.example: &x [a]\n  q.example: *x\n", "version: 1\nroots: {a: |\n  -----BEGIN CERTIFICATE-----\n  AAAA\n  -----END CERTIFICATE-----\n}\n", "a: [", "? {}\n: !!x y", "---\n---\n", "\ufeffversion: 1",
+		"version: 1\nroots: {a: {certificates: [roots/a.pem], identities: [\"uri:https://a.example/*\"], pin: root, kind: ca}}\nscopes: {\"[::1]:5000\": [a], localhost/x: {trust: [a], inherit: false}}\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	dir := filepath.Dir(folderOf(f, "", testRoots()))
+	judged := registry.Reference{Host: "r.example", Path: "x/y", Tag: "1"}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		files := &folder{path: dir}
+		defer files.close()
+		p, err := parsePolicy("policy.yaml", b, files)
+		if err != nil {
+			e, ok := err.(*LoadError)
+			if !ok || Reasons()[e.Code] == "" || e.Error() == "" {
+				t.Fatalf("%T %v", err, err)
+			}
+			return
+		}
+		// What loads never fails later, and accepts nothing that is not signed.
+		if got := p.Judge(judged, artifact, nil, time.Now()); got.Verdict == Accepted {
+			t.Fatalf("accepted without a signature\n%s", b)
+		}
+		for _, s := range p.Summary(time.Now()).Scopes {
+			again, err := canonicalScope(s.Scope)
+			if err != nil || again != s.Scope {
+				t.Fatalf("scope %q is not canonical: %q, %v", s.Scope, again, err)
+			}
+			if s.Rule == "trust" && len(s.Trust) == 0 {
+				t.Fatalf("scope %q trusts nothing", s.Scope)
+			}
+		}
+		p.Explain(judged)
+	})
+}
