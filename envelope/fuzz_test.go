@@ -281,17 +281,15 @@ func TestLeafSigned(t *testing.T) {
 // signed bytes, the signature and the leaf's key are what they were.
 func TestV26EveryFlip(t *testing.T) {
 	t.Parallel()
-	fo := newForger(2, "P-256")
+	fo := newForger(1, "P-256") // chains of one: what is in a certificate is certchain's to test
 	for _, c := range []struct {
 		name  string
 		f     Format
 		b     []byte
 		loose bool // has unsigned members of which any value will do
 	}{
-		{"JWS chain of 1", JWS, signed(t, JWS, 1, "P-256").Bytes(), false},
-		{"JWS chain of 2", JWS, signed(t, JWS, 2, "P-256").Bytes(), false},
-		{"COSE chain of 1", COSE, signed(t, COSE, 1, "P-256").Bytes(), false},
-		{"COSE chain of 2", COSE, signed(t, COSE, 2, "P-256").Bytes(), false},
+		{"JWS", JWS, signed(t, JWS, 1, "P-256").Bytes(), false},
+		{"COSE", COSE, signed(t, COSE, 1, "P-256").Bytes(), false},
 		{"JWS with unsigned members", JWS, fo.jws(jwsParts{header: `{"x5c":%C, "kid":"1","io.cncf.notary.timestampSignature":"AAAA","io.cncf.notary.signingAgent":"a"}`}), true},
 		{"COSE with unsigned members", COSE, fo.cose(coseParts{unprotected: pairs{4, []byte("k"), 33, fo.x5chain(), "io.cncf.notary.timestampSignature", []byte{0}, "io.cncf.notary.signingAgent", "a"}}), true},
 	} {

@@ -23,6 +23,7 @@ const (
 	codeCritical          = "critical-invalid"
 	codeCriticalUnknown   = "critical-unknown"
 	codeFormat            = "format-mismatch"
+	codeKey               = "key-misbehaved"
 	codeLeafKey           = "leaf-key-differs"
 	codeMalformed         = "envelope-malformed"
 	codePayload           = "payload-malformed"
@@ -46,6 +47,7 @@ func Reasons() map[string]string {
 		codeCritical:          "The list of critical attributes is missing, incomplete, repeats an entry or names what is not there.",
 		codeCriticalUnknown:   "The signature marks an attribute as critical that imprint does not know.",
 		codeFormat:            "The media type is not that of a signature envelope, or the bytes are those of the other format.",
+		codeKey:               "The key service returned something that is not the signature it was asked for, by the leaf certificate's key.",
 		codeLeafKey:           "The new chain's leaf certificate is for another public key than the one that signed.",
 		codeMalformed:         "The envelope is not a strictly formed JWS or COSE_Sign1 envelope.",
 		codePayload:           "The payload is not a strictly formed Notary Project payload, or what was to be signed cannot be one.",

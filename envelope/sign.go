@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -18,7 +19,7 @@ type Options struct {
 }
 
 // Sign checks payload, key and chain (certchain rules, key matches leaf, valid at SigningTime) before key is used, signs once, and verifies its own result
-// strictly. If the key returned something else than its own signature the error wraps ErrKeyMisbehaved. Errors about payload and options are *Error; those of the key,
+// strictly. If the key returned something else than its own signature the error wraps ErrKeyMisbehaved (reason key-misbehaved). Errors about payload and options are *Error; those of the key,
 // of certchain and of kms are wrapped.
 func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain.Chain, o Options) (*Envelope, error) {
 	pub := key.Public()
@@ -68,7 +69,7 @@ func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain
 			return nil, err
 		}
 		if sig, err = rawOf(pub, sig); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrKeyMisbehaved, err)
+			return nil, misbehaved(err)
 		}
 		return sig, nil
 	})
@@ -79,10 +80,17 @@ func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain
 	if err == nil {
 		_, err = e.Verify()
 	}
+	if errors.Is(err, ErrSignature) {
+		err = misbehaved(err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("verifying what was signed: %w: %w", ErrKeyMisbehaved, err)
+		return nil, fmt.Errorf("verifying what was signed: %w", err)
 	}
 	return e, nil
+}
+
+func misbehaved(err error) error {
+	return &Error{codeKey, fmt.Errorf("%w: %w", ErrKeyMisbehaved, err)}
 }
 
 // attributes returns what is written into the protected header.

@@ -344,6 +344,7 @@ func TestA02KeyMisbehaves(t *testing.T) {
 				if e != nil || !errors.Is(err, ErrKeyMisbehaved) {
 					t.Errorf("got %v, want %v", err, ErrKeyMisbehaved)
 				}
+				wantReason(t, err, codeKey)
 			})
 		}
 	}

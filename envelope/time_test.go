@@ -205,3 +205,20 @@ func TestTimestampIsCarried(t *testing.T) {
 		}
 	}
 }
+
+// FuzzTimestamp: a token comes from anybody.
+func FuzzTimestamp(f *testing.F) {
+	sig := []byte("signature")
+	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	f.Add(token(sig, at, nil, baselinePolicy))
+	f.Add(token(sig, at, []int{2, 3, 4}, somePolicy))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		from, to, ok, err := Content{Signature: sig, Timestamp: b}.TimestampRange()
+		if ok && (err != nil || to.Before(from) || to.Sub(from) > 2*maxAccuracy+2*time.Second) {
+			t.Fatalf("from %v to %v: %v", from, to, err)
+		}
+		if err != nil && ok {
+			t.Fatal("a range beside the error")
+		}
+	})
+}
