@@ -1,0 +1,872 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/imprint-oci/imprint/certchain/certtest"
+)
+
+// The rows of CASES.md 2.2, through the command. Each envelope is right but for one thing; alone it is rejected with its reason, and
+// beside a good signature it hides nothing.
+
+// chainOf is the desk's own chain.
+func (d *desk) chain() []*x509.Certificate { return d.ca.Chain(d.leaf) }
+
+func (d *desk) jws() *jws   { return newJWS(d.key, d.chain(), d.subject) }
+func (d *desk) cose() *cose { return newCOSE(d.key, d.chain(), d.subject) }
+
+// verify is the arguments of judging the desk's artifact by its root.
+func (d *desk) verify(more ...string) []string {
+	return append([]string{"verify", d.ref, "--root", d.at("root.pem")}, more...)
+}
+
+// rejects wants the only signature listed to be rejected for the reason, and accepted is the artifact once a good one stands beside it.
+func (d *desk) rejects(t testing.TB, reason string) {
+	t.Helper()
+	o := d.want(t, 1, "", d.verify()...)
+	if got := o.field(t, "signatures.0.reason"); got != reason {
+		t.Errorf("rejected for %q, want %q: %s", got, reason, o.field(t, "signatures.0.detail"))
+	}
+	if n := o.field(t, "signatures.#"); n != "1" {
+		t.Errorf("%s signatures in the report, want 1", n)
+	}
+	d.f.attach(d.repo, d.subject, jwsType, d.jws().bytes())
+	d.want(t, 0, "", d.verify()...)
+}
+
+type envelopeCase struct {
+	name   string
+	reason string
+	bytes  func(d *desk) []byte
+}
+
+func runEnvelopes(t *testing.T, f *fake, mediaType string, cases []envelopeCase) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			d.f.attach(d.repo, d.subject, mediaType, c.bytes(d))
+			d.rejects(t, c.reason)
+		})
+	}
+}
+
+// bent makes a case of a JWS that is bent before it is signed.
+func bent(bend func(j *jws) *jws) func(d *desk) []byte {
+	return func(d *desk) []byte { return bend(d.jws()).bytes() }
+}
+
+// broken makes a case of a JWS that is bent after it was signed.
+func broken(bend func(s *sealed)) func(d *desk) []byte {
+	return func(d *desk) []byte { s := d.jws().seal(); bend(s); return s.bytes() }
+}
+
+func TestCasesVerifyJWS(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	const scheme, tm = `"io.cncf.notary.signingScheme":"notary.x509"`, `"io.cncf.notary.signingTime":"`
+	crit := `"crit":["io.cncf.notary.signingScheme"]`
+	retimed := func(at string) func(j *jws) *jws {
+		return func(j *jws) *jws {
+			i := strings.Index(j.protected, tm) + len(tm)
+			k := i + strings.IndexByte(j.protected[i:], '"')
+			j.protected = j.protected[:i] + at + j.protected[k:]
+			return j
+		}
+	}
+	withExpiry := func(at string) func(j *jws) *jws {
+		return func(j *jws) *jws {
+			return j.replace(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.expiry"]`).with(`"io.cncf.notary.expiry":"` + at + `"`)
+		}
+	}
+	runEnvelopes(t, f, jwsType, []envelopeCase{
+		{"V01 alg none, unsigned", "algorithm-not-allowed", func(d *desk) []byte {
+			s := d.jws().replace("ES256", "none").seal()
+			s.signature = `"AA"`
+			return s.bytes()
+		}},
+		{"V01 HS256 with the leaf's public key", "algorithm-not-allowed", func(d *desk) []byte {
+			j := d.jws().replace("ES256", "HS256")
+			s := j.seal()
+			spki, _ := x509.MarshalPKIXPublicKey(d.key.Public())
+			m := hmac.New(sha256.New, spki)
+			m.Write([]byte(strings.Trim(s.protected, `"`) + "." + strings.Trim(s.payload, `"`)))
+			s.signature = quote(b64(m.Sum(nil)))
+			return s.bytes()
+		}},
+		{"V01 RS256", "algorithm-not-allowed", bent(func(j *jws) *jws { return j.replace("ES256", "RS256") })},
+		{"V01 ES256K", "algorithm-not-allowed", bent(func(j *jws) *jws { return j.replace("ES256", "ES256K") })},
+		{"V01 EdDSA", "algorithm-not-allowed", bent(func(j *jws) *jws { return j.replace("ES256", "EdDSA") })},
+		{"V01 lower case", "algorithm-not-allowed", bent(func(j *jws) *jws { return j.replace("ES256", "es256") })},
+		{"V02 ES384 with P-256", "algorithm-mismatch", bent(func(j *jws) *jws { return j.replace("ES256", "ES384") })},
+		{"V02 ES256 with P-384", "algorithm-mismatch", func(d *desk) []byte {
+			k := certtest.Key("P-384").(*ecdsa.PrivateKey)
+			j := newJWS(k, d.ca.Chain(d.ca.Leaf(k.Public(), "p384")), d.subject).replace("ES384", "ES256")
+			s := j.seal()
+			h := sha256.Sum256([]byte(strings.Trim(s.protected, `"`) + "." + strings.Trim(s.payload, `"`)))
+			r, v := ecdsaSign(k, h[:])
+			s.signature = quote(b64(append(r.FillBytes(make([]byte, 48)), v.FillBytes(make([]byte, 48))...)))
+			return s.bytes()
+		}},
+		{"V02 PS256 with RSA-3072", "algorithm-mismatch", func(d *desk) []byte {
+			k := certtest.Key("RSA-3072")
+			return newJWS(k, d.ca.Chain(d.ca.Leaf(k.Public(), "rsa")), d.subject).replace("PS384", "PS256").bytes()
+		}},
+
+		{"V03 twice in protected", "envelope-malformed", bent(func(j *jws) *jws { return j.with(`"cty":"` + payloadType + `"`) })},
+		{"V03 twice in payload", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, `"size"`, `"size":1,"size"`); return j })},
+		{"V03 two targetArtifact", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, "{", `{"targetArtifact":{},`); return j })},
+		{"V03 twice in header", "envelope-malformed", broken(func(s *sealed) { s.header = replaced(s.header, "{", `{"x5c":[],`) })},
+		{"V03 twice at the top", "envelope-malformed", broken(func(s *sealed) { s.payload += `,"payload":` + s.payload })},
+		{"V03 escaped twice at the top", "envelope-malformed", broken(func(s *sealed) { s.payload += `,"\u0070ayload":` + s.payload })},
+		{"V03 signature twice", "envelope-malformed", broken(func(s *sealed) { s.signature += `,"signature":` + s.signature })},
+		{"V04 PAYLOAD", "envelope-malformed", func(d *desk) []byte {
+			return bytes.Replace(d.jws().bytes(), []byte(`"payload"`), []byte(`"PAYLOAD"`), 1)
+		}},
+		{"V04 Payload too", "envelope-malformed", broken(func(s *sealed) { s.payload += `,"Payload":` + s.payload })},
+		{"V04 ALG", "algorithm-not-allowed", bent(func(j *jws) *jws { return j.replace(`"alg"`, `"ALG"`) })},
+		{"V04 Alg too", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"Alg":"ES256"`) })},
+		{"V04 TargetArtifact", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, "targetArtifact", "TargetArtifact"); return j })},
+		{"V04 Digest", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, `"digest"`, `"Digest"`); return j })},
+		{"V04 X5C", "envelope-malformed", broken(func(s *sealed) { s.header = replaced(s.header, "x5c", "X5C") })},
+
+		{"V05 extra top-level member", "envelope-malformed", broken(func(s *sealed) { s.signature += `,"extra":1` })},
+		{"V05 signatures", "envelope-malformed", func(d *desk) []byte {
+			s := d.jws().seal()
+			return fmt.Appendf(nil, `{"payload":%s,"signatures":[{"protected":%s,"header":%s,"signature":%s}]}`, s.payload, s.protected, s.header, s.signature)
+		}},
+		{"V05 trailing data", "envelope-malformed", func(d *desk) []byte { return append(d.jws().bytes(), 'x') }},
+		{"V05 two objects", "envelope-malformed", func(d *desk) []byte { return slices.Concat(d.jws().bytes(), d.jws().bytes()) }},
+		{"V05 byte order mark", "envelope-malformed", func(d *desk) []byte { return append([]byte("\ufeff"), d.jws().bytes()...) }},
+		{"V05 comment", "envelope-malformed", func(d *desk) []byte { return append([]byte("/* */"), d.jws().bytes()...) }},
+		{"V05 NaN", "envelope-malformed", broken(func(s *sealed) { s.header = replaced(s.header, "{", `{"n":NaN,`) })},
+		{"V05 nested a hundred thousand deep", "envelope-malformed", broken(func(s *sealed) {
+			s.header = replaced(s.header, "{", `{"n":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+",")
+		})},
+		{"V05 nested 17 deep", "envelope-malformed", broken(func(s *sealed) {
+			s.header = replaced(s.header, "{", `{"n":`+strings.Repeat("[", 17)+strings.Repeat("]", 17)+",")
+		})},
+		{"V05 an array", "envelope-malformed", func(d *desk) []byte { return slices.Concat([]byte("["), d.jws().bytes(), []byte("]")) }},
+		{"V05 null", "envelope-malformed", func(*desk) []byte { return []byte("null") }},
+		{"V05 empty", "envelope-malformed", func(*desk) []byte { return []byte{' '} }},
+
+		{"V06 padding", "envelope-malformed", broken(func(s *sealed) { s.signature = s.signature[:len(s.signature)-1] + `=="` })},
+		{"V06 standard alphabet", "envelope-malformed", func(d *desk) []byte {
+			for { // until the signature has a letter that differs
+				s := d.jws().seal()
+				if other := strings.NewReplacer("-", "+", "_", "/").Replace(s.signature); other != s.signature {
+					s.signature = other
+					return s.bytes()
+				}
+			}
+		}},
+		{"V06 newline", "envelope-malformed", broken(func(s *sealed) { s.signature = s.signature[:9] + `\n` + s.signature[9:] })},
+		{"V06 newline in protected", "envelope-malformed", broken(func(s *sealed) { s.protected = s.protected[:9] + `\n` + s.protected[9:] })},
+		{"V06 space", "envelope-malformed", broken(func(s *sealed) { s.payload = s.payload[:9] + " " + s.payload[9:] })},
+		{"V06 bits left over", "envelope-malformed", broken(func(s *sealed) {
+			i := len(s.signature) - 2 // 64 bytes leave 4 bits in the last letter
+			const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+			s.signature = s.signature[:i] + string(alphabet[strings.IndexByte(alphabet, s.signature[i])|1]) + `"`
+		})},
+		{"V06 empty signature", "envelope-malformed", broken(func(s *sealed) { s.signature = `""` })},
+		{"V06 empty payload", "envelope-malformed", broken(func(s *sealed) { s.payload = `""` })},
+
+		{"V07 b64 false", "attribute-unknown", bent(func(j *jws) *jws {
+			j.message = func(protected, _ string) []byte { return []byte(protected + "." + j.payload) }
+			return j.with(`"b64":false`)
+		})},
+		{"V07 x5u", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"x5u":"http://127.0.0.1:1/x"`) })},
+		{"V07 jku", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"jku":"http://127.0.0.1:1/x"`) })},
+		{"V07 jwk", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"jwk":{"kty":"EC"}`) })},
+		{"V07 kid", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"kid":"1"`) })},
+		{"V07 zip", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"zip":"DEF"`) })},
+
+		{"V08 crit missing", "critical-invalid", bent(func(j *jws) *jws { return j.replace(crit+",", "") })},
+		{"V08 crit empty", "critical-invalid", bent(func(j *jws) *jws { return j.replace(crit, `"crit":[]`) })},
+		{"V08 crit repeats", "critical-invalid", bent(func(j *jws) *jws {
+			return j.replace(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.signingScheme"]`)
+		})},
+		{"V08 crit lists what is absent", "critical-invalid", bent(func(j *jws) *jws {
+			return j.replace(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.expiry"]`)
+		})},
+		{"V08 crit lists alg", "critical-invalid", bent(func(j *jws) *jws { return j.replace(crit, `"crit":["io.cncf.notary.signingScheme","alg"]`) })},
+		{"V08 crit lacks the scheme", "critical-invalid", bent(func(j *jws) *jws {
+			return withExpiry(time.Now().UTC().Add(time.Hour).Format(time.RFC3339))(j).replace(`"crit":["io.cncf.notary.signingScheme",`, `"crit":[`)
+		})},
+		{"V08 crit lacks the expiry", "critical-invalid", bent(func(j *jws) *jws {
+			return j.with(`"io.cncf.notary.expiry":"` + time.Now().UTC().Add(time.Hour).Format(time.RFC3339) + `"`)
+		})},
+		{"V08 crit is text", "critical-invalid", bent(func(j *jws) *jws { return j.replace(crit, `"crit":"io.cncf.notary.signingScheme"`) })},
+		{"V09 unknown critical", "critical-unknown", bent(func(j *jws) *jws {
+			return j.replace(crit, `"crit":["io.cncf.notary.signingScheme","example.org/x"]`).with(`"example.org/x":1`)
+		})},
+		{"V09 a verification plugin", "critical-unknown", bent(func(j *jws) *jws {
+			return j.replace(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.verificationPlugin"]`).with(`"io.cncf.notary.verificationPlugin":"p"`)
+		})},
+		{"V10 crit in the unprotected header only", "critical-invalid", func(d *desk) []byte {
+			s := d.jws().replace(crit+",", "").seal()
+			s.header = replaced(s.header, "{", "{"+crit+",")
+			return s.bytes()
+		}},
+		{"V10 crit in both headers", "envelope-malformed", broken(func(s *sealed) { s.header = replaced(s.header, "{", "{"+crit+",") })},
+
+		{"V11 expiry before the signing time", "time-invalid", bent(withExpiry("2020-01-01T00:00:00Z"))},
+		{"V11 expiry equals the signing time", "time-invalid", bent(func(j *jws) *jws {
+			return withExpiry("2020-01-01T00:00:00Z")(retimed("2020-01-01T00:00:00Z")(j))
+		})},
+		{"V11 leap second", "time-invalid", bent(retimed("2016-12-31T23:59:60Z"))},
+		{"V11 no zone", "time-invalid", bent(retimed("2026-01-01T00:00:00"))},
+		{"V11 lower case", "time-invalid", bent(retimed("2026-01-01t00:00:00z"))},
+		{"V11 a number", "time-invalid", bent(func(j *jws) *jws {
+			retimed("X")(j)
+			return j.replace(`"io.cncf.notary.signingTime":"X"`, `"io.cncf.notary.signingTime":1700000000`)
+		})},
+		{"V11 offset of a day", "time-invalid", bent(retimed("2026-01-01T00:00:00+24:00"))},
+		{"V11 year 10000", "time-invalid", bent(retimed("10000-01-01T00:00:00Z"))},
+		{"V11 signing time missing", "time-invalid", bent(func(j *jws) *jws {
+			i := strings.Index(j.protected, ","+tm)
+			j.protected = j.protected[:i] + "}"
+			return j
+		})},
+
+		{"V12 scheme unknown", "scheme-unsupported", bent(func(j *jws) *jws { return j.replace(scheme, `"io.cncf.notary.signingScheme":"notary.x510"`) })},
+		{"V12 notary.x509 with authenticSigningTime", "time-invalid", bent(func(j *jws) *jws {
+			return j.with(`"io.cncf.notary.authenticSigningTime":"2026-01-01T00:00:00Z"`)
+		})},
+		{"V12 signing authority under a CA root", "kind-not-trusted", bent(func(j *jws) *jws {
+			return j.replace(scheme, `"io.cncf.notary.signingScheme":"notary.x509.signingAuthority"`).
+				replace("io.cncf.notary.signingTime", "io.cncf.notary.authenticSigningTime").
+				replace(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.authenticSigningTime"]`)
+		})},
+
+		{"V13 another content type", "payload-malformed", bent(func(j *jws) *jws { return j.replace(payloadType, "application/json") })},
+		{"V13 not JSON", "payload-malformed", bent(func(j *jws) *jws { j.payload = "<payload/>"; return j })},
+		{"V13 no size", "payload-malformed", bent(func(j *jws) *jws {
+			i := strings.Index(j.payload, `,"size"`)
+			j.payload = j.payload[:i] + "}}"
+			return j
+		})},
+		{"V13 upper-case digest", "payload-malformed", bent(func(j *jws) *jws {
+			i := strings.Index(j.payload, "sha256:") + 7
+			j.payload = j.payload[:i] + strings.ToUpper("a"+j.payload[i+1:i+64]) + j.payload[i+64:]
+			return j
+		})},
+		{"V13 short digest", "payload-malformed", bent(func(j *jws) *jws {
+			i := strings.Index(j.payload, "sha256:") + 7
+			j.payload = j.payload[:i] + j.payload[i+1:]
+			return j
+		})},
+		{"V13 sha1", "payload-malformed", bent(func(j *jws) *jws {
+			i := strings.Index(j.payload, "sha256:")
+			j.payload = j.payload[:i] + "sha1:" + strings.Repeat("0", 40) + j.payload[i+71:]
+			return j
+		})},
+		{"V13 md5", "payload-malformed", bent(func(j *jws) *jws {
+			i := strings.Index(j.payload, "sha256:")
+			j.payload = j.payload[:i] + "md5:" + strings.Repeat("0", 32) + j.payload[i+71:]
+			return j
+		})},
+		{"V13 annotation that is no text", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, "}}", `,"annotations":{"a":1}}}`); return j })},
+		{"V13 size as a float", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, "}}", ".0}}"); return j })},
+
+		{"V14 size wrong", "payload-mismatch", func(d *desk) []byte {
+			s := d.subject
+			s.Size++
+			return newJWS(d.key, d.chain(), s).bytes()
+		}},
+		{"V14 media type wrong", "payload-mismatch", func(d *desk) []byte {
+			s := d.subject
+			s.MediaType = "application/vnd.docker.distribution.manifest.v2+json"
+			return newJWS(d.key, d.chain(), s).bytes()
+		}},
+		{"V15 payload of another artifact", "payload-mismatch", func(d *desk) []byte {
+			return newJWS(d.key, d.chain(), image("another").descriptor).bytes()
+		}},
+
+		{"V16 r is 0", "signature-invalid", forgedECDSA(func(r, _ *big.Int) { r.SetInt64(0) })},
+		{"V16 s is 0", "signature-invalid", forgedECDSA(func(_, s *big.Int) { s.SetInt64(0) })},
+		{"V16 r is n", "signature-invalid", forgedECDSA(func(r, _ *big.Int) { r.Set(elliptic.P256().Params().N) })},
+		{"V16 s is n+1", "signature-invalid", forgedECDSA(func(_, s *big.Int) { s.Add(elliptic.P256().Params().N, big.NewInt(1)) })},
+		{"V16 one byte short", "signature-invalid", broken(func(s *sealed) { s.signature = quote(b64(unb64(s.signature)[:63])) })},
+		{"V16 one byte long", "signature-invalid", broken(func(s *sealed) { s.signature = quote(b64(append([]byte{0}, unb64(s.signature)...))) })},
+		{"V16 DER", "signature-invalid", broken(func(s *sealed) {
+			raw := unb64(s.signature)
+			s.signature = quote(b64(derOf(new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:]))))
+		})},
+		{"V16 of another key", "signature-invalid", func(d *desk) []byte { j := d.jws(); j.key = certtest.Key("P-256"); return j.bytes() }},
+		{"V17 PSS salt of 20 bytes", "signature-invalid", saltedJWS(20)},
+		{"V17 PSS salt as long as possible", "signature-invalid", saltedJWS(rsa.PSSSaltLengthAuto)},
+
+		{"V18 empty x5c", "chain-malformed", broken(func(s *sealed) { s.header = `{"x5c":[]}` })},
+		{"V18 no x5c", "chain-malformed", broken(func(s *sealed) { s.header = `{}` })},
+		{"V18 x5c is text", "chain-malformed", broken(func(s *sealed) { s.header = `{"x5c":"AAAA"}` })},
+		{"V18 base64url entry", "chain-malformed", bent(func(j *jws) *jws { j.x5c[0] = b64(mustStd(j.x5c[0])); return j })},
+		{"V18 trailing bytes", "chain-malformed", bent(func(j *jws) *jws {
+			j.x5c[0] = base64.StdEncoding.EncodeToString(append(mustStd(j.x5c[0]), 0))
+			return j
+		})},
+		{"V18 17 certificates", "chain-malformed", func(d *desk) []byte {
+			a := d.root
+			for i := range 15 {
+				a = a.Intermediate(fmt.Sprintf("CA %d", i))
+			}
+			return newJWS(d.key, a.Chain(a.Leaf(d.key.Public(), "deep")), d.subject).bytes()
+		}},
+		{"V18 302 certificates", "chain-malformed", bent(func(j *jws) *jws { j.x5c = slices.Repeat(j.x5c[:1], 302); return j })},
+		{"V18 a certificate of 65 KiB", "chain-malformed", func(d *desk) []byte {
+			big := d.ca.Leaf(d.key.Public(), "big", func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Value: make([]byte, 65<<10)}}
+			})
+			return newJWS(d.key, d.ca.Chain(big), d.subject).bytes()
+		}},
+		{"V18 not a certificate", "chain-malformed", bent(func(j *jws) *jws { j.x5c[1] = "AAAA"; return j })},
+		{"V18 nested ASN.1", "chain-malformed", bent(func(j *jws) *jws {
+			j.x5c[0] = base64.StdEncoding.EncodeToString(nestedASN1(10_000))
+			return j
+		})},
+		{"V18 the root is missing", "chain-invalid", bent(func(j *jws) *jws { j.x5c = j.x5c[:2]; return j })},
+		{"V18 shuffled", "chain-invalid", bent(func(j *jws) *jws { j.x5c[1], j.x5c[2] = j.x5c[2], j.x5c[1]; return j })},
+		{"V18 an extra certificate", "chain-invalid", func(d *desk) []byte {
+			return newJWS(d.key, append(d.chain(), certtest.Root("extra").Certificate), d.subject).bytes()
+		}},
+
+		{"V21 chain in the protected header", "chain-is-signed", bent(func(j *jws) *jws { return j.with(`"x5c":["` + j.x5c[0] + `"]`) })},
+		{"V22 CBOR called JOSE", "format-mismatch", func(d *desk) []byte { return d.cose().bytes() }},
+	})
+
+	// What is right all the same: unknown extensions that nobody calls critical, unusual times, the other form of a signature.
+	for name, good := range map[string]func(d *desk) []byte{
+		"V07 a reverse-DNS extension that is not critical": bent(func(j *jws) *jws { return j.with(`"org.example.x":{"a":1}`) }),
+		"V11 fractional seconds":                           bent(retimed(time.Now().UTC().Add(-time.Hour).Format("2006-01-02T15:04:05.123456Z"))),
+		"V11 offset +14:00":                                bent(retimed(time.Now().UTC().Add(13 * time.Hour).Format("2006-01-02T15:04:05+14:00"))),
+		"V11 expiry in the year 9999":                      bent(withExpiry("9999-12-31T23:59:59Z")),
+		"V05 unknown unprotected member":                   broken(func(s *sealed) { s.header = replaced(s.header, "{", `{"org.example.x":[1,{"a":"b"}],`) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			f.attach(d.repo, d.subject, jwsType, good(d))
+			d.want(t, 0, "", d.verify()...)
+		})
+	}
+	t.Run("V11 expiry equal to now", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		now := time.Now().UTC().Truncate(time.Second)
+		f.attach(d.repo, d.subject, jwsType, withExpiry(now.Format(time.RFC3339))(d.jws()).bytes())
+		d.now = func() time.Time { return now }
+		if o := d.want(t, 1, "expired", d.verify()...); o.field(t, "reason") != "expired" {
+			t.Errorf("reason %s", o.field(t, "reason"))
+		}
+		d.now = func() time.Time { return now.Add(-time.Second) }
+		d.want(t, 0, "", d.verify()...)
+	})
+	t.Run("V16 both forms of a signature are one", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		s := d.jws().seal()
+		f.attach(d.repo, d.subject, jwsType, s.bytes())
+		raw := unb64(s.signature)
+		other := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(raw[32:]))
+		s.signature = quote(b64(rawOf(new(big.Int).SetBytes(raw[:32]), other)))
+		f.attach(d.repo, d.subject, jwsType, s.bytes())
+		o := d.want(t, 0, "", d.verify()...)
+		if a, b := o.field(t, "signatures.0.core"), o.field(t, "signatures.1.core"); a == "" || a != b {
+			t.Errorf("core ids %s and %s", a, b)
+		}
+	})
+}
+
+// mustStd decodes standard base64.
+func mustStd(s string) []byte {
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// unb64 decodes a quoted base64url value.
+func unb64(quoted string) []byte {
+	b, err := base64.RawURLEncoding.DecodeString(strings.Trim(quoted, `"`))
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func forgedECDSA(forge func(r, s *big.Int)) func(d *desk) []byte {
+	return broken(func(e *sealed) {
+		raw := unb64(e.signature)
+		r, s := new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:])
+		forge(r, s)
+		e.signature = quote(b64(rawOf(r, s)))
+	})
+}
+
+func saltedJWS(salt int) func(d *desk) []byte {
+	return func(d *desk) []byte {
+		k := certtest.Key("RSA-2048").(*rsa.PrivateKey)
+		s := newJWS(k, d.ca.Chain(d.ca.Leaf(k.Public(), "rsa")), d.subject).seal()
+		s.signature = quote(b64(pss(k, []byte(strings.Trim(s.protected, `"`)+"."+strings.Trim(s.payload, `"`)), salt)))
+		return s.bytes()
+	}
+}
+
+// nestedASN1 is a sequence in a sequence in a sequence.
+func nestedASN1(depth int) []byte {
+	b := []byte{5, 0}
+	for range depth {
+		b = sequence([]asn1.RawValue{{FullBytes: b}})
+	}
+	return b
+}
+
+func TestCasesVerifyCOSE(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	const scheme, signingTime, expiry = "io.cncf.notary.signingScheme", "io.cncf.notary.signingTime", "io.cncf.notary.expiry"
+	bent := func(bend func(c *cose) *cose) func(d *desk) []byte {
+		return func(d *desk) []byte { return bend(d.cose()).bytes() }
+	}
+	broken := func(bend func(p *parts)) func(d *desk) []byte {
+		return func(d *desk) []byte { p := d.cose().seal(); bend(p); return p.bytes() }
+	}
+	hour := unix(time.Now().Add(time.Hour))
+	runEnvelopes(t, f, coseType, []envelopeCase{
+		{"V01 RS256", "algorithm-not-allowed", bent(func(c *cose) *cose { return c.set(1, cb(-257)) })},
+		{"V01 HMAC", "algorithm-not-allowed", bent(func(c *cose) *cose { return c.set(1, cb(5)) })},
+		{"V01 ES256K", "algorithm-not-allowed", bent(func(c *cose) *cose { return c.set(1, cb(-47)) })},
+		{"V01 EdDSA", "algorithm-not-allowed", bent(func(c *cose) *cose { return c.set(1, cb(-8)) })},
+		{"V01 as text", "algorithm-not-allowed", bent(func(c *cose) *cose { return c.set(1, cb("ES256")) })},
+		{"V01 none", "algorithm-not-allowed", bent(func(c *cose) *cose { return c.drop(1) })},
+		{"V02 ES384 with P-256", "algorithm-mismatch", bent(func(c *cose) *cose { return c.set(1, cb(-35)) })},
+		{"V02 PS256 with RSA-3072", "algorithm-mismatch", func(d *desk) []byte {
+			k := certtest.Key("RSA-3072")
+			return newCOSE(k, d.ca.Chain(d.ca.Leaf(k.Public(), "rsa")), d.subject).set(1, cb(-37)).bytes()
+		}},
+		{"V03 twice in protected", "envelope-malformed", bent(func(c *cose) *cose { return c.add(at(3, payloadType)) })},
+		{"V03 twice in unprotected", "envelope-malformed", bent(func(c *cose) *cose { c.unprotected = append(c.unprotected, c.unprotected[0]); return c })},
+		{"V08 crit missing", "critical-invalid", bent(func(c *cose) *cose { return c.drop(2) })},
+		{"V08 crit empty", "critical-invalid", bent(func(c *cose) *cose { return c.set(2, cb([]string{})) })},
+		{"V08 crit repeats", "critical-invalid", bent(func(c *cose) *cose { return c.set(2, cb([]string{scheme, scheme})) })},
+		{"V08 crit lists what is absent", "critical-invalid", bent(func(c *cose) *cose { return c.set(2, cb([]string{scheme, expiry})) })},
+		{"V08 crit lists alg", "critical-invalid", bent(func(c *cose) *cose { return c.set(2, cb([]any{scheme, 1})) })},
+		{"V08 crit lacks the expiry", "critical-invalid", bent(func(c *cose) *cose { return c.add(pair{cb(expiry), hour}) })},
+		{"V08 crit lacks the scheme", "critical-invalid", bent(func(c *cose) *cose { return c.set(2, cb([]string{expiry})).add(pair{cb(expiry), hour}) })},
+		{"V09 unknown critical", "critical-unknown", bent(func(c *cose) *cose {
+			return c.set(2, cb([]string{scheme, "example.org/x"})).add(at("example.org/x", 1))
+		})},
+		{"V09 unknown critical integer", "critical-unknown", bent(func(c *cose) *cose { return c.set(2, cb([]any{scheme, 999})).add(at(999, 1)) })},
+		{"V10 crit in unprotected only", "critical-invalid", bent(func(c *cose) *cose {
+			c.unprotected = append(c.unprotected, c.protected[1])
+			return c.drop(2)
+		})},
+		{"V11 expiry equals the signing time", "time-invalid", bent(func(c *cose) *cose {
+			return c.set(2, cb([]string{scheme, expiry})).add(pair{cb(expiry), c.protected[3].value})
+		})},
+		{"V12 scheme unknown", "scheme-unsupported", bent(func(c *cose) *cose { return c.set(scheme, cb("notary.x510")) })},
+		{"V12 notary.x509 with authenticSigningTime", "time-invalid", bent(func(c *cose) *cose { return c.add(pair{cb("io.cncf.notary.authenticSigningTime"), hour}) })},
+		{"V13 another content type", "payload-malformed", bent(func(c *cose) *cose { return c.set(3, cb("application/json")) })},
+		{"V13 not JSON", "payload-malformed", bent(func(c *cose) *cose { c.payload = "nothing"; return c })},
+		{"V14 size wrong", "payload-mismatch", func(d *desk) []byte {
+			s := d.subject
+			s.Size++
+			return newCOSE(d.key, d.chain(), s).bytes()
+		}},
+		{"V15 payload of another artifact", "payload-mismatch", func(d *desk) []byte {
+			return newCOSE(d.key, d.chain(), image("another").descriptor).bytes()
+		}},
+		{"V16 of another key", "signature-invalid", bent(func(c *cose) *cose { c.key = certtest.Key("P-256"); return c })},
+		{"V16 DER", "signature-invalid", broken(func(p *parts) {
+			raw := p.signature[2:]
+			p.signature = cb(derOf(new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:])))
+		})},
+		{"V17 PSS salt of 20 bytes", "signature-invalid", func(d *desk) []byte {
+			k := certtest.Key("RSA-2048").(*rsa.PrivateKey)
+			c := newCOSE(k, d.ca.Chain(d.ca.Leaf(k.Public(), "rsa")), d.subject)
+			p := c.seal()
+			p.signature = cb(pss(k, sigStructure(cborMap(c.protected), []byte(c.payload)), 20))
+			return p.bytes()
+		}},
+		{"V18 empty x5chain", "chain-malformed", bent(func(c *cose) *cose { c.unprotected = []pair{at(33, [][]byte{})}; return c })},
+		{"V18 no x5chain", "chain-malformed", bent(func(c *cose) *cose { c.unprotected = nil; return c })},
+
+		{"V19 untagged", "envelope-malformed", func(d *desk) []byte { return d.cose().bytes()[1:] }},
+		{"V19 tag 98", "envelope-malformed", func(d *desk) []byte { return append([]byte{0xd8, 98}, d.cose().bytes()[1:]...) }},
+		{"V19 tag 18 twice", "envelope-malformed", func(d *desk) []byte { return append([]byte{0xd2}, d.cose().bytes()...) }},
+		{"V19 trailing byte", "envelope-malformed", func(d *desk) []byte { return append(d.cose().bytes(), 0) }},
+		{"V19 indefinite array", "envelope-malformed", func(d *desk) []byte {
+			b := d.cose().bytes()
+			b[1] = 0x9f
+			return append(b, 0xff)
+		}},
+		{"V19 indefinite protected map", "envelope-malformed", bent(func(c *cose) *cose {
+			b := cborMap(c.protected)
+			c.rawHeader = append(append([]byte{0xbf}, b[1:]...), 0xff)
+			return c
+		})},
+		{"V19 non-minimal integer", "envelope-malformed", bent(func(c *cose) *cose { return c.set(1, []byte{0x38, 0x06}) })},
+		{"V19 non-minimal label", "envelope-malformed", bent(func(c *cose) *cose { c.protected[0].key = []byte{0x18, 0x01}; return c })},
+		{"V19 payload nil", "envelope-malformed", broken(func(p *parts) { p.payload = []byte{0xf6} })},
+		{"V19 crit in unprotected", "envelope-malformed", bent(func(c *cose) *cose { c.unprotected = append(c.unprotected, c.protected[1]); return c })},
+		{"V19 alg in unprotected", "envelope-malformed", bent(func(c *cose) *cose { c.unprotected = append(c.unprotected, c.protected[0]); return c })},
+		{"V19 33 as text too", "envelope-malformed", bent(func(c *cose) *cose { c.unprotected = append(c.unprotected, at("33", 1)); return c })},
+		{"V19 1 as text too", "attribute-unknown", bent(func(c *cose) *cose { return c.add(at("1", -7)) })},
+		{"V19 time without a tag", "time-invalid", bent(func(c *cose) *cose { return c.set(signingTime, cb(time.Now().Unix())) })},
+		{"V19 time with tag 0", "time-invalid", bent(func(c *cose) *cose { return c.set(signingTime, append([]byte{0xc0}, cb("2026-01-01T00:00:00Z")...)) })},
+		{"V19 float time", "time-invalid", bent(func(c *cose) *cose { return c.set(signingTime, append([]byte{0xc1}, cb(1.5)...)) })},
+		{"V19 time of 2^63", "time-invalid", bent(func(c *cose) *cose { return c.set(signingTime, append([]byte{0xc1}, cb(uint64(1)<<63)...)) })},
+		{"V19 signing time missing", "time-invalid", bent(func(c *cose) *cose { return c.drop(signingTime) })},
+		{"V19 protected is a map, not bytes", "envelope-malformed", broken(func(p *parts) { p.protected = p.protected[2:] })},
+		{"V20 x5chain as one byte string", "chain-malformed", func(d *desk) []byte {
+			k, chain := certtest.ChainOf(1, "P-256")
+			c := newCOSE(k, chain, d.subject)
+			c.unprotected = []pair{at(33, chain[0].Raw)}
+			return c.bytes()
+		}},
+		{"V21 x5chain in the protected header", "chain-is-signed", bent(func(c *cose) *cose { return c.add(c.unprotected[0]) })},
+		{"V21 x5chain in the protected header only", "chain-is-signed", bent(func(c *cose) *cose {
+			c.add(c.unprotected[0])
+			c.unprotected = nil
+			return c
+		})},
+		{"V22 JOSE called CBOR", "format-mismatch", func(d *desk) []byte { return d.jws().bytes() }},
+	})
+}
+
+// Signature manifests that are wrong: the signature in them is right.
+func TestCasesVerifyManifest(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	edit := func(change func(m *ocispec.Manifest, d *desk)) func(d *desk, b []byte) any {
+		return func(d *desk, b []byte) any {
+			m := signatureManifest(d.subject, jwsType, b)
+			change(&m, d)
+			return m
+		}
+	}
+	for name, c := range map[string]struct {
+		manifest func(d *desk, b []byte) any
+		reason   string
+	}{
+		"V22 media type with parameters": {edit(func(m *ocispec.Manifest, _ *desk) { m.Layers[0].MediaType += "; charset=utf-8" }), "format-mismatch"},
+		"V22 media type in upper case":   {edit(func(m *ocispec.Manifest, _ *desk) { m.Layers[0].MediaType = "application/JOSE+json" }), "format-mismatch"},
+		"V22 another media type":         {edit(func(m *ocispec.Manifest, _ *desk) { m.Layers[0].MediaType = "application/octet-stream" }), "format-mismatch"},
+		"V23 no layers":                  {edit(func(m *ocispec.Manifest, _ *desk) { m.Layers = []ocispec.Descriptor{} }), "manifest-malformed"},
+		"V23 two layers":                 {edit(func(m *ocispec.Manifest, _ *desk) { m.Layers = append(m.Layers, m.Layers[0]) }), "manifest-malformed"},
+		"V23 another configuration":      {edit(func(m *ocispec.Manifest, _ *desk) { m.Config.MediaType = ocispec.MediaTypeImageConfig }), "manifest-malformed"},
+		"V23 no artifact type":           {edit(func(m *ocispec.Manifest, _ *desk) { m.ArtifactType = "" }), "manifest-malformed"},
+		"V23 another subject":            {edit(func(m *ocispec.Manifest, _ *desk) { m.Subject.Digest = digest.FromString("another") }), "manifest-malformed"},
+		"V23 subject of another size":    {edit(func(m *ocispec.Manifest, _ *desk) { m.Subject.Size++ }), "manifest-malformed"},
+		"V23 no subject":                 {edit(func(m *ocispec.Manifest, _ *desk) { m.Subject = nil }), "manifest-malformed"},
+		"V23 an index": {func(d *desk, b []byte) any {
+			i := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, ArtifactType: signatureType, Subject: &d.subject, Manifests: []ocispec.Descriptor{}}
+			i.SchemaVersion = 2
+			return i
+		}, "manifest-malformed"},
+		"V23 data that is not the digest's": {edit(func(m *ocispec.Manifest, _ *desk) { m.Layers[0].Data = []byte("not it") }), "manifest-malformed"},
+		"V23 not JSON":                      {func(*desk, []byte) any { return []byte("<html>") }, "manifest-malformed"},
+		"V23 duplicate members": {func(d *desk, b []byte) any {
+			m, _ := json.Marshal(signatureManifest(d.subject, jwsType, b))
+			return bytes.Replace(m, []byte(`"layers"`), []byte(`"layers":[],"layers"`), 1)
+		}, "ambiguous-manifest"},
+		"V23 huge annotations": {edit(func(m *ocispec.Manifest, _ *desk) { m.Annotations = map[string]string{"a": strings.Repeat("a", 5<<20)} }), "too-large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			b := d.jws().bytes()
+			f.attachManifest(d.repo, d.subject, c.manifest(d, b), b)
+			d.rejects(t, c.reason)
+		})
+	}
+
+	// An envelope that cannot be had is undetermined, not wrong.
+	t.Run("V23 the envelope is gone", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		b := d.jws().bytes()
+		f.attach(d.repo, d.subject, jwsType, b)
+		f.mu.Lock()
+		delete(f.blobs, digest.FromBytes(b))
+		f.mu.Unlock()
+		d.want(t, 4, "unfetched", d.verify()...)
+		f.attach(d.repo, d.subject, jwsType, d.jws().bytes())
+		d.want(t, 0, "", d.verify()...)
+	})
+	t.Run("V18 an envelope of a mebibyte and a byte", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		s := d.jws().seal()
+		s.header = replaced(s.header, "{", `{"org.example.pad":"`+strings.Repeat("a", 1<<20)+`",`)
+		f.attach(d.repo, d.subject, jwsType, s.bytes())
+		o := d.want(t, 1, "", d.verify()...)
+		if r := o.field(t, "signatures.0.reason"); r != "too-large" && r != "envelope-too-large" {
+			t.Errorf("reason %s", r)
+		}
+		d.f.attach(d.repo, d.subject, jwsType, d.jws().bytes())
+		d.want(t, 0, "", d.verify()...)
+	})
+	t.Run("V18 an envelope larger than it says", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		b := d.jws().bytes()
+		f.attach(d.repo, d.subject, jwsType, b)
+		f.mu.Lock()
+		f.blobs[digest.FromBytes(b)] = append(bytes.Clone(b), make([]byte, 8<<20)...)
+		f.mu.Unlock()
+		o := d.run(t, append(d.verify(), "-o", "json")...)
+		if o.code != 1 && o.code != 4 {
+			t.Errorf("exit code %d: %s", o.code, o.stdout)
+		}
+	})
+	t.Run("V23 the legacy form is a signature", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		b := d.jws().bytes()
+		m := signatureManifest(d.subject, jwsType, b)
+		m.ArtifactType, m.Config.MediaType = "", signatureType
+		m.Config.Data = nil
+		f.attachManifest(d.repo, d.subject, m, b)
+		d.want(t, 0, "", d.verify()...)
+	})
+
+	// The thumbprint annotation is a hint: it never lets in, and never keeps out.
+	thumbprints := func(certs ...*x509.Certificate) string {
+		var out []string
+		for _, c := range certs {
+			out = append(out, fmt.Sprintf("%x", sha256.Sum256(c.Raw)))
+		}
+		b, _ := json.Marshal(out)
+		return string(b)
+	}
+	t.Run("V24 thumbprints that lie", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		key, chain := certtest.ChainOf(3, "P-256")
+		b := newJWS(key, chain, d.subject).bytes()
+		m := signatureManifest(d.subject, jwsType, b)
+		m.Annotations = map[string]string{"io.cncf.notary.x509chain.thumbprint#S256": thumbprints(d.chain()...)}
+		f.attachManifest(d.repo, d.subject, m, b)
+		d.rejects(t, "root-not-trusted")
+	})
+	for name, value := range map[string]string{"absent": "", "malformed": "[", "of others": thumbprints(certtest.Root("x").Certificate), "not an array": `{"a":1}`} {
+		t.Run("V25 thumbprints "+name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			b := d.jws().bytes()
+			m := signatureManifest(d.subject, jwsType, b)
+			if value != "" {
+				m.Annotations = map[string]string{"io.cncf.notary.x509chain.thumbprint#S256": value}
+			}
+			f.attachManifest(d.repo, d.subject, m, b)
+			d.want(t, 0, "", d.verify()...)
+		})
+	}
+	t.Run("V15 a referrer to us that signs another", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		other := f.putArtifact(d.repo, "other", image("other"))
+		b := newJWS(d.key, d.chain(), other).bytes()
+		f.attach(d.repo, other, jwsType, b)
+		f.attach(d.repo, d.subject, jwsType, b)
+		d.want(t, 0, "", "verify", f.Host+"/"+d.repo+":other", "--root", d.at("root.pem"))
+		d.rejects(t, "payload-mismatch")
+	})
+}
+
+// V26: no byte of a good envelope may be turned so that something else is accepted: what verifies still is the same signature.
+func TestCasesVerifyFlip(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	for _, mediaType := range []string{jwsType, coseType} {
+		t.Run("V26 "+mediaType, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			good := d.jws().bytes()
+			if mediaType == coseType {
+				good = d.cose().bytes()
+			}
+			f.attach(d.repo, d.subject, mediaType, good)
+			core := d.want(t, 0, "", d.verify()...).field(t, "signatures.0.core")
+			if core == "" {
+				t.Fatal("no core id")
+			}
+			// Every 7th byte through the whole command; package envelope turns every bit.
+			for i := 0; i < len(good); i += 7 {
+				b := bytes.Clone(good)
+				b[i] ^= 1 << (i % 8)
+				f.mu.Lock()
+				delete(f.listed, d.repo+"@"+d.subject.Digest.String())
+				f.mu.Unlock()
+				f.attach(d.repo, d.subject, mediaType, b)
+				o := d.run(t, append(d.verify(), "-o", "json")...)
+				if o.code == 0 && o.field(t, "signatures.0.core") != core {
+					t.Errorf("byte %d turned: another signature is accepted", i)
+				}
+				if o.code != 0 && o.code != 1 {
+					t.Errorf("byte %d turned: exit code %d\n%s%s", i, o.code, o.stdout, o.stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestCasesVerifyIdentity(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	oidO, oidCN := asn1.ObjectIdentifier{2, 5, 4, 10}, asn1.ObjectIdentifier{2, 5, 4, 3}
+	utf8 := func(s string) asn1.RawValue { return asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(s)} }
+	type attribute struct {
+		Type  asn1.ObjectIdentifier
+		Value asn1.RawValue
+	}
+	rdns := func(sets ...[]attribute) func(c *x509.Certificate) {
+		var fields []asn1.RawValue
+		for _, s := range sets {
+			b, err := asn1.MarshalWithParams(s, "set")
+			if err != nil {
+				panic(err)
+			}
+			fields = append(fields, asn1.RawValue{FullBytes: b})
+		}
+		return func(c *x509.Certificate) { c.RawSubject = sequence(fields) }
+	}
+	named := func(o string) func(c *x509.Certificate) {
+		return certtest.Subject(pkix.Name{Country: []string{"US"}, Province: []string{"WA"}, Organization: []string{o}, CommonName: "x"})
+	}
+	const acme = "C=US, ST=WA, O=Acme"
+	for name, c := range map[string]struct {
+		subject  func(c *x509.Certificate)
+		identity string
+		code     int
+		reason   string
+	}{
+		"V28 exact":                       {named("Acme"), acme, 0, ""},
+		"V28 escaped comma":               {named("Acme, Inc"), acme, 1, "identity-mismatch"},
+		"V28 escaped comma, named so":     {named("Acme, Inc"), `C=US, ST=WA, O=Acme\, Inc`, 0, ""},
+		"V28 lower case":                  {named("acme"), acme, 1, "identity-mismatch"},
+		"V28 trailing space":              {named("Acme "), acme, 1, "identity-mismatch"},
+		"V27 equals and hash in a value":  {named("=#Acme"), acme, 1, "identity-mismatch"},
+		"V27 attributes inside a value":   {named("Evil, C=US, ST=WA, O=Acme"), acme, 1, "identity-mismatch"},
+		"V27 homoglyph":                   {named("Аcme"), acme, 1, "identity-mismatch"}, // Cyrillic
+		"V27 embedded NUL":                {named("Acme\x00"), acme, 1, "identity-mismatch"},
+		"V27 duplicated O":                {rdns([]attribute{{oidO, utf8("Acme")}}, []attribute{{oidO, utf8("Evil")}}, []attribute{{oidCN, utf8("x")}}), "O=Acme", 1, "identity-mismatch"},
+		"V27 BMPString":                   {rdns([]attribute{{oidO, asn1.RawValue{Tag: asn1.TagBMPString, Bytes: []byte("\x00A\x00c\x00m\x00x")}}}), "O=Acme", 1, "identity-mismatch"},
+		"V27 multi-valued RDN":            {rdns([]attribute{{oidO, utf8("Acme")}, {oidCN, utf8("x")}}), "O=Acme, CN=y", 1, "identity-mismatch"},
+		"V27 hex value in the policy":     {named("Acme"), "C=US, ST=WA, O=#0c0441636d65", 0, ""},
+		"V27 broken escape in the policy": {named("Acme"), `O=Acme\`, 3, ""},
+		"V27 no value in the policy":      {named("Acme"), "O", 3, ""},
+		"V27 duplicated O in the policy":  {named("Acme"), "O=Acme, O=Acme", 3, ""},
+		"V27 unknown type in the policy":  {named("Acme"), "ORGANISATION=Acme", 3, ""},
+		"V27 a megabyte in the policy":    {named("Acme"), "O=" + strings.Repeat("A", 1<<20), 3, ""},
+		"V27 empty in the policy":         {named("Acme"), "", 3, ""},
+		"V27 hex that is no value":        {named("Acme"), "O=#zz", 3, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			f.attach(d.repo, d.subject, jwsType, newJWS(d.key, d.ca.Chain(d.ca.Leaf(d.key.Public(), "x", c.subject)), d.subject).bytes())
+			o := d.want(t, c.code, c.reason, d.verify("--identity", c.identity)...)
+			if c.code == 3 && o.field(t, "reason") == "" {
+				t.Error("no reason code")
+			}
+		})
+	}
+
+	t.Run("V27 a DN of a megabyte", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		leaf := d.ca.Leaf(d.key.Public(), strings.Repeat("x", 60<<10))
+		f.attach(d.repo, d.subject, jwsType, newJWS(d.key, d.ca.Chain(leaf), d.subject).bytes())
+		d.run(t, d.verify("--identity", acme)...)
+		d.want(t, 1, "identity-mismatch", d.verify("--identity", acme)...)
+	})
+
+	// V29: nothing to trust is an error of what was handed in, never acceptance.
+	for name, file := range map[string]string{
+		"an empty root file": "", "a root file without certificates": "# none\n", "a leaf as root": "leaf",
+	} {
+		t.Run("V29 "+name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			f.attach(d.repo, d.subject, jwsType, d.jws().bytes())
+			if file == "leaf" {
+				file = string(certtest.PEM(d.leaf))
+			}
+			root := d.file("bad.pem", []byte(file))
+			if o := d.want(t, 3, "", "verify", d.ref, "--root", root); o.field(t, "reason") == "" {
+				t.Error("no reason code")
+			}
+		})
+	}
+	for name, policy := range map[string]string{
+		"no roots":       "version: 1\nroots: {}\nscopes: {\"*\": []}\n",
+		"an empty list":  "version: 1\nroots: {org: root.pem}\nscopes: {\"*\": []}\n",
+		"an empty root":  "version: 1\nroots: {org: {certificates: []}}\nscopes: {\"*\": [org]}\n",
+		"an empty file":  "version: 1\nroots: {org: empty.pem}\nscopes: {\"*\": [org]}\n",
+		"an empty scope": "version: 1\nroots: {org: root.pem}\nscopes: {\"*\": {}}\n",
+		"nothing":        "",
+	} {
+		t.Run("V29 a policy with "+name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			f.attach(d.repo, d.subject, jwsType, d.jws().bytes())
+			d.file("empty.pem", nil)
+			if o := d.want(t, 3, "", "verify", d.ref, "--policy", d.file("policy.yaml", []byte(policy))); o.field(t, "reason") == "" {
+				t.Error("no reason code")
+			}
+		})
+	}
+
+	// V30: a signature covers the digest that it names and no other, neither index nor child.
+	t.Run("V30 only the child is signed", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		i := index(t.Name())
+		d.subject = f.putArtifact(d.repo, "v1", i)
+		child := i.children[1].descriptor
+		f.attach(d.repo, child, jwsType, newJWS(d.key, d.chain(), child).bytes())
+		o := d.want(t, 1, "unsigned", d.verify()...)
+		if !strings.Contains(o.field(t, "detail"), child.Digest.String()) {
+			t.Errorf("the child is not named: %s", o.field(t, "detail"))
+		}
+		d.want(t, 0, "", "verify", f.Host+"/"+d.repo+"@"+child.Digest.String(), "--root", d.at("root.pem"))
+		// Its signature, hung on the index.
+		f.attach(d.repo, d.subject, jwsType, newJWS(d.key, d.chain(), child).bytes())
+		o = d.want(t, 1, "payload-mismatch", d.verify()...)
+		if !strings.Contains(o.stdout, child.Digest.String()) || !strings.Contains(o.field(t, "signatures.0.detail"), "index") {
+			t.Errorf("the child is not named: %s", o.field(t, "signatures.0.detail"))
+		}
+	})
+	t.Run("V30 only the index is signed", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t, f, t.Name())
+		i := index(t.Name())
+		d.subject = f.putArtifact(d.repo, "v1", i)
+		f.attach(d.repo, d.subject, jwsType, newJWS(d.key, d.chain(), d.subject).bytes())
+		d.want(t, 0, "", d.verify()...)
+		d.want(t, 1, "unsigned", "verify", f.Host+"/"+d.repo+"@"+i.children[0].descriptor.Digest.String(), "--root", d.at("root.pem"))
+	})
+}
