@@ -193,6 +193,7 @@ func TestJWSProtected(t *testing.T) {
 		{"V09 b64 critical", swap(crit, `"b64":false,"crit":["io.cncf.notary.signingScheme","b64"]`), codeCriticalUnknown},
 		{"V10 crit only in the unprotected header", jwsParts{protected: strings.Replace(good, crit+",", "", 1), header: `{` + crit + `,"x5c":%C}`}, codeCritical},
 		{"V10 crit in both headers", jwsParts{header: `{` + crit + `,"x5c":%C}`}, codeMalformed},
+		{"V07 extension in both headers", jwsParts{protected: add(`"com.example.x":1`).protected, header: `{"x5c":%C,"com.example.x":1}`}, codeMalformed},
 		{"K14 x5c in protected", add(`"x5c":` + f.x5c()), codeChainSigned},
 	} {
 		t.Run(c.id, func(t *testing.T) {
