@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -259,6 +260,21 @@ func (a *authorizer) credential(ctx context.Context, _ string) (auth.Credential,
 		return auth.EmptyCredential, noCredential(x.host)
 	}
 	return auth.Credential{Username: cred.Username, Password: cred.Password}, nil
+}
+
+// redact takes a host's credential out of what that host has written: some repeat in their errors what they were sent.
+func (a *authorizer) redact(host, text string) string {
+	h := a.host(host)
+	h.mu <- struct{}{}
+	cred := h.cred
+	<-h.mu
+	basic := base64.StdEncoding.EncodeToString([]byte(cred.Username + ":" + cred.Password))
+	for _, secret := range []string{basic, cred.Password, cred.RefreshToken, cred.AccessToken} {
+		if len(secret) > 3 {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+	}
+	return text
 }
 
 func noCredential(host string) error {

@@ -60,7 +60,9 @@ func dockerConfigPath(dir string) (string, error) {
 
 // A dockerConfig is what we need of docker's config.json.
 type dockerConfig struct {
-	path        string
+	path    string
+	timeout time.Duration // of a helper
+
 	Auths       map[string]dockerAuth `json:"auths"`
 	CredsStore  string                `json:"credsStore"`
 	CredHelpers map[string]string     `json:"credHelpers"`
@@ -88,7 +90,7 @@ func readDockerConfig(ctx context.Context, path string) (*dockerConfig, error) {
 }
 
 func readDockerConfigOnce(path string) (*dockerConfig, error) {
-	config := &dockerConfig{path: path}
+	config := &dockerConfig{path: path, timeout: helperTimeout}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return config, nil
@@ -148,7 +150,7 @@ func (c *dockerConfig) helper(host string) (helper, server string) {
 
 func (c *dockerConfig) credential(ctx context.Context, host string) (Credential, error) {
 	if helper, server := c.helper(host); helper != "" {
-		return helperCredential(ctx, helper, server)
+		return c.helperCredential(ctx, helper, server)
 	}
 	for _, n := range serverNames(host) {
 		entry, ok := c.Auths[n]
@@ -170,8 +172,8 @@ func (c *dockerConfig) credential(ctx context.Context, host string) (Credential,
 }
 
 // helperCredential speaks docker's credential helper protocol.
-func helperCredential(ctx context.Context, helper, server string) (Credential, error) {
-	out, err := runHelper(ctx, helper, "get", server)
+func (c *dockerConfig) helperCredential(ctx context.Context, helper, server string) (Credential, error) {
+	out, err := c.runHelper(ctx, helper, "get", server)
 	if errors.Is(err, errNotKept) {
 		return Credential{}, nil
 	}
@@ -191,12 +193,12 @@ func helperCredential(ctx context.Context, helper, server string) (Credential, e
 // errNotKept: the helper has nothing under that name.
 var errNotKept = errors.New("credentials not found in native keychain")
 
-func runHelper(ctx context.Context, helper, action, input string) ([]byte, error) {
+func (c *dockerConfig) runHelper(ctx context.Context, helper, action, input string) ([]byte, error) {
 	if !helperName.MatchString(helper) {
 		return nil, fail(codeConfig, "%w: %q is not the name of a credential helper", ErrConfig, quote(helper))
 	}
 	name := "docker-credential-" + helper
-	limited, cancel := context.WithTimeout(ctx, helperTimeout)
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	cmd := exec.CommandContext(limited, name, action)
 	cmd.Stdin = strings.NewReader(input)
@@ -212,7 +214,7 @@ func runHelper(ctx context.Context, helper, action, input string) ([]byte, error
 	case out.over:
 		return nil, fail(codeHelper, "%w: credential helper %s wrote more than %d bytes", ErrUnauthorized, name, maxHelperOutput)
 	case errors.Is(limited.Err(), context.DeadlineExceeded):
-		return nil, fail(codeHelper, "%w: credential helper %s did not answer within %s", ErrUnauthorized, name, helperTimeout)
+		return nil, fail(codeHelper, "%w: credential helper %s did not answer within %s", ErrUnauthorized, name, c.timeout)
 	case err == nil:
 		return out.buf.Bytes(), nil
 	case said == errNotKept.Error():

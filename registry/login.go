@@ -41,7 +41,7 @@ func Login(ctx context.Context, c *Client, dir, host string, cred Credential) er
 	if err != nil {
 		return err
 	}
-	_, err = runHelper(ctx, helper, "store", string(input))
+	_, err = config.runHelper(ctx, helper, "store", string(input))
 	return err
 }
 
@@ -84,7 +84,7 @@ func Logout(ctx context.Context, dir, host string) error {
 		return err
 	}
 	if helper, server := config.helper(host); helper != "" {
-		if _, err := runHelper(ctx, helper, "erase", server); err != nil && !errors.Is(err, errNotKept) {
+		if _, err := config.runHelper(ctx, helper, "erase", server); err != nil && !errors.Is(err, errNotKept) {
 			return fmt.Errorf("logging out of %s: %w", host, err)
 		}
 	}

@@ -44,6 +44,7 @@ func (s *remote) refused(resp *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	discard(resp)
 	e := parseRegistryError(resp.StatusCode, body)
+	e.text = s.client.auth.redact(s.host, e.text)
 	e.retryAfter = resp.Header.Get("Retry-After")
 	code, sentinel := codeRefused, ErrRefused
 	switch {
