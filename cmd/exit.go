@@ -75,6 +75,7 @@ var exitCodes = []struct {
 	{signer.ErrClaim, exitUsage},
 	{signer.ErrClock, exitUsage},
 	{trust.ErrPolicy, exitUsage},
+	{trust.ErrAs, exitUsage},
 	{context.DeadlineExceeded, exitUnknown},
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
@@ -27,7 +28,6 @@ var reasonHints = map[string]string{
 	"as-required":           "say where it is going to live: --as HOST/REPO:TAG",
 	"unsigned":              "imprint sign signs it; imprint tree shows what refers to it",
 	"policy-digest":         "the policy is not the one that was pinned: find out who changed it",
-	"manifest-too-large":    "",
 	"expiry-invalid":        "an expiry is a time ahead, as 90d or 12h",
 }
 
@@ -60,6 +60,7 @@ var errorHints = []struct {
 	{certchain.ErrNotIssuedBy, "two certificates share a name: give the one whose key signed; imprint chain show FILE"},
 	{kms.ErrInvalid, "imprint key show KEY says what a key is; imprint help keys"},
 	{signer.ErrClaim, "a claim is a tag (--claim 1.4) or a full name (--claim-name HOST/REPO:TAG)"},
+	{trust.ErrAs, "say where it is going to live: --as HOST/REPO:TAG"},
 	{trust.ErrPolicy, "imprint policy check --policy FILE checks a policy; imprint help policy"},
 }
 
@@ -72,6 +73,10 @@ func hint(err error) string {
 	var v *verdict
 	if errors.As(err, &v) && v.hint != "" {
 		return v.hint
+	}
+	var r *refusal
+	if errors.As(err, &r) {
+		return ui.VerifyHint(r.report)
 	}
 	if h, ok := reasonHints[reason(err)]; ok {
 		return h
