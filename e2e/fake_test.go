@@ -75,8 +75,9 @@ func (f *fake) putArtifact(repo, tag string, a artifact) ocispec.Descriptor {
 	}
 	d := f.put(repo, tag, a.descriptor.MediaType, a.manifest)
 	for _, r := range a.referrers {
-		f.putArtifact(repo, "", r)
-		f.list(repo, d.Digest, r.descriptor)
+		entry := f.putArtifact(repo, "", r)
+		entry.ArtifactType = spdxType
+		f.list(repo, d.Digest, entry)
 	}
 	return d
 }
