@@ -235,7 +235,7 @@ func registryHost(s string) (string, error) {
 			return "", errors.New("there is no port after the colon")
 		}
 	}
-	if host[0] != '[' {
+	if !strings.HasPrefix(host, "[") {
 		var err error
 		if host, err = hostName(host); err != nil {
 			return "", err

@@ -154,7 +154,7 @@ func TestP04InvalidScopes(t *testing.T) {
 		"docker.io/", "docker.io//a", "*/a", "*.io", "*.example.com", "docker.io/A", "https://docker.io/a", "docker.io/a:tag", "docker.io/a/b:tag", "..", "docker.io/..", "docker.io/../a",
 		"docker.io/%2e", "docker.io/a%2fb", "docker.io/\u00e4", "docker\uff0eio/a", "d\u00f6cker.io", "docker.io@evil.com/a", "docker.io/a@sha256:" + strings.Repeat("0", 64), "alpine", "library/alpine",
 		"", " docker.io", "docker.io ", "docker.io/a b", "**", "docker.io/*", "docker.io/a*", "docker.io:/a", "docker.io:0/a", "docker.io:99999/a", "docker.io:443a", "/a", "oci:dir", "oci-archive:x.tar",
-		"[::1/a", "::1/a", "docker..io", "-docker.io", "docker.io/-a", "docker.io/a-", "docker.io/a_____b.",
+		":80", ":80/a", "[::1/a", "::1/a", "docker..io", "-docker.io", "docker.io/-a", "docker.io/a-", "docker.io/a_____b.",
 	} {
 		_, err := loadText(t, fmt.Sprintf("%s  %q: [a]\n", head, scope))
 		var e *LoadError
