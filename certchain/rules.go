@@ -129,7 +129,7 @@ func Reasons() map[string]string {
 		ruleLeafBasic:        "The leaf is a certificate authority.",
 		ruleLeafUsage:        "The leaf's key usage is missing, not critical, without digitalSignature, or with more than that and contentCommitment.",
 		ruleLeafExtUsage:     "The leaf's extended key usage allows what a signing certificate must not do, or anything.",
-		ruleCAKey:            "A certificate authority's key is too small or of an unknown kind.",
+		ruleCAKey:            "A certificate authority's key is too small, absurdly large or of an unknown kind.",
 		ruleCABasic:          "An issuer is not a certificate authority, or its basic constraints are not critical.",
 		ruleCAUsage:          "An issuer's key usage is missing, not critical, or without keyCertSign.",
 		ruleCAExtUsage:       "An issuer's extended key usage does not allow code signing.",

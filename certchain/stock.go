@@ -10,13 +10,19 @@ import (
 
 // CheckStock applies exactly the rules that stock verifiers apply at verification (no validity, no rule of imprint's own), so that
 // what others signed is judged as they judge it. The rules are those of notation-core-go, its oddities included:
-// it rounds RSA sizes up to bytes, and takes SHA-1 in a chain of one.
+// it rounds RSA sizes up to bytes, and takes SHA-1 in a chain of one. The one exception is an RSA key of more than 16384 bits, which is
+// refused before it is calculated with.
 func (c Chain) CheckStock() error {
 	if len(c) == 0 {
 		return ruleError(ruleEmpty, nil, "the chain is empty")
 	}
 	if slices.Contains(c, nil) {
 		return ruleError(ruleMalformed, nil, "the chain holds a nil certificate")
+	}
+	for _, cert := range c {
+		if isHuge(cert.PublicKey) {
+			return ruleError(ruleCAKey, cert, "its key is %s: at most %d bits are calculated with", keyOf(cert.PublicKey), maxRSA)
+		}
 	}
 	if len(c) == 1 {
 		return checkStockSingle(c.Leaf())

@@ -1,6 +1,10 @@
 package certchain
 
 import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"math/big"
 	"testing"
 	"time"
 
@@ -43,5 +47,45 @@ func TestX18UnknownKeys(t *testing.T) {
 		if _, err := CreateRequest(unusable{leaf.PublicKey}, Request{}); ruleOf(t, err) != "leaf-key-algorithm" {
 			t.Errorf("X18 %s: %v", name, err)
 		}
+	}
+}
+
+// X18: an issuer with a modulus that fills its certificate is refused before anything is calculated with it, which would take
+// seconds for every signature.
+func TestX18HugeModulus(t *testing.T) {
+	t.Parallel()
+	m := new(big.Int).Lsh(big.NewInt(1), 400_000)
+	key := &rsa.PublicKey{N: m.SetBit(m, 0, 1), E: 1<<31 - 1}
+	root := certtest.Root("root")
+	huge := root.Leaf(key, "huge", func(c *x509.Certificate) { c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign, nil })
+	leafKey := certtest.Key("P-256").Public()
+	template := root.Leaf(leafKey, "leaf")
+	signed := recraft(t, template.Raw, map[int][]byte{
+		2: sequence(oidDER(t, 1, 2, 840, 113549, 1, 1, 11), []byte{5, 0}),
+		3: huge.RawSubject,
+	})
+	outer := members(t, signed)
+	outer[2] = der(t, asn1.BitString{Bytes: make([]byte, 400_001/8+1), BitLength: (400_001/8 + 1) * 8})
+	leaf, err := x509.ParseCertificate(sequence(outer...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Chain{leaf, huge, root.Certificate}
+	start := time.Now()
+	if got := ruleOf(t, c.Check(time.Now())); got != "ca-key-algorithm" {
+		t.Errorf("rule %q", got)
+	}
+	if got := ruleOf(t, c.CheckStock()); got != "ca-key-algorithm" {
+		t.Errorf("stock: rule %q", got)
+	}
+	if _, err := Build(leafKey, c, time.Now()); ruleOf(t, err) != "ca-key-algorithm" {
+		t.Error(err)
+	}
+	if _, err := Order(c); err != nil {
+		t.Error(err)
+	}
+	c.Describe()
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("it took %s", d)
 	}
 }

@@ -31,8 +31,6 @@ func ParseURI(uri string) (*url.URL, error) {
 	}
 	scheme, rest, ok := cutScheme(uri)
 	switch {
-	case strings.HasPrefix(uri, "arn:aws"):
-		return parseAWS("///" + uri)
 	case strings.HasPrefix(uri, "projects/") && strings.Contains(uri, "/cryptoKeys/"):
 		return parseGCP("//" + uri)
 	case !ok && strings.ContainsAny(uri, `/\.:`):
@@ -45,6 +43,8 @@ func ParseURI(uri string) (*url.URL, error) {
 		return parseFile(rest)
 	case "awskms":
 		return parseAWS(rest)
+	case "arn":
+		return parseAWS("///arn:" + rest)
 	case "gcpkms":
 		return parseGCP(rest)
 	case "cloudkms":

@@ -158,7 +158,7 @@ func TestParseURIRedacts(t *testing.T) {
 
 func FuzzParseURI(f *testing.F) {
 	for _, s := range []string{"release.key", "file:a%20b", "awskms:///alias/a?region=r", keyARN, gcpKey, "azurekms:vault=v;name=k",
-		"https://vault:8200/v1/a/keys/k", "pkcs11:token=a;id=%01", "plugin:x?id=a", "a:b?c#d", "file:///%2e", "x:", "//a", "awskms:?#"} {
+		"https://vault:8200/v1/a/keys/k", "pkcs11:token=a;id=%01", "plugin:x?id=a", "a:b?c#d", "file:///%2e", "x:", "//a", "awskms:?#", "Arn:aws0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

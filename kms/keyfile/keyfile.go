@@ -36,7 +36,7 @@ func Open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 		return nil, kms.Invalid(kms.CodeFile, "opening key file %s: %w", path, err)
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, kms.Invalid(kms.CodeFile, "opening key file %s: %w", path, err)
+		return nil, fmt.Errorf("opening key file %s: %w", path, err)
 	}
 	data, info, err := read(abs)
 	if err != nil {
@@ -88,8 +88,16 @@ func refuse(path string, err error) error {
 	if !ok {
 		return kms.Invalid(kms.CodeFile, "opening key file %s: %w", path, err)
 	}
-	text := strings.ReplaceAll(e.Err.Error(), "FILE", path)
+	text := strings.ReplaceAll(e.Err.Error(), "FILE", shellWord(path))
 	return &kms.Error{Code: e.Code, Class: e.Class, Err: &located{fmt.Sprintf("opening key file %s: %s", path, text), e.Err}}
+}
+
+// shellWord quotes a path for a suggested command if a shell would take it apart.
+func shellWord(path string) string {
+	if !strings.ContainsAny(path, " \t\n'\"`$&|;<>()*?[]{}!#~\\") {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // A located error has its own text and wraps the error that it was made from.

@@ -226,7 +226,7 @@ func TestRefuses(t *testing.T) {
 		"A07 garbage of begin lines":    {bytes.Repeat([]byte("-----BEGIN A-----\n"), 50_000), "key-format", "64 PEM blocks"},
 		"A07 larger than 1 MiB":         {append(slices.Clone(good), bytes.Repeat([]byte("\n"), 1<<20)...), "key-file", "1048576"},
 		"A08 legacy encrypted PEM":      {legacy, "key-format", "Proc-Type: 4,ENCRYPTED), whose key derivation is one round of MD5; convert it: openssl pkcs8 -topk8 -in /"},
-		"A08 PKCS#12":                   {pkcs12, "key-format", "PKCS#12 container; convert it: openssl pkcs12 -in /"},
+		"A08 PKCS#12":                   {pkcs12, "key-format", "PKCS#12 container; convert it: openssl pkcs12 -in "},
 		"A08 OpenSSH":                   {block("OPENSSH PRIVATE KEY", []byte("openssh-key-v1")), "key-format", "ssh-keygen -p -m PKCS8"},
 		"A08 PuTTY":                     {[]byte("PuTTY-User-Key-File-3: ecdsa-sha2-nistp256\r\n"), "key-format", "puttygen"},
 		"A08 cosign":                    {block("ENCRYPTED SIGSTORE PRIVATE KEY", []byte("{}")), "key-format", "cosign"},
@@ -432,4 +432,18 @@ func TestGenerate(t *testing.T) {
 	}
 	_, _, err := keyfile.Generate("Ed25519", nil)
 	wantReason(t, err, "key-algorithm", "P-256, P-384")
+}
+
+// A cancelled context is nobody's wrong input.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	u, err := kms.ParseURI(write(t, certtest.KeyPEM(certtest.Key("P-256"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := keyfile.Open(ctx, u, kms.Options{}); !errors.Is(err, context.Canceled) || errors.Is(err, kms.ErrInvalid) {
+		t.Errorf("%v", err)
+	}
 }

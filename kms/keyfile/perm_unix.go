@@ -14,6 +14,11 @@ import (
 // nonblock keeps the opening of a FIFO without a writer from waiting for one.
 const nonblock = syscall.O_NONBLOCK
 
+// openPlain opens a file that is no link.
+func openPlain(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|nonblock|syscall.O_NOFOLLOW, 0)
+}
+
 // checkPrivate refuses a file that holds a plaintext key and that others can read.
 func checkPrivate(info fs.FileInfo) error {
 	mode := info.Mode().Perm()

@@ -19,16 +19,9 @@ func read(path string) ([]byte, fs.FileInfo, error) {
 	if name == "" {
 		return nil, nil, kms.Invalid(kms.CodeFile, "it is a folder")
 	}
-	// A Root follows links that stay within the folder and refuses those that leave it, without a moment between the
-	// check and the use. That the folder itself is reached by links is the caller's choice.
-	root, err := os.OpenRoot(dir)
+	f, err := openWithin(dir, name)
 	if err != nil {
 		return nil, nil, unreadable(err)
-	}
-	defer root.Close()
-	f, err := root.OpenFile(name, os.O_RDONLY|nonblock, 0)
-	if err != nil {
-		return nil, nil, unreadable(leaves(root, name, err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -49,6 +42,25 @@ func read(path string) ([]byte, fs.FileInfo, error) {
 		return nil, nil, kms.Invalid(kms.CodeFile, "it is larger than %d bytes, which no key is", maxFile)
 	}
 	return data, info, nil
+}
+
+// openWithin opens a file of a folder. A Root follows links that stay within the folder and refuses those that leave it,
+// without a moment between the check and the use. That the folder itself is reached by links is the caller's choice.
+func openWithin(dir, name string) (*os.File, error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		// A Root lists its folder, which not everybody may who may open files in it: Debian's /etc/ssl/private is 0710.
+		return openPlain(filepath.Join(dir, name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(name, os.O_RDONLY|nonblock, 0)
+	if err != nil {
+		return nil, leaves(root, name, err)
+	}
+	return f, nil
 }
 
 // leaves returns a plain statement if name is a link that leaves the folder; package os has no sentinel for it.
