@@ -59,12 +59,13 @@ func (c *Client) check(ctx context.Context, host string, cred Credential) error 
 	if err != nil {
 		return fmt.Errorf("%w: %q is not a registry's host", ErrReference, host)
 	}
-	resp, err := newAuthorizer(c.retry, o).do(req, host, nil)
+	probe := &Client{options: o, auth: newAuthorizer(c.retry, o)}
+	resp, err := probe.auth.do(req, host, nil)
 	if err != nil {
 		return transportError(ctx, "", host, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return (&remote{client: c, host: host}).refused(resp)
+		return (&remote{client: probe, host: host}).refused(resp)
 	}
 	discard(resp)
 	if !asked {
