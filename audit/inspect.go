@@ -162,8 +162,10 @@ func (s *Signature) readTimes(c envelope.Content, now time.Time) {
 		return
 	}
 	s.Verifiers = map[envelope.Setting]bool{}
+	expired := !c.Expiry.IsZero() && !c.Expiry.After(now) // which no setting forgives
 	for _, setting := range envelope.Settings() {
-		s.Verifiers[setting], _ = c.Passes(setting, now)
+		passes, _ := c.Passes(setting, now)
+		s.Verifiers[setting] = passes && !expired
 	}
 }
 

@@ -225,11 +225,19 @@ func (p *Plan) compare(old envelope.Content, chain certchain.Chain, o RechainOpt
 func (p *Plan) judge(old, new envelope.Content, now time.Time) {
 	for _, s := range envelope.Settings() {
 		v := Verdict{Setting: s}
-		v.Old, v.OldWhy = old.Passes(s, now)
-		v.New, v.NewWhy = new.Passes(s, now)
+		v.Old, v.OldWhy = passes(old, s, now)
+		v.New, v.NewWhy = passes(new, s, now)
 		v.Both = v.Old || v.New
 		p.Verdicts = append(p.Verdicts, v)
 	}
+}
+
+// passes says what a verifier of setting s says of c: of its certificates, and of its expiry, which no setting forgives.
+func passes(c envelope.Content, s envelope.Setting, now time.Time) (ok bool, why string) {
+	if !c.Expiry.IsZero() && !c.Expiry.After(now) {
+		return false, "it expired on " + stamp(c.Expiry)
+	}
+	return c.Passes(s, now)
 }
 
 // checkTimes refuses to replace a signature whose stated time (the timestamp's, or the authentic signing time) the new chain does not cover: verifiers that go by that time would

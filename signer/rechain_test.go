@@ -19,6 +19,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/kms/kmstest"
 	"github.com/imprint-oci/imprint/registry"
 )
 
@@ -101,6 +102,26 @@ func TestPlanRechainAfterTheEnd(t *testing.T) {
 	must(t, err)
 	if unchanged.Status != StatusUnchanged || len(unchanged.Warnings) != 1 {
 		t.Errorf("given its own chain: %+v", unchanged)
+	}
+}
+
+// An expiry that has passed is not mended by a chain, and the plan says so.
+func TestPlanRechainExpired(t *testing.T) {
+	t.Parallel()
+	k := newPKI(t)
+	e, err := envelope.Sign(t.Context(), envelope.JWS, envelope.Payload{MediaType: someSubject.MediaType, Digest: someSubject.Digest, Size: someSubject.Size},
+		kmstest.Key(k.id.key), k.id.chain, envelope.Options{SigningTime: k.now, Expiry: k.now.Add(time.Hour)})
+	must(t, err)
+	k.sig, k.now = enveloped(e.Bytes(), envelope.JWS, nil), k.now.Add(2*time.Hour)
+	p, err := k.plan([]*x509.Certificate{k.renewed.Certificate}, RechainOptions{})
+	must(t, err)
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "expired") || !p.HoldsUntil.Equal(p.NowUntil) {
+		t.Errorf("warnings %q, holds until %v, now until %v", p.Warnings, p.HoldsUntil, p.NowUntil)
+	}
+	for _, v := range p.Verdicts {
+		if v.Old || v.New || v.Both || v.NewWhy == "" {
+			t.Errorf("verdict %+v", v)
+		}
 	}
 }
 
