@@ -193,6 +193,7 @@ func TestOpenSSL(t *testing.T) {
 	if out, err := exec.Command(openssl, "pkey", "-in", ours, "-passin", "pass:s3cret", "-check", "-noout").CombinedOutput(); err != nil {
 		t.Errorf("openssl refuses our key: %v\n%s", err, out)
 	}
+	plain := write(t, certtest.KeyPEM(certtest.Key("P-256")))
 	for _, args := range [][]string{
 		{"-v2", "aes-256-cbc"},
 		{"-v2", "aes-128-cbc", "-v2prf", "hmacWithSHA512"},
@@ -201,7 +202,7 @@ func TestOpenSSL(t *testing.T) {
 		{"-scrypt"},
 	} {
 		path := filepath.Join(t.TempDir(), "theirs.key")
-		args = append([]string{"pkcs8", "-topk8", "-in", ours, "-passin", "pass:s3cret", "-passout", "pass:0ther", "-out", path}, args...)
+		args = append([]string{"pkcs8", "-topk8", "-in", plain, "-passout", "pass:0ther", "-out", path}, args...)
 		if out, err := exec.Command(openssl, args...).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -210,7 +211,7 @@ func TestOpenSSL(t *testing.T) {
 		}
 	}
 	old := filepath.Join(t.TempDir(), "old.key")
-	if out, err := exec.Command(openssl, "pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-in", ours, "-passin", "pass:s3cret", "-passout", "pass:a", "-out", old).CombinedOutput(); err != nil {
+	if out, err := exec.Command(openssl, "pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-in", plain, "-passout", "pass:a", "-out", old).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	_, err = open(t, old, "a")
