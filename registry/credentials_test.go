@@ -157,7 +157,10 @@ func TestF22HelperFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		config.timeout = 2 * time.Second
+		config.timeout = 10 * time.Second
+		if text == "did not answer" {
+			config.timeout = 500 * time.Millisecond
+		}
 		begin := time.Now()
 		_, err = config.credential(t.Context(), "registry.example")
 		if !errors.Is(err, ErrUnauthorized) || reason(err) != "credential-helper" || !strings.Contains(err.Error(), "docker-credential-"+helper) || !strings.Contains(err.Error(), text) {
