@@ -51,6 +51,9 @@ func (b batchFlags) items(s *session, args []string, width int, usageLine string
 		if len(args) == 0 {
 			return nil, usageHint("imprint "+s.command.Name()+" --help", "%s is missing", usageLine)
 		}
+		if len(args)%width != 0 {
+			return nil, usage("%s: %d arguments", usageLine, len(args))
+		}
 		var out []item
 		for i := 0; i+width <= len(args); i += width {
 			out = append(out, args[i:i+width])

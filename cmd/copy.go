@@ -44,7 +44,7 @@ moves, and its claims must cover each tag at the destination. A destination with
   imprint copy ghcr.io/acme/app@sha256:4f0c6f… oci:app --tag 1.4.2
   imprint copy --batch nightly.txt --dry-run            # SRC DST on each line`,
 		Args:        arguments(2, 2, "SRC DST"),
-		Annotations: map[string]string{exits: "0 copied, or there already   1 not accepted, unsigned, a tag would move   3 usage   4 registry\n5 not authorised   7 partly done, run it again   8 local disk"},
+		Annotations: map[string]string{exits: "0 copied, or there already   1 not accepted, unsigned, a tag would move   3 usage   4 registry   5 not authorised   7 partly done, run it again   8 local disk"},
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runCopy(ctx, s, in, args) }),
 	}
 	f := c.Flags()

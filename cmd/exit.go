@@ -33,7 +33,7 @@ var exitMeanings = []struct {
 	meaning string
 }{
 	{exitDone, "done, or accepted"},
-	{exitRejected, "judged and not accepted: unsigned, untrusted, a tag or claim that would move, an ambiguous manifest"},
+	{exitRejected, "judged and not accepted: unsigned, untrusted, a tag or claim that would move"},
 	{exitUsage, "what you handed in is wrong: a flag, a file, a key, a chain, a policy"},
 	{exitUnknown, "could not find out: the registry or the network failed, or there is no such reference"},
 	{exitUnauthorized, "not authorised by the registry"},

@@ -26,8 +26,8 @@ func topic(name string) string {
 		for _, e := range exitMeanings {
 			fmt.Fprintf(&b, "%5d  %s\n", e.code, e.meaning)
 		}
-		b.WriteString("\nA batch: 0 all done; 1 every failure was a verdict; 7 some done and some failed otherwise; nothing done:\nthe first failure's code. " +
-			"Every error has a stable reason code in -o json; docs/reason-codes.md lists them.\n")
+		b.WriteString("\n" + wrap("A batch: 0 all done; 1 every failure was a verdict; 7 some done and some failed otherwise; nothing done: "+
+			"the first failure's code. Every error has a stable reason code in -o json; docs/reason-codes.md lists them.", ui.Columns-2, "") + "\n")
 		return b.String()
 	}
 	text, err := topics.ReadFile("topics/" + name + ".txt")
@@ -136,7 +136,8 @@ func commandHelp(c *cobra.Command) string {
 	if about == "" {
 		about = c.Short
 	}
-	fmt.Fprintf(&b, "%s\n\nUsage: %s %s", strings.TrimSpace(about), path, c.Use)
+	about = wrap(strings.Join(strings.Fields(about), " "), ui.Columns-2, "")
+	fmt.Fprintf(&b, "%s\n\nUsage: %s %s", about, path, c.Use)
 	if c.Runnable() && len(c.Commands()) == 0 {
 		b.WriteString(" [flags]")
 	}
@@ -161,7 +162,7 @@ func commandHelp(c *cobra.Command) string {
 		b.WriteString("\nFlags\n" + own)
 	}
 	b.WriteString("\nFlags of every command\n" + flagLines(c.InheritedFlags()))
-	b.WriteString("\nExit codes\n  " + strings.ReplaceAll(exitNote(c), "\n", "\n  ") + "\n")
+	b.WriteString("\nExit codes\n" + exitNote(c))
 	return b.String()
 }
 
@@ -169,10 +170,24 @@ func commandHelp(c *cobra.Command) string {
 const exits = "imprint-exit-codes"
 
 func exitNote(c *cobra.Command) string {
-	if note := c.Annotations[exits]; note != "" {
-		return note
+	note := c.Annotations[exits]
+	if note == "" {
+		note = "0 done   3 usage   more: imprint help exit-codes"
 	}
-	return "0 done   3 usage   more: imprint help exit-codes"
+	// Each code with its meaning stays on one line.
+	var b strings.Builder
+	line := " "
+	for _, part := range strings.Split(note, "   ") {
+		if ui.Width(line)+3+ui.Width(part) > ui.Columns {
+			b.WriteString(line + "\n")
+			line = " "
+		}
+		if line != " " {
+			line += "  "
+		}
+		line += " " + part
+	}
+	return b.String() + line + "\n"
 }
 
 // flagLines lists flags, one a line within 100 columns.

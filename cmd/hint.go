@@ -28,6 +28,7 @@ var reasonHints = map[string]string{
 	"as-required":           "say where it is going to live: --as HOST/REPO:TAG",
 	"unsigned":              "imprint sign signs it; imprint tree shows what refers to it",
 	"policy-digest":         "the policy is not the one that was pinned: find out who changed it",
+	"metadata-invalid":      "metadata is KEY=VALUE in plain text; names that begin with io.cncf.notary or io.imprint are taken",
 	"expiry-invalid":        "an expiry is a time ahead, as 90d or 12h",
 }
 

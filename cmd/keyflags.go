@@ -87,6 +87,7 @@ func (k keyFlags) secret(s *session) func(context.Context, string) ([]byte, erro
 			if f == nil {
 				return nil, usage("--passphrase-fd %d: no such file descriptor", k.passphraseFD)
 			}
+			defer f.Close()
 			b, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
 			if err != nil {
 				return nil, usage("--passphrase-fd %d: %w", k.passphraseFD, err)

@@ -56,7 +56,9 @@ func newRoot(s *session) *cobra.Command {
 			return unknownCommand(c, args[0])
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			_ = c.Help()
+			if !s.json {
+				fmt.Fprint(s.err, rootHelp(all))
+			}
 			return usage("which command?")
 		},
 	}
@@ -164,7 +166,7 @@ func arguments(least, most int, words string) cobra.PositionalArgs {
 			return usageHint(hint, "%s takes no argument: %q is one too many", c.CommandPath(), args[0])
 		case len(args) > most:
 			return usageHint(hint, "%s takes %s: %q is one too many", c.CommandPath(), words, args[most])
-		case len(args) < least && c.Flags().Lookup("batch") == nil:
+		case len(args) < least && !c.Flags().Changed("batch") && (len(args) > 0 || c.Flags().Lookup("batch") == nil):
 			return usageHint(hint, "%s takes %s", c.CommandPath(), words)
 		}
 		return nil

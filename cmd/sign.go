@@ -44,7 +44,7 @@ not accepted by imprint verify. What the same key has signed already is left as 
   imprint sign oci:app:1.0 --key file:leaf.key --chain chain.pem
   imprint sign --batch releases.txt --key release -o json`,
 		Args:        arguments(1, many, "REF…"),
-		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   3 usage, key or chain\n4 registry   5 not authorised   6 key service   7 partly done, run it again"},
+		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   3 usage, key or chain   4 registry   5 not authorised   6 key service   7 partly done, run it again"},
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runSign(ctx, s, in, args) }),
 	}
 	f := c.Flags()
