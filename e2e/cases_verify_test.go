@@ -46,7 +46,7 @@ func (d *desk) rejects(t testing.TB, reason string) {
 	if got := o.field(t, "signatures.0.reason"); got != reason {
 		t.Errorf("rejected for %q, want %q: %s", got, reason, o.field(t, "signatures.0.detail"))
 	}
-	if n := o.field(t, "signatures.#"); n != "1" {
+	if n := o.field(t, "signatures.len"); n != "1" {
 		t.Errorf("%s signatures in the report, want 1", n)
 	}
 	d.f.attach(d.repo, d.subject, jwsType, d.jws().bytes())

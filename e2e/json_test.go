@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// lookup finds a value in a decoded JSON document: names and positions joined by dots, "signatures.0.reason"; a last "#" is the length
-// of what stands there. ok is false if there is nothing.
+// lookup finds a value in a decoded JSON document: names and positions joined by dots, "signatures.0.reason"; a last "len" is the length
+// of the array that stands there. ok is false if there is nothing.
 func lookup(doc any, path string) (v any, ok bool) {
 	v = doc
 	if path == "" || path == "." {
@@ -19,15 +19,11 @@ func lookup(doc any, path string) (v any, ok bool) {
 	for step := range strings.SplitSeq(path, ".") {
 		switch at := v.(type) {
 		case map[string]any:
-			if step == "#" {
-				v, ok = len(at), true
-				continue
-			}
 			if v, ok = at[step]; !ok {
 				return nil, false
 			}
 		case []any:
-			if step == "#" {
+			if step == "len" {
 				v = len(at)
 				continue
 			}
@@ -80,13 +76,13 @@ func TestLookup(t *testing.T) {
 		t.Fatal(docs, err)
 	}
 	for path, want := range map[string]string{
-		"a.0.b": "x", "a.-1.b": "null", "a.#": "2", "n": "12345678901234567", "": `{"a":[{"b":"x"},{"b":null}],"n":12345678901234567}`,
+		"a.0.b": "x", "a.-1.b": "null", "a.len": "2", "n": "12345678901234567", "": `{"a":[{"b":"x"},{"b":null}],"n":12345678901234567}`,
 	} {
 		if v, ok := lookup(docs[0], path); !ok || said(v) != want {
 			t.Errorf("%s is %s, %t; want %s", path, said(v), ok, want)
 		}
 	}
-	for _, path := range []string{"b", "a.2", "a.x", "n.#", "a.0.b.c"} {
+	for _, path := range []string{"b", "a.2", "a.x", "n.len", "a.0.b.c"} {
 		if v, ok := lookup(docs[0], path); ok {
 			t.Errorf("%s is %s; want nothing", path, said(v))
 		}
