@@ -62,17 +62,16 @@ func (c choice) build(now time.Time) (certchain.Chain, error) {
 	if err != nil || chain.Root().Equal(root) {
 		return chain, err
 	}
+	_, until := chain.HoldsUntil()
 	kept, err := certchain.Build(pub, slices.DeleteFunc(pool, func(p *x509.Certificate) bool {
 		return bytes.Equal(p.RawSubject, p.RawIssuer) && !p.Equal(root)
 	}), now)
-	if err != nil {
-		return chain, nil
+	if err == nil {
+		if _, keptUntil := kept.HoldsUntil(); !keptUntil.Before(until) {
+			return kept, nil
+		}
 	}
-	_, until := chain.HoldsUntil()
-	if _, keptUntil := kept.HoldsUntil(); keptUntil.Before(until) {
-		return chain, nil
-	}
-	return kept, nil
+	return chain, nil
 }
 
 // pool is what the chain is built from.

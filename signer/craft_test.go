@@ -215,7 +215,8 @@ func otherKey(t testing.TB, sig registry.Signature, own *ecdsa.PublicKey) *ecdsa
 		x, yy := curve.Add(sx, sy, zx, new(big.Int).Sub(p, zy))
 		//nolint:staticcheck
 		qx, qy := curve.ScalarMult(x, yy, inverse.Bytes())
-		q := &ecdsa.PublicKey{Curve: curve, X: qx, Y: qy}
+		q, err := ecdsa.ParseUncompressedPublicKey(curve, append(append([]byte{4}, qx.FillBytes(make([]byte, 32))...), qy.FillBytes(make([]byte, 32))...))
+		must(t, err)
 		if !q.Equal(own) {
 			if !ecdsa.Verify(q, hash[:], r, s) {
 				t.Fatal("the crafted key does not verify the signature: the test is wrong")

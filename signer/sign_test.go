@@ -106,7 +106,7 @@ func TestSignAnyMediaTypeAsServed(t *testing.T) {
 	t.Parallel()
 	inEachPlace(t, func(t *testing.T, p place) {
 		const docker = "application/vnd.docker.distribution.manifest.v2+json"
-		subject := p.manifest(t, docker, ocispec.Manifest{
+		p.manifest(t, docker, ocispec.Manifest{
 			Config: p.blob(t, "application/vnd.docker.container.image.v1+json", `{}`),
 			Layers: []ocispec.Descriptor{p.blob(t, "application/vnd.docker.image.rootfs.diff.tar.gzip", "layer")},
 		}, "docker")

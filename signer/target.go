@@ -109,10 +109,13 @@ func (s *signing) addReferrers(node *registry.Node, of string, seen map[digest.D
 }
 
 func whatNode(n *registry.Node) string {
-	if n.Platform != "" && n.Platform != "unknown/unknown" {
-		return n.Platform
+	switch n.Platform {
+	case "":
+		return what(n.Parts)
+	case "unknown/unknown": // as buildx lists the provenance and SBOM of an image
+		return "attestation"
 	}
-	return what(n.Parts)
+	return n.Platform
 }
 
 // what describes an artifact to people.
