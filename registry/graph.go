@@ -289,6 +289,14 @@ func (g *growth) join(l *look, n *Node) (joined bool, skip *Skipped, err error) 
 			Detail:     fmt.Sprintf("listed as a referrer of %s, its own subject is %s", parent.Manifest.Descriptor.Digest, s.Digest),
 		}, nil
 	}
+	if n.Parts.Subject == nil && n.Role != "" {
+		// It is in the graph already, and says nothing that would make it this one's referrer too.
+		return false, &Skipped{
+			Descriptor: n.Manifest.Descriptor,
+			Reason:     SkippedForeign,
+			Detail:     fmt.Sprintf("listed as a referrer of %s, it names no subject", parent.Manifest.Descriptor.Digest),
+		}, nil
+	}
 	if n.Parts.Subject == nil && n.Malformed == nil && n.Parts.Shape != ShapeUnknown {
 		n.Malformed = malformed("manifest %s is listed as a referrer and has no subject", n.Manifest.Descriptor.Digest)
 	}

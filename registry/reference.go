@@ -157,6 +157,13 @@ func checkName(name string) error {
 	return nil
 }
 
+var errNoHost = errors.New("add the registry host; imprint never assumes docker.io")
+
+// namesRegistry tells a registry's host from the first part of a path (POLICY.md N1).
+func namesRegistry(host string) bool {
+	return strings.ContainsAny(host, ".:") || strings.EqualFold(host, "localhost")
+}
+
 func parseRemote(s string) (Reference, error) {
 	if i := strings.Index(s, "://"); i >= 0 {
 		return Reference{}, fmt.Errorf("leave out %q", s[:i+3])
@@ -174,10 +181,10 @@ func parseRemote(s string) (Reference, error) {
 		if bare, _, _ := strings.Cut(host, ":"); strings.Contains(bare, ".") || bare == "localhost" {
 			return Reference{}, errors.New("add the repository, as in registry.example/app")
 		}
-		return Reference{}, errors.New("add the registry host; imprint never assumes docker.io")
+		return Reference{}, errNoHost
 	}
-	if !strings.ContainsAny(host, ".:") && !strings.EqualFold(host, "localhost") {
-		return Reference{}, errors.New("add the registry host; imprint never assumes docker.io")
+	if !namesRegistry(host) {
+		return Reference{}, errNoHost
 	}
 	var err error
 	if r.Host, err = registryHost(host); err != nil {
@@ -247,9 +254,13 @@ func registryHost(s string) (string, error) {
 			return "", fmt.Errorf("%q is not a port", port)
 		}
 	}
-	// The default port says nothing. Which one that is depends on the scheme: loopback hosts speak plain HTTP.
-	if usual := map[bool]string{false: "443", true: "80"}[isLoopback(host)]; port == usual {
+	// The default port says nothing, unless it is what tells the name from a path on docker.io. Which one that is depends on the scheme: loopback hosts speak plain HTTP.
+	usual := map[bool]string{false: "443", true: "80"}[isLoopback(host)]
+	if port == usual && namesRegistry(host) {
 		port = ""
+	}
+	if port == "" && !namesRegistry(host) {
+		return "", errNoHost
 	}
 	if port != "" {
 		return host + ":" + port, nil

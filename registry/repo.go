@@ -347,7 +347,8 @@ func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifa
 	seen := make(map[digest.Digest]bool, len(list))
 	out := make([]Referrer, 0, len(list))
 	for _, ref := range list {
-		if artifactType != "" && ref.ArtifactType != artifactType || seen[ref.Digest] {
+		// An entry that does not say its type may have any: a hint that is missing hides nothing.
+		if artifactType != "" && ref.ArtifactType != "" && ref.ArtifactType != artifactType || seen[ref.Digest] {
 			continue
 		}
 		// What has no usable digest cannot be fetched by anybody; it must not hide the others.
