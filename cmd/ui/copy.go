@@ -116,13 +116,12 @@ const maxRows = 40
 // CopyPlan writes what copying would do.
 func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
 	of := len(all) + len(failed)
-	about := plural(of, "artifact")
 	if of == 1 && len(all) == 1 {
-		about = all[0].Source + " to " + target(all[0])
-	}
-	headline(w, plain, "plan", about, "")
-	if of == 1 && len(all) == 1 {
+		headline(w, plain, "plan", all[0].Source, "")
+		under(w, "plan", "to "+target(all[0]))
 		under(w, "plan", all[0].Digest.String())
+	} else {
+		headline(w, plain, "plan", plural(of, "artifact"), "")
 	}
 
 	var rows [][]string

@@ -50,7 +50,11 @@ func Rechain(w io.Writer, r signer.RechainResult, now time.Time) {
 		rows = append(rows, []string{short(p.Signature), rechainNew(p), common(p.Identity), until(p.NowUntil), until(p.HoldsUntil), rechainStatus(p)})
 	}
 	table(w, []column{{head: "SIGNATURE"}, {head: "NEW"}, {head: "SIGNED BY", most: 26}, {head: "HELD UNTIL"}, {head: "HOLDS UNTIL"}, {most: 22}}, rows)
-	rechainNotes(w, []signer.RechainResult{r})
+	var notes strings.Builder
+	rechainNotes(&notes, []signer.RechainResult{r})
+	if notes.Len() > 0 {
+		fmt.Fprintf(w, "\n%s", notes.String())
+	}
 	fmt.Fprintf(w, "\n%s given a new chain; what was signed is unchanged, and no key was used\n", plural(written, "signature"))
 }
 
@@ -111,6 +115,7 @@ type chainGroup struct {
 	name, identity string
 	then, now      time.Time
 	n              int
+	skipped        bool
 }
 
 // RechainPlan writes what putting new chains on would do, and what each kind of verifier would say.
@@ -134,7 +139,7 @@ func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now 
 			key := groupOf(p)
 			g := groups[key]
 			if g == nil {
-				g = &chainGroup{name: groupName(p), identity: groupIdentity(p), then: p.HoldsUntil, now: p.NowUntil}
+				g = &chainGroup{name: groupName(p), identity: groupIdentity(p), then: p.HoldsUntil, now: p.NowUntil, skipped: p.Status == signer.StatusSkipped}
 				groups[key] = g
 				order = append(order, key)
 			}
@@ -157,7 +162,11 @@ func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now 
 		var rows [][]string
 		for _, key := range order {
 			g := groups[key]
-			rows = append(rows, []string{g.name, number(g.n), until(g.then), until(g.now), g.identity})
+			then := until(g.then)
+			if g.skipped {
+				then = "-"
+			}
+			rows = append(rows, []string{g.name, number(g.n), then, until(g.now), g.identity})
 		}
 		table(w, []column{{head: "NEW CHAIN", most: 46}, {head: "SIGNATURES", right: true}, {head: "HOLD UNTIL"}, {head: "NOW UNTIL"},
 			{most: 18}}, rows)
@@ -169,7 +178,7 @@ func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now 
 		if replaces(all) {
 			stays = "old ones are deleted once the new ones are listed"
 		}
-		field(&notes, 2, "writes", fmt.Sprintf("%s (%s); %s; no tag changes; no key is used", plural(planned, "new referrer"), bytesOf(size), stays))
+		field(&notes, 2, "writes", fmt.Sprintf("%s with envelopes of %s; %s; no tag changes; no key is used", plural(planned, "new referrer"), bytesOf(size), stays))
 	}
 	rechainNotes(&notes, all)
 	if notes.Len() > 0 {

@@ -32,11 +32,10 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	under(w, word, r.Digest.String())
 	fmt.Fprintln(w)
 	field(w, 2, "identity", r.Identity)
-	key := r.Algorithm + ", " + strings.ToUpper(r.Format)
 	if r.Key != "" {
-		key = r.Key + "  " + key
+		field(w, 2, "key", cut(Escape(r.Key), Columns-2-labelWidth))
 	}
-	field(w, 2, "key", key)
+	field(w, 2, "algorithm", r.Algorithm+", "+strings.ToUpper(r.Format))
 	field(w, 2, "claims", signClaims(r))
 	if len(r.Metadata) > 0 {
 		field(w, 2, "metadata", pairs(r.Metadata))
@@ -58,10 +57,10 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 			status = "to be signed"
 			planned++
 		}
-		rows = append(rows, []string{sig.What, short(sig.Subject.Digest), short(sig.Signature), status})
+		rows = append(rows, []string{middle(sig.What, 54), short(sig.Subject.Digest), short(sig.Signature), status})
 	}
 	fmt.Fprintln(w)
-	table(w, []column{{head: what(r), most: 44}, {head: "SUBJECT"}, {head: "SIGNATURE"}, {}}, rows)
+	table(w, []column{{head: what(r)}, {head: "SUBJECT"}, {head: "SIGNATURE"}, {}}, rows)
 	fmt.Fprintln(w)
 	switch {
 	case r.DryRun:

@@ -95,6 +95,16 @@ func cut(s string, width int) string {
 	return out + "…"
 }
 
+// middle escapes s and cuts it in the middle: how it ends tells it apart.
+func middle(s string, width int) string {
+	s = Escape(s)
+	if Width(s) <= width {
+		return s
+	}
+	end := tail(s, width/2)
+	return cut(s, width-Width(end)+1) + strings.TrimPrefix(end, "…")
+}
+
 // minute writes a time to the minute, in UTC.
 func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") + " UTC" }
 

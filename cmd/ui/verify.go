@@ -237,6 +237,9 @@ func verifyCount(r trust.Report) string {
 		}
 	}
 	text := fmt.Sprintf("%d of %s accepted", n, plural(of, "signature"))
+	if of == 0 && (r.Reason == "no-scope" || r.Reason == "rejected-by-policy") {
+		return "rejected whatever its signatures say"
+	}
 	if of == 0 {
 		return "no signature"
 	}

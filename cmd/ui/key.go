@@ -1,0 +1,192 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/imprint-oci/imprint/certchain"
+)
+
+// A Key is what can be known of a key without its private part.
+type Key struct {
+	Key       string `json:"key"`          // as it was named, without secrets
+	ID        string `json:"id,omitempty"` // what it calls itself
+	Spec      string `json:"spec"`         // as RSA-3072, EC-256
+	Algorithm string `json:"algorithm"`    // as PS384, ES256
+	SHA256    string `json:"spkiSHA256"`   // hex, of the DER public key
+	PublicKey string `json:"publicKey"`    // PEM
+}
+
+// A ShownKey is what `key show` says.
+type ShownKey struct {
+	Key
+	Probed bool `json:"probed"` // a signature was made, and it verifies
+}
+
+// KeyShow writes what a key is.
+func KeyShow(w io.Writer, k ShownKey) {
+	headline(w, good, "usable", k.Key.Key, "")
+	under(w, "usable", "sha256:"+k.SHA256)
+	fmt.Fprintln(w)
+	field(w, 2, "key", k.Spec+", signs "+k.Algorithm)
+	if k.ID != "" {
+		field(w, 2, "id", k.ID)
+	}
+	if k.Probed {
+		field(w, 2, "probe", "it signed a random message, and the signature verifies")
+	} else {
+		field(w, 2, "probe", "not made: whether it may sign was not tried (--probe)")
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintf(w, "%s of the key\n", plural(uses(k.Probed), "use"))
+}
+
+func uses(probed bool) int {
+	if probed {
+		return 1
+	}
+	return 0
+}
+
+// A GeneratedKey is a new key in a file.
+type GeneratedKey struct {
+	File      string `json:"file"`
+	Encrypted bool   `json:"encrypted"`
+	Key       Key    `json:"key"`
+}
+
+// KeyGenerate writes which key was made, and how to come to a certificate for it.
+func KeyGenerate(w io.Writer, g GeneratedKey) {
+	headline(w, good, "generated", g.File, "")
+	under(w, "generated", "sha256:"+g.Key.SHA256)
+	fmt.Fprintln(w)
+	field(w, 2, "key", g.Key.Spec+", signs "+g.Key.Algorithm)
+	if g.Encrypted {
+		field(w, 2, "file", "encrypted with the passphrase, mode 0600")
+	} else {
+		field(w, 2, "file", "NOT encrypted, mode 0600: whoever can read it can sign")
+	}
+	next(w, "a certificate for it, from a CA or self-signed",
+		[]string{"key", "csr", g.Key.Key, "--subject", "C=DE, ST=BE, O=Acme, CN=release", "--out", "release.csr"},
+		[]string{"key", "self-sign", g.Key.Key, "--subject", "C=DE, ST=BE, O=Acme, CN=release", "--out", "release.pem"})
+	fmt.Fprintln(w, "\n1 file written")
+}
+
+// A DevelopmentFolder is what `key generate --dev` made.
+type DevelopmentFolder struct {
+	Development bool      `json:"development"`
+	Folder      string    `json:"folder"`
+	Files       []File    `json:"files"`
+	Identity    string    `json:"identity"`
+	Key         Key       `json:"key"`
+	HoldsUntil  time.Time `json:"holdsUntil"`
+}
+
+// A File is a file that was written, and what it is.
+type File struct {
+	Path string `json:"path"`
+	What string `json:"what"`
+}
+
+// KeyDevelopment writes what was made for development, and the first commands to try it with.
+func KeyDevelopment(w io.Writer, d DevelopmentFolder, now time.Time) {
+	headline(w, good, "generated", d.Folder+": DEVELOPMENT ONLY", "")
+	under(w, "generated", "anybody who can read this folder can sign as it; nobody should trust its root in earnest")
+	fmt.Fprintln(w)
+	field(w, 2, "identity", d.Identity)
+	field(w, 2, "key", d.Key.Spec+", signs "+d.Key.Algorithm+"; not encrypted, mode 0600")
+	field(w, 2, "holds until", fmt.Sprintf("%s (%s)", day(d.HoldsUntil), left(d.HoldsUntil, now)))
+	fmt.Fprintln(w)
+	var rows [][]string
+	path := map[string]string{}
+	for _, f := range d.Files {
+		rows = append(rows, []string{f.Path, f.What})
+		path[f.Path[strings.LastIndexAny(f.Path, `/\`)+1:]] = f.Path
+	}
+	table(w, []column{{head: "FILE"}, {head: "WHAT"}}, rows)
+	next(w, "sign and verify, here in the OCI layout app",
+		[]string{"copy", "REF", "oci:app:1.0"},
+		[]string{"sign", "oci:app:1.0", "--key", d.Key.Key, "--chain", path["chain.pem"]},
+		[]string{"verify", "oci:app:1.0", "--root", path["root.pem"]})
+	next(w, "in a registry, by the policy",
+		[]string{"verify", "HOST/REPO:TAG", "--policy", path["policy.yaml"]})
+	fmt.Fprintf(w, "\n%s written\n", plural(len(d.Files), "file"))
+}
+
+// A Request is a certificate request that was made.
+type Request struct {
+	Out     string   `json:"out,omitempty"`
+	Subject string   `json:"subject"`
+	SANs    []string `json:"sans,omitempty"`
+	Key     Key      `json:"key"`
+	PEM     string   `json:"request"`
+}
+
+// KeyRequest writes which request was made, and what a CA is to make of it.
+func KeyRequest(w io.Writer, r Request) {
+	headline(w, good, "requested", r.Out, "")
+	under(w, "requested", "sha256:"+r.Key.SHA256+" (public key)")
+	fmt.Fprintln(w)
+	field(w, 2, "subject", r.Subject)
+	if len(r.SANs) > 0 {
+		field(w, 2, "names", strings.Join(r.SANs, ", "))
+	}
+	field(w, 2, "key", r.Key.Spec+", signs "+r.Key.Algorithm)
+	field(w, 2, "asks for", "key usage digitalSignature (critical), extended key usage codeSigning, no CA")
+	next(w, "send it to a CA; with what comes back and the CA's certificates up to its root",
+		[]string{"chain", "build", "CERTIFICATES…", "--key", r.Key.Key, "--out", "chain.pem"},
+		[]string{"sign", "REF", "--key", r.Key.Key, "--chain", "chain.pem"})
+	fmt.Fprintln(w, "\n1 file written")
+}
+
+// A SelfSigned is a self-signed certificate that was made.
+type SelfSigned struct {
+	Out         string                `json:"out,omitempty"`
+	SANs        []string              `json:"sans,omitempty"`
+	Key         Key                   `json:"key"`
+	Certificate certchain.Certificate `json:"certificate"`
+	PEM         string                `json:"pem"`
+}
+
+// KeySelfSign writes which certificate was made, and what it is good for.
+func KeySelfSign(w io.Writer, c SelfSigned, now time.Time) {
+	headline(w, good, "self-signed", c.Out, "")
+	under(w, "self-signed", "sha256:"+c.Certificate.Thumbprint)
+	fmt.Fprintln(w)
+	field(w, 2, "identity", c.Certificate.Subject)
+	if len(c.SANs) > 0 {
+		field(w, 2, "names", strings.Join(c.SANs, ", "))
+	}
+	field(w, 2, "key", c.Key.Spec+", signs "+c.Key.Algorithm)
+	field(w, 2, "holds until", fmt.Sprintf("%s (%s)", day(c.Certificate.NotAfter), left(c.Certificate.NotAfter, now)))
+	field(w, 2, "to note", "it is its own root: whoever is to accept its signatures pins exactly this certificate, and its successor too")
+	next(w, "sign with it; verify by it",
+		[]string{"sign", "REF", "--key", c.Key.Key, "--chain", c.Out},
+		[]string{"verify", "REF", "--root", c.Out})
+	fmt.Fprintln(w, "\n1 file written")
+}
+
+// next writes the commands that come next, each on a line that can be copied.
+func next(w io.Writer, what string, commands ...[]string) {
+	fmt.Fprintf(w, "\n  next: %s\n", what)
+	for _, c := range commands {
+		words := []string{"imprint"}
+		for _, word := range c {
+			words = append(words, shellWord(word))
+		}
+		fmt.Fprintf(w, "    %s\n", Escape(strings.Join(words, " ")))
+	}
+}
+
+// shellWord quotes a word that a shell would take apart.
+func shellWord(s string) string {
+	switch {
+	case s != "" && !strings.ContainsAny(s, " \t\n'\"`$&|;<>()*?[]{}!#~\\"):
+		return s
+	case !strings.ContainsAny(s, "\"`$\\!"):
+		return `"` + s + `"`
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
