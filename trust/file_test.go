@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -261,7 +260,7 @@ func TestP06RootFiles(t *testing.T) {
 		{name: "symlink out", root: "r.pem", make: func(dir string) error { return os.Symlink(outside, filepath.Join(dir, "r.pem")) }, code: codePath, says: "symlink"},
 		{name: "folder that leads out", root: "x/outside.pem", make: func(dir string) error { return os.Symlink(filepath.Dir(outside), filepath.Join(dir, "x")) }, code: codePath},
 		{name: "symlink loop", root: "r.pem", make: func(dir string) error { return os.Symlink("r.pem", filepath.Join(dir, "r.pem")) }, code: codePath},
-		{name: "FIFO", root: "r.pem", make: func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "r.pem"), 0o644) }, code: codeUnsafe, says: "regular"},
+		{name: "FIFO", root: "r.pem", make: func(dir string) error { return mkfifo(filepath.Join(dir, "r.pem")) }, code: codeUnsafe, says: "regular"},
 		{name: "device", root: "/dev/zero", code: codeUnsafe, says: "regular"},
 		{name: "folder", root: "r.pem", make: func(dir string) error { return os.Mkdir(filepath.Join(dir, "r.pem"), 0o755) }, code: codeUnsafe, says: "regular"},
 		{name: "everybody may write", root: "r.pem", make: func(dir string) error {
@@ -339,7 +338,7 @@ func TestPolicyFileItself(t *testing.T) {
 		return
 	}
 	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o644); err != nil {
+	if err := mkfifo(fifo); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Load(fifo)

@@ -257,6 +257,14 @@ func claimHolds(mode, claim, name, tag string) bool {
 	return isQualified && covered
 }
 
+func someRefs(r *rand.Rand) []string {
+	var out []string
+	for _, i := range r.Perm(len(worldRefs))[:4] {
+		out = append(out, worldRefs[i])
+	}
+	return out
+}
+
 // P12: no order means anything, down to the bytes of the report.
 func TestP12Permutation(t *testing.T) {
 	t.Parallel()
@@ -269,7 +277,7 @@ func TestP12Permutation(t *testing.T) {
 		a, b := w.load(d.yaml(r)), w.load(d.yaml(r))
 		shuffled := slices.Clone(sigs)
 		r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-		for _, reference := range worldRefs {
+		for _, reference := range someRefs(r) {
 			x, y := a.Judge(ref(t, reference), artifact, sigs, now), b.Judge(ref(t, reference), artifact, shuffled, now)
 			for _, report := range []*Report{&x, &y} { // that the bytes of the file differ is told, and right
 				report.PolicyDigest = ""
@@ -290,11 +298,15 @@ func TestP13LocalityMonotonyNarrowing(t *testing.T) {
 	w, r := newWorld(t), rand.New(rand.NewPCG(5, 6))
 	now := time.Now()
 	changed, widened, narrowed := 0, 0, 0
-	for range rounds / 2 {
+	for range rounds {
 		d := draw(r)
 		before := w.load(d.yaml(r))
 		_, sigs := w.some(r)
 		judge := func(p *Policy, reference string) Report { return p.Judge(ref(t, reference), artifact, sigs, now) }
+		refs, was := someRefs(r), map[string]Report{}
+		for _, reference := range refs {
+			was[reference] = judge(before, reference)
+		}
 
 		added := worldScopes[r.IntN(len(worldScopes))]
 		if _, ok := d.scopes[added]; !ok {
@@ -305,8 +317,8 @@ func TestP13LocalityMonotonyNarrowing(t *testing.T) {
 			s.inherit = s.inherit && d.enclosing(added) != "" && !d.scopes[d.enclosing(added)].reject
 			more.scopes[added] = s
 			after := w.load(more.yaml(r))
-			for _, reference := range worldRefs {
-				if judge(before, reference).Verdict == judge(after, reference).Verdict {
+			for _, reference := range refs {
+				if was[reference].Verdict == judge(after, reference).Verdict {
 					continue
 				}
 				changed++
@@ -316,16 +328,15 @@ func TestP13LocalityMonotonyNarrowing(t *testing.T) {
 			}
 		}
 
-		for name, s := range d.scopes {
-			if s.reject {
-				continue
-			}
+		names := slices.Sorted(maps.Keys(d.scopes))
+		if name := names[r.IntN(len(names))]; !d.scopes[name].reject {
+			s := d.scopes[name]
 			more := drawn{scopes: maps.Clone(d.scopes)}
 			s.trust = append(slices.Clone(s.trust), drawnEntry{worldRoots[r.IntN(3)], worldModes[r.IntN(len(worldModes))]})
 			more.scopes[name] = s
 			after := w.load(more.yaml(r))
-			for _, reference := range worldRefs {
-				switch was, is := judge(before, reference).Verdict == Accepted, judge(after, reference).Verdict == Accepted; {
+			for _, reference := range refs {
+				switch was, is := was[reference].Verdict == Accepted, judge(after, reference).Verdict == Accepted; {
 				case was && !is:
 					t.Fatalf("another root in %s rejects %s\n%s", name, reference, more.yaml(r))
 				case is && !was:
@@ -349,8 +360,8 @@ func TestP13LocalityMonotonyNarrowing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, reference := range worldRefs {
-			switch was, is := judge(before, reference), judge(after, reference); {
+		for _, reference := range refs {
+			switch was, is := was[reference], judge(after, reference); {
 			case was.Verdict != Accepted && is.Verdict == Accepted, !was.Passed() && is.Passed():
 				t.Fatalf("narrowing %+v accepts %s\n%s", n, reference, d.yaml(r))
 			case was.Verdict == Accepted && is.Verdict != Accepted:

@@ -271,3 +271,73 @@ scopes:
 		}
 	}
 }
+
+// Who may push deeper under a trusted scope gains nothing by it: a deeper rule exists only if the policy has it.
+func TestP12SquattingAndP13PrefixConfusion(t *testing.T) {
+	t.Parallel()
+	by := map[string]*signatory{"vendor": newSignatory("vendor"), "hub": newSignatory("hub")}
+	p := rooted(t, by, "scopes:\n  docker.io: [hub]\n  docker.io/vendor: [vendor]\n")
+	for reference, scope := range map[string]string{
+		"docker.io/vendor/app:1":               "docker.io/vendor",
+		"docker.io/vendor/app/deeper/still:1":  "docker.io/vendor", // P12
+		"docker.io/vendor-evil/app:1":          "docker.io",        // P13
+		"docker.io/vendorx/app:1":              "docker.io",
+		"docker.io.evil.example/vendor/app:1":  "",
+		"docker.io:5000/vendor/app:1":          "",
+		"sub.docker.io/vendor/app:1":           "",
+		"evil.example/docker.io/vendor/app:1":  "",
+		"localhost:5000/docker.io/vendor/x:1":  "",
+		"registry-1.docker.io.:443/vendor/x:1": "docker.io/vendor",
+	} {
+		if e := p.Explain(ref(t, reference)); (e.Selected == nil) != (scope == "") || e.Selected != nil && e.Selected.Scope != scope {
+			t.Errorf("%s: got %+v, want scope %q", reference, e.Selected, scope)
+		}
+	}
+	for _, bad := range []string{"docker.io@evil.com/vendor/app:1", "docker.io/vendor/../evil/app:1", "docker.io/vendor//app:1", "docker.io/Vendor/app:1", "docker.io\\vendor/app:1", "docker.io%2fvendor/app:1"} {
+		if r, err := registry.ParseReference(bad); err == nil {
+			t.Errorf("%s is parsed as %+v", bad, r)
+		}
+	}
+}
+
+func TestSummaryAndExplain(t *testing.T) {
+	t.Parallel()
+	by := map[string]*signatory{"a": newSignatory("a"), "b": newSignatory("b")}
+	p := rooted(t, by, `
+scopes:
+  r.example/x/y: {trust: [b], inherit: true, claims: tag}
+  r.example-z: [a]
+  "*": [a]
+  r.example/x: {trust: [a], max-age: 90d, enforce: false}
+  r.example: {reject: true}
+  r.example/x-y: [b]
+`)
+	sum := p.Summary(time.Now())
+	var order []string
+	for _, s := range sum.Scopes {
+		order = append(order, s.Scope+" in "+s.Enclosing)
+	}
+	if got, want := strings.Join(order, "; "), "* in ; r.example in *; r.example/x in r.example; r.example/x/y in r.example/x; r.example/x-y in r.example; r.example-z in *"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	if s := sum.Scopes[3]; fmt.Sprint(s.Trust) != "[a b]" || !s.Inherits || s.Claims != "tag" || !s.Enforced || s.Line != 6 || s.Rule != "trust" {
+		t.Errorf("got %+v", s)
+	}
+	if s := sum.Scopes[2]; s.MaxAge != "90 days" || s.Enforced || s.Claims != "if-present" {
+		t.Errorf("got %+v", s)
+	}
+	if len(sum.Roots) != 2 || sum.Roots[0].Name != "a" || len(sum.Roots[0].Certificates) != 1 || sum.Digest != p.Digest() || sum.File != p.File() || len(sum.Warnings) != 0 {
+		t.Errorf("got %+v", sum)
+	}
+	for reference, want := range map[string]struct{ reason, matching, text string }{
+		"r.example/x/y/z:1": {"", "[r.example/x/y r.example/x r.example *]", "scope r.example/x/y is the longest of 4 that match; it trusts a, b; it inherits from r.example/x"},
+		"r.example/x:1":     {"", "[r.example/x r.example *]", "scope r.example/x is the longest of 3 that match; it trusts a; it does not inherit, so r.example is not asked; it does not enforce: what it rejects is only reported"},
+		"r.example/q:1":     {codeRejected, "[r.example *]", "scope r.example is the longest of 2 that match; it rejects everything; it does not inherit, so * is not asked"},
+		"q.example/q:1":     {"", "[*]", "scope * is the only one that matches; it trusts a"},
+	} {
+		e := p.Explain(ref(t, reference))
+		if e.Reason != want.reason || fmt.Sprint(e.Matching) != want.matching || e.Text != want.text {
+			t.Errorf("%s: got %q %v %q", reference, e.Reason, e.Matching, e.Text)
+		}
+	}
+}
