@@ -25,19 +25,19 @@ func CanonicalClaims(tags, names []string) ([]string, error) {
 	for _, tag := range tags {
 		if !registry.ValidTag(tag) {
 			if strings.Contains(tag, "/") {
-				return nil, refuseClaim("%q is not a tag: a full name is claimed as a name (--claim-name), and does not survive promotion", tag)
+				return nil, refuseClaim("claim %q is not a tag: a full name is claimed as a name (--claim-name), and does not survive promotion", tag)
 			}
-			return nil, refuseClaim("%q is not a tag", tag)
+			return nil, refuseClaim("claim %q is not a tag", tag)
 		}
 		claims = append(claims, tag)
 	}
 	for _, name := range names {
 		ref, err := registry.ParseQualified(name)
 		if err != nil {
-			return nil, &Error{"claim-invalid", fmt.Errorf("%w: %q is not HOST/REPO[:TAG]: %w", ErrClaim, name, err)}
+			return nil, refuseClaim("claim %q is not HOST/REPO[:TAG]: %w", name, err)
 		}
 		if ref.Kind != registry.Remote || ref.Digest != "" {
-			return nil, refuseClaim("%q is not HOST/REPO[:TAG]", name)
+			return nil, refuseClaim("claim %q is not HOST/REPO[:TAG]", name)
 		}
 		claims = append(claims, ref.String())
 	}
@@ -46,7 +46,7 @@ func CanonicalClaims(tags, names []string) ([]string, error) {
 }
 
 func refuseClaim(format string, args ...any) error {
-	return &Error{"claim-invalid", fmt.Errorf("%w: "+format, append([]any{ErrClaim}, args...)...)}
+	return &Error{codeClaim, fmt.Errorf(format, args...)}
 }
 
 // setClaims settles what the root claims: the tag by which it was resolved, and what the caller adds.
@@ -54,12 +54,12 @@ func (s *signing) setClaims() error {
 	s.result.NoClaims = s.o.NoClaims
 	for _, pattern := range s.o.Move {
 		if _, err := path.Match(pattern, ""); err != nil {
-			return &Error{"move-invalid", fmt.Errorf("%w: pattern %q of what may move: %w", ErrClaim, pattern, err)}
+			return &Error{codeMove, fmt.Errorf("pattern %q of what may move: %w", pattern, err)}
 		}
 	}
 	if s.o.NoClaims {
 		if len(s.o.Claims) > 0 {
-			return refuseClaim("%q, and no claims at all, cannot both be", s.o.Claims[0])
+			return refuseClaim("claim %q, and no claims at all, cannot both be", s.o.Claims[0])
 		}
 		return nil
 	}
@@ -123,7 +123,7 @@ func (s *signing) checkMetadata() error {
 }
 
 func refuseMetadata(format string, args ...any) error {
-	return &Error{"metadata-invalid", fmt.Errorf("%w: metadata: "+format, append([]any{ErrClaim}, args...)...)}
+	return &Error{codeMetadata, fmt.Errorf("metadata: "+format, args...)}
 }
 
 // A held is a claim that may be held by what a tag (in a layout: a NAME) of this repository names now.
@@ -205,7 +205,7 @@ func (s *signing) checkHeld(ctx context.Context, h held) error {
 			return fmt.Errorf("reading signature %s of what %s names: %w", sig.Descriptor.Digest, ref, sig.Err)
 		}
 		if s.holds(sig, m.Descriptor.Digest, h.claim) {
-			return &Error{"claim-moves", fmt.Errorf("%w: %s names %s, which %s signed with the claim %q", ErrClaimMoves, ref, m.Descriptor.Digest, s.result.Identity, h.claim)}
+			return &Error{codeClaimMoves, fmt.Errorf("%s names %s, which %s signed with the claim %q", ref, m.Descriptor.Digest, s.result.Identity, h.claim)}
 		}
 	}
 	return nil

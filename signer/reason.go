@@ -5,7 +5,8 @@ import "errors"
 var (
 	// ErrClaimMoves: another digest under the claimed tag holds the claim by the same leaf subject (reason claim-moves). Nothing was written.
 	ErrClaimMoves = errors.New("the claim moves")
-	// ErrClaim: a claim that is not a tag or a qualified name, or metadata that may not be signed (reasons claim-invalid, metadata-invalid).
+	// ErrClaim: a claim that is not a tag or a qualified name, metadata that may not be signed, or a malformed pattern of what may move (reasons claim-invalid,
+	// metadata-invalid, move-invalid).
 	ErrClaim = errors.New("invalid claim")
 	// ErrClock: now lies outside the chain's validity, or the expiry is not ahead (reasons clock, expiry-invalid).
 	ErrClock = errors.New("time")
@@ -21,27 +22,47 @@ func (e *Error) Error() string  { return e.Err.Error() }
 func (e *Error) Unwrap() error  { return e.Err }
 func (e *Error) Reason() string { return e.Code }
 
+// Is reports whether e is of target's kind, so that callers can branch on the sentinels of this package and messages need not spell them out.
+func (e *Error) Is(target error) bool {
+	switch e.Code {
+	case codeClaimMoves:
+		return target == ErrClaimMoves
+	case codeClaim, codeMetadata, codeMove:
+		return target == ErrClaim
+	case codeClock, codeExpiry:
+		return target == ErrClock
+	}
+	return false
+}
+
 // Reasons returns the codes of this package with one sentence each.
 func Reasons() map[string]string {
 	return map[string]string{
-		"claim-invalid":    "A claim is neither a tag nor a qualified name (HOST/REPO[:TAG]), or claims and their absence were asked for together.",
-		"claim-moves":      "Another digest stands under a tag that is to be claimed and holds that claim by the same signer; nothing was written.",
-		"metadata-invalid": "Metadata to be signed is not valid UTF-8, is too much, has no name, or uses a reserved name.",
-		"move-invalid":     "A pattern of tags that may move is malformed.",
-		"clock":            "The clock shows a time at which a certificate of the signing chain is not valid.",
-		"expiry-invalid":   "The expiry asked for does not lie ahead, or lies too far ahead to be written.",
-		codeLeafKey:        "None of the given certificates serves the key that signed: neither a certificate for that key, nor an issuer of the one it has.",
-		codeIdentity:       "The new leaf certificate names another subject than the present one.",
-		codeNotIssuedBy:    "A given certificate has the issuer's name, but its key did not issue the certificate below it.",
-		codeIncomplete:     "The certificates given and those of the signature make no complete chain up to a self-signed root.",
-		codeEndsEarlier:    "The new chain ends earlier than the present one.",
-		codeChainSigned:    "The certificate chain is in the protected header and cannot be exchanged.",
-		codeTimestamp:      "The new chain does not cover the time that the signature's timestamp states, so verifiers that insist on the timestamp would refuse what they accept now.",
-		codeSignature:      "The present signature does not verify, so nothing is built on it.",
+		codeClaim:       "A claim is neither a tag nor a qualified name (HOST/REPO[:TAG]), or claims and their absence were asked for together.",
+		codeClaimMoves:  "Another digest stands under a tag that is to be claimed and holds that claim by the same signer; nothing was written.",
+		codeMetadata:    "Metadata to be signed is not valid UTF-8, is too much, has no name, or uses a reserved name.",
+		codeMove:        "A pattern of tags that may move is malformed.",
+		codeClock:       "The clock shows a time at which a certificate of the signing chain is not valid.",
+		codeExpiry:      "The expiry asked for does not lie ahead, or lies too far ahead to be written.",
+		codeLeafKey:     "None of the given certificates serves the key that signed: neither a certificate for that key, nor an issuer of the one it has.",
+		codeIdentity:    "The new leaf certificate names another subject than the present one.",
+		codeNotIssuedBy: "A given certificate has the issuer's name, but its key did not issue the certificate below it.",
+		codeIncomplete:  "The certificates given and those of the signature make no complete chain up to a self-signed root.",
+		codeEndsEarlier: "The new chain ends earlier than the present one.",
+		codeChainSigned: "The certificate chain is in the protected header and cannot be exchanged.",
+		codeTimestamp:   "The new chain does not cover the time that the signature's timestamp states, so verifiers that insist on the timestamp would refuse what they accept now.",
+		codeSignature:   "The present signature does not verify, so nothing is built on it.",
 	}
 }
 
 const (
+	codeClaim      = "claim-invalid"
+	codeClaimMoves = "claim-moves"
+	codeMetadata   = "metadata-invalid"
+	codeMove       = "move-invalid"
+	codeClock      = "clock"
+	codeExpiry     = "expiry-invalid"
+
 	codeLeafKey     = "leaf-key-differs"
 	codeIdentity    = "identity-changes"
 	codeNotIssuedBy = "not-issued-by"

@@ -142,9 +142,6 @@ func prepare(repo *registry.Repo, subject registry.Manifest, key kms.Key, chain 
 		return s, fmt.Errorf("signing key: %w", err)
 	}
 	s.result.Algorithm = algorithm.Name
-	if len(chain) == 0 {
-		return s, fmt.Errorf("signing chain: %w: no certificates", certchain.ErrIncomplete)
-	}
 	if err := chain.Check(time.Time{}); err != nil {
 		return s, fmt.Errorf("signing chain: %w", err)
 	}
@@ -180,7 +177,7 @@ func checkClock(chain certchain.Chain, now time.Time) error {
 		default:
 			continue
 		}
-		return &Error{"clock", fmt.Errorf("%w: the certificate %s %s, and the clock says %s", ErrClock, certchain.NameOf(c.RawSubject), when, stamp(now))}
+		return &Error{codeClock, fmt.Errorf("the certificate %s %s, and the clock says %s", certchain.NameOf(c.RawSubject), when, stamp(now))}
 	}
 	return nil
 }
@@ -191,11 +188,11 @@ func (s *signing) setExpiry(chainEnds time.Time) error {
 	}
 	// Times are written in whole seconds, so less than one would be no time at all.
 	if s.o.Expiry < time.Second {
-		return &Error{"expiry-invalid", fmt.Errorf("%w: an expiry of %s is not ahead", ErrClock, s.o.Expiry)}
+		return &Error{codeExpiry, fmt.Errorf("an expiry of %s is not ahead", s.o.Expiry)}
 	}
 	s.expiry = s.o.Now.Add(s.o.Expiry).Truncate(time.Second)
 	if s.expiry.Year() > 9999 { // what RFC 3339 can write
-		return &Error{"expiry-invalid", fmt.Errorf("%w: an expiry of %s lies after the year 9999", ErrClock, s.o.Expiry)}
+		return &Error{codeExpiry, fmt.Errorf("an expiry of %s lies after the year 9999", s.o.Expiry)}
 	}
 	s.result.Expiry = &s.expiry
 	if s.expiry.After(chainEnds) {
