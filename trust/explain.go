@@ -27,9 +27,9 @@ type ScopeInfo struct {
 
 // RootInfo is one root.
 type RootInfo struct {
-	Name         string   `json:"name"`
-	Certificates []string `json:"certificates"` // subject and thumbprint of each
-	Identities   []string `json:"identities,omitempty"`
+	Name         string                  `json:"name"`
+	Certificates []certchain.Certificate `json:"certificates"`
+	Identities   []string                `json:"identities,omitempty"`
 }
 
 // A Summary is what `policy check` prints.
@@ -48,7 +48,7 @@ func (p *Policy) Summary(at time.Time) Summary {
 		r := p.roots[name]
 		info := RootInfo{Name: name}
 		for _, c := range r.certificates {
-			info.Certificates = append(info.Certificates, fmt.Sprintf("%s  sha256 %s", certchain.NameOf(c.RawSubject), certchain.Thumbprint(c)))
+			info.Certificates = append(info.Certificates, certchain.Describe(c))
 		}
 		for _, id := range r.identities {
 			info.Identities = append(info.Identities, id.text)

@@ -1,17 +1,11 @@
 package trust
 
 import (
-	"bytes"
-	"crypto/x509"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	yaml "go.yaml.in/yaml/v4"
-
-	"github.com/imprint-oci/imprint/certchain"
 )
 
 // The keys of each kind of mapping (POLICY.md section 2).
@@ -125,143 +119,6 @@ func (p *parser) version(n *yaml.Node) error {
 		return p.wrong(n, codeVersion, "this imprint reads policies of version: 1, not %s", kindOf(n))
 	}
 	return nil
-}
-
-func (p *parser) roots(n *yaml.Node) error {
-	fields, err := p.mapping(n, "roots")
-	if err != nil {
-		return err
-	}
-	if len(fields) == 0 {
-		return p.wrong(n, codeValue, "roots is empty")
-	}
-	for _, f := range fields {
-		if f.key.Value == "" {
-			return p.wrong(f.key, codeValue, "a root needs a name")
-		}
-		if err := p.root(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *parser) root(f field) error {
-	r := &root{name: f.key.Value}
-	p.policy.roots[r.name] = r
-	if f.value.Kind == yaml.ScalarNode { // short for {certificates: [FILE]}
-		return p.certificate(r, f.value)
-	}
-	fields, err := p.object(f.value, "root "+r.name, rootGrammar)
-	if err != nil {
-		return err
-	}
-	if c, ok := fields["pin"]; ok {
-		if _, err := p.oneOf(c.value, "pin", []string{"root"}, []string{"intermediate", "leaf"}); err != nil {
-			return err
-		}
-	}
-	if c, ok := fields["kind"]; ok {
-		if _, err := p.oneOf(c.value, "kind", []string{"ca"}, []string{"signing-authority"}); err != nil {
-			return err
-		}
-	}
-	c, ok := fields["certificates"]
-	if !ok {
-		return p.wrong(f.value, codeMissing, "root %s has no certificates", r.name)
-	}
-	items, err := p.list(c.value, "certificates")
-	if err != nil {
-		return err
-	}
-	for _, item := range items {
-		if err := p.certificate(r, item); err != nil {
-			return err
-		}
-	}
-	if c, ok := fields["identities"]; ok {
-		r.identities, err = p.identities(c.value)
-	}
-	return err
-}
-
-// certificate adds the certificates of a file, or of inline PEM, to r.
-func (p *parser) certificate(r *root, n *yaml.Node) error {
-	text, err := p.text(n, "a certificate of root "+r.name)
-	if err != nil {
-		return err
-	}
-	b, what := []byte(text), "inline certificate"
-	if !strings.Contains(text, "-----BEGIN") {
-		what = text
-		if b, err = p.files.file(text, certchain.MaxBytes); err != nil {
-			return p.wrong(n, codeOf(err, codeRootFile), "root %s: reading %s: %w", r.name, text, err)
-		}
-	}
-	if len(bytes.TrimSpace(b)) == 0 {
-		return p.wrong(n, codeRootFile, "root %s: %s is empty", r.name, what)
-	}
-	certs, err := certchain.Parse(b)
-	if err != nil {
-		return p.wrong(n, codeRootFile, "root %s: %s: %w", r.name, what, err)
-	}
-	if len(certs) == 0 {
-		return p.wrong(n, codeRootFile, "root %s: %s holds no certificate", r.name, what)
-	}
-	for _, c := range certs {
-		if err := checkRoot(c); err != nil {
-			return p.wrong(n, codeRootInvalid, "root %s: %s: %w", r.name, what, err)
-		}
-		switch other, ok := p.certs[string(c.Raw)]; {
-		case ok && other.root == r:
-			continue
-		case ok:
-			return p.wrong(n, codeRootDuplicate, "root %s: %s is already a certificate of root %s (%s): one name for one certificate; an entry of trust takes its own identities",
-				r.name, certchain.NameOf(c.RawSubject), other.root.name, p.at(other.node))
-		}
-		p.certs[string(c.Raw)] = at{r, n}
-		r.certificates = append(r.certificates, c)
-	}
-	return nil
-}
-
-// checkRoot says whether a certificate may be trusted at all (P11).
-func checkRoot(c *x509.Certificate) error {
-	if c.BasicConstraintsValid && c.IsCA || certchain.Describe(c).SelfSigned {
-		return nil
-	}
-	return fmt.Errorf("%s is neither a certification authority nor a self-signed leaf: trust the root that its chain ends in", certchain.NameOf(c.RawSubject))
-}
-
-// distinct drops what stands twice.
-func distinct(certs []*x509.Certificate) []*x509.Certificate {
-	var out []*x509.Certificate
-	for _, c := range certs {
-		if !slices.ContainsFunc(out, c.Equal) {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-func (p *parser) identities(n *yaml.Node) (identities, error) {
-	items, err := p.list(n, "identities")
-	if err != nil {
-		return nil, err
-	}
-	var out identities
-	for _, item := range items {
-		text, err := p.text(item, "an identity")
-		if err != nil {
-			return nil, err
-		}
-		id, err := parseIdentity(text)
-		if err != nil {
-			return nil, p.wrong(item, codeIdentity, "identity %q: %w", shorten(text), err)
-		}
-		out = append(out, id)
-	}
-	return out, nil
 }
 
 func (p *parser) scopes(n *yaml.Node) error {

@@ -320,7 +320,7 @@ scopes:
 	if got, want := strings.Join(order, "; "), "* in ; r.example in *; r.example/x in r.example; r.example/x/y in r.example/x; r.example/x-y in r.example; r.example-z in *"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
-	if s := sum.Scopes[3]; fmt.Sprint(s.Trust) != "[a b]" || !s.Inherits || s.Claims != "tag" || !s.Enforced || s.Line != 6 || s.Rule != "trust" {
+	if s := sum.Scopes[3]; fmt.Sprint(s.Trust) != "[a b]" || !s.Inherits || s.Claims != "tag" || !s.Enforced || s.Line != 7 || s.Rule != "trust" {
 		t.Errorf("got %+v", s)
 	}
 	if s := sum.Scopes[2]; s.MaxAge != "90 days" || s.Enforced || s.Claims != "if-present" {
