@@ -232,7 +232,8 @@ func (c *copier) plan(ctx context.Context, there bool) error {
 			it.object.ArtifactType = ""
 		}
 		c.items[n] = it
-		if len(n.Referrers) > 0 {
+		// Of a root that is not there nothing is listed; of a child there may be.
+		if len(n.Referrers) > 0 && (n != c.root || askAll) {
 			subjects = append(subjects, n)
 		}
 		if n.Role != registry.RoleReferrer && n != c.root && askAll {
@@ -240,6 +241,11 @@ func (c *copier) plan(ctx context.Context, there bool) error {
 		}
 		if n.Parts.Shape == registry.ShapeUnknown {
 			c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s is copied as it is: imprint does not know %q, and what it refers to stays behind", n.Manifest.Descriptor.Digest, n.Manifest.Descriptor.MediaType))
+		}
+	}
+	for _, s := range c.nodes {
+		for _, n := range s.Referrers {
+			c.items[n].object.Subject, c.items[n].subject = s.Manifest.Descriptor.Digest, s
 		}
 	}
 	if there {
@@ -273,7 +279,6 @@ func (c *copier) plan(ctx context.Context, there bool) error {
 		}
 		for _, n := range s.Referrers {
 			it := c.items[n]
-			it.object.Subject, it.subject = d, s
 			// Present means listed: a manifest that is stored and not listed is seen by nobody.
 			if c.lists[d][n.Manifest.Descriptor.Digest] {
 				it.object.Status = There
