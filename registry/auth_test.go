@@ -200,6 +200,29 @@ func TestF21WrongCredentials(t *testing.T) {
 	})
 }
 
+// A credential that was good and is not any more is not tried a second time either.
+func TestF21PasswordChanges(t *testing.T) {
+	t.Parallel()
+	s := basicRegistry(t, regtest.New(t, regtest.WithAPI).Handler())
+	creds, _ := static(Credential{Username: testUser, Password: testSecret})
+	r := openTest(t, newTestClient(t, Options{Credentials: creds}), s.Host, "app")
+	pushImage(t, r, "image")
+	s.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Www-Authenticate", `Basic realm="test"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	s.Reset()
+	for range 3 {
+		if _, err := r.Tagged(t.Context(), "v1"); !errors.Is(err, ErrUnauthorized) {
+			t.Error(err)
+		}
+	}
+	if n := s.Count(withAuthorization); n != 1 {
+		t.Errorf("sent %d times", n)
+	}
+}
+
 func TestBearer(t *testing.T) {
 	t.Parallel()
 	for name, cred := range map[string]Credential{
@@ -304,6 +327,7 @@ func TestG03Realms(t *testing.T) {
 		"file":                 {"file:///etc/passwd", nil, false},
 		"suffix of a built-in": {"https://auth.docker.io.evil.example/token", nil, false},
 		"built-in, plain":      {"http://auth.docker.io/token", nil, false},
+		"built-in, plain, 443": {"http://auth.docker.io:443/token", nil, false},
 		"trusted, private":     {"http://" + other.Host + "/token", []string{"127.0.0.1:" + otherPort}, true},
 		"trusted, any port":    {"http://" + other.Host + "/token", []string{"127.0.0.1"}, true},
 		"another is trusted":   {"http://" + other.Host + "/token", []string{"127.0.0.1:1", "evil.example"}, false},

@@ -229,6 +229,76 @@ func TestFallbackGhost(t *testing.T) {
 	}
 }
 
+// What somebody has overwritten is put back, unless its manifest is gone or we took it out ourselves (DESIGN.md section 6.6).
+func TestFallbackPutsBack(t *testing.T) {
+	t.Parallel()
+	s := regtest.New(t, regtest.WithoutAPI)
+	client := newTestClient(t, Options{})
+	r := openTest(t, client, s.Host, "app")
+	image := pushImage(t, r, "image")
+	old := attachAll(t, r, image, "stays", "deleted by another", "removed by us")
+	rival := referrerTo(t, image, "rival")
+	if err := r.PushManifest(t.Context(), rival); err != nil {
+		t.Fatal(err)
+	}
+	client.repo(s.Host+"/app").setRemoved(old[2].Descriptor.Digest, true)
+
+	other := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	tag := fallbackTag(image.Descriptor.Digest)
+	var once sync.Once
+	s.Intercept(func(w http.ResponseWriter, req *http.Request) bool {
+		mine := false
+		if req.Method == http.MethodPut && strings.HasSuffix(req.URL.Path, tag) {
+			once.Do(func() { mine = true })
+		}
+		if !mine {
+			return false
+		}
+		// Between our reading and our writing a rival who had read the empty list writes, and his write is the later one.
+		s.Intercept(nil)
+		e, err := describeReferrer(rival)
+		if err != nil {
+			t.Error(err)
+		}
+		putFallback(t, other, image, fallbackIndex{entries: []fallbackEntry{e}}.encode())
+		gone := call{method: http.MethodDelete, path: "manifests/" + old[1].Descriptor.Digest.String(), action: actionDelete}
+		if _, err := other.store.(*remote).exec(t.Context(), gone); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusCreated)
+		return true
+	})
+	ours := attachAll(t, r, image, "ours")
+	list, err := r.Referrers(t.Context(), image.Descriptor, "")
+	if diff := cmp.Diff(digestsOf([]Manifest{old[0], rival, ours[0]}), digests(list)); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+// A rival who puts the entry back while its manifest still answers does not leave a ghost behind: the list is looked at again after the deletion.
+func TestDetachLeavesNoGhost(t *testing.T) {
+	t.Parallel()
+	s := regtest.New(t, regtest.WithoutAPI)
+	r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	image := pushImage(t, r, "image")
+	ms := attachAll(t, r, image, "stays", "goes")
+	before := readTag(t, r, fallbackTag(image.Descriptor.Digest))
+	other := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	s.Intercept(func(_ http.ResponseWriter, req *http.Request) bool {
+		if req.Method == http.MethodDelete {
+			putFallback(t, other, image, Manifest{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex}, Bytes: before})
+		}
+		return false
+	})
+	if err := r.Detach(t.Context(), image.Descriptor, ms[1].Descriptor.Digest); err != nil {
+		t.Fatal(err)
+	}
+	list, err := r.Referrers(t.Context(), image.Descriptor, "")
+	if diff := cmp.Diff(digestsOf(ms[:1]), digests(list)); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
 // Within one process writers take turns: nobody overwrites anybody.
 func TestAttachTakesTurns(t *testing.T) {
 	t.Parallel()
@@ -426,6 +496,41 @@ func TestUnsettled(t *testing.T) {
 	err := r.Attach(t.Context(), image.Descriptor, referrerTo(t, image, "a"))
 	if !errors.Is(err, ErrUnsettled) || reason(err) != "referrers-unsettled" {
 		t.Error(err)
+	}
+}
+
+func TestG12ParseFallback(t *testing.T) {
+	t.Parallel()
+	index := http.Header{"Content-Type": {ocispec.MediaTypeImageIndex}}
+	entry := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":2}`, ocispec.MediaTypeImageManifest, ocispec.DescriptorEmptyJSON.Digest)
+	for name, test := range map[string]struct {
+		header http.Header
+		body   string
+		ok     bool
+	}{
+		"a list":           {index, `{"schemaVersion":2,"manifests":[` + entry + `]}`, true},
+		"an empty one":     {index, `{"schemaVersion":2,"manifests":[]}`, true},
+		"null":             {index, `{"schemaVersion":2,"manifests":null}`, true},
+		"with parameters":  {http.Header{"Content-Type": {ocispec.MediaTypeImageIndex + "; charset=utf-8"}}, `{"manifests":[]}`, true},
+		"the subject":      {index, `{"schemaVersion":2,"manifests":[` + entry + `,` + entry + `]}`, false},
+		"another type":     {http.Header{"Content-Type": {ocispec.MediaTypeImageManifest}}, `{"manifests":[]}`, false},
+		"says another":     {index, `{"mediaType":"x/y","manifests":[]}`, false},
+		"both":             {index, `{"manifests":[],"layers":[]}`, false},
+		"no JSON":          {index, `<html>`, false},
+		"no object":        {index, `[]`, false},
+		"no list":          {index, `{"manifests":{}}`, false},
+		"no descriptor":    {index, `{"manifests":[{"digest":"x"}]}`, false},
+		"a negative size":  {index, strings.Replace(`{"manifests":[`+entry+`]}`, `"size":2`, `"size":-2`, 1), false},
+		"has a subject":    {index, `{"manifests":[],"subject":` + entry + `}`, false},
+		"trailing rubbish": {index, `{"manifests":[]} {}`, false},
+	} {
+		subject := digest.FromString("the subject")
+		if name == "the subject" {
+			subject = digest.FromString(test.body)
+		}
+		if _, err := parseFallback(test.header, []byte(test.body), subject); (err == nil) != test.ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -132,6 +132,7 @@ func TestF01RetryAfter(t *testing.T) {
 		{"date in the past", "Sun, 06 Nov 1994 08:49:37 GMT", backoffBase / 2, backoffBase, true},
 		{"nonsense", "soon", backoffBase / 2, backoffBase, true},
 		{"two minutes", "120", 2 * time.Minute, 2 * time.Minute, true},
+		{"F02 more than two minutes", "121", 0, 0, false},
 		{"F02 a day", "86400", 0, 0, false},
 		{"F02 an age", "99999999999999999", 0, 0, false},
 	}
