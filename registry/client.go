@@ -52,6 +52,16 @@ type Client struct {
 type hostState struct {
 	// singleUpload says whether POST ?digest= with a body is honoured, which costs a request to find out.
 	singleUpload fact
+	// date is the clock of its last answer that had one, in seconds since 1970.
+	date atomic.Int64
+}
+
+// clock is what the registry's clock said in its last answer; zero if it never said.
+func (h *hostState) clock() time.Time {
+	if at := h.date.Load(); at != 0 {
+		return time.Unix(at, 0).UTC()
+	}
+	return time.Time{}
 }
 
 // repoState is what was learned of one repository of a registry.

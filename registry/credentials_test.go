@@ -222,6 +222,9 @@ func TestLogin(t *testing.T) {
 	if got, err := find(t.Context(), s.Host); err != nil || got != right {
 		t.Errorf("%v, %v", got, err)
 	}
+	if helper, file, err := CredentialStore(t.Context(), dir, s.Host); err != nil || helper != "" || file != filepath.Join(dir, "config.json") {
+		t.Errorf("it is said to be in %q, %q: %v", helper, file, err)
+	}
 	if info, err := os.Stat(filepath.Join(dir, "config.json")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
@@ -260,6 +263,9 @@ func TestLoginWithHelper(t *testing.T) {
 	}
 	if got, err := DockerCredentials(dir)(t.Context(), s.Host); err != nil || got != want {
 		t.Errorf("%v, %v", got, err)
+	}
+	if helper, _, err := CredentialStore(t.Context(), dir, s.Host); err != nil || helper != "docker-credential-file" {
+		t.Errorf("it is said to be with %q: %v", helper, err)
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err != nil || strings.Contains(string(b), "auth") {

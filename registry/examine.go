@@ -22,15 +22,16 @@ const (
 
 // examine asks for what never was: the referrers of a digest that nobody has, and with write the deletion of it, a small blob that nothing refers to, and its
 // mount. Reading needs one request.
-func (s *remote) examine(ctx context.Context, write bool) (Capabilities, error) {
+func (s *remote) examine(ctx context.Context, write bool) (found Capabilities, err error) {
 	var nonce [16]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return Capabilities{}, err
 	}
 	probe := []byte("imprint doctor " + hex.EncodeToString(nonce[:]))
+	defer func() { found.Date = s.learnt.clock() }()
 	d := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(probe), Size: int64(len(probe))}
 
-	found := Capabilities{ReferrersAPI: capUnknown, Delete: capUnknown, Mount: capUnknown, SingleUpload: capUnknown}
+	found = Capabilities{ReferrersAPI: capUnknown, Delete: capUnknown, Mount: capUnknown, SingleUpload: capUnknown}
 	_, ok, err := s.listAPI(ctx, d, "")
 	switch {
 	case err != nil:

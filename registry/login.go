@@ -45,6 +45,22 @@ func Login(ctx context.Context, c *Client, dir, host string, cred Credential) er
 	return err
 }
 
+// CredentialStore says where [Login] keeps the credential for host: the program of docker's credential helper, or else docker's file itself.
+func CredentialStore(ctx context.Context, dir, host string) (helper, file string, err error) {
+	path, err := dockerConfigPath(dir)
+	if err != nil {
+		return "", "", err
+	}
+	config, err := readDockerConfig(ctx, path)
+	if err != nil {
+		return "", "", err
+	}
+	if helper, _ := config.helper(host); helper != "" {
+		return "docker-credential-" + helper, path, nil
+	}
+	return "", path, nil
+}
+
 // check asks the registry's root for itself with cred. A registry that lets everybody in has not judged it, which is warned of.
 func (c *Client) check(ctx context.Context, host string, cred Credential) error {
 	asked := false

@@ -113,6 +113,9 @@ func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
 	if err != nil {
 		return nil, transportError(ctx, "", s.host, err)
 	}
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil && resp.Request.URL.Host == target.Host {
+		s.learnt.date.Store(at.Unix())
+	}
 	return resp, nil
 }
 

@@ -484,6 +484,10 @@ func TestExamine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if off := time.Since(got.Date); off < -2*time.Second || off > time.Minute {
+				t.Errorf("the registry's clock is said to be %s, %s off", got.Date, off)
+			}
+			got.Date = time.Time{}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}

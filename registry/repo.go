@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -409,6 +410,8 @@ type Capabilities struct {
 	Delete       string `json:"delete"`
 	Mount        string `json:"mount"`
 	SingleUpload string `json:"singleUpload"`
+	// Date is the registry's clock in its last answer; zero if it did not say. It is read as the answer comes: compare it at once.
+	Date time.Time `json:"date,omitzero"`
 }
 
 // Examine finds out what the repository's registry can do; write allows probes that write (an upload session, an unreferenced blob), all else only reads.
