@@ -50,7 +50,12 @@ func (e Env) Getenv(name string) string {
 // An interruption is the cause of a context that a signal cancelled.
 type interruption struct{ signal syscall.Signal }
 
-func (i interruption) Error() string { return "interrupted by " + i.signal.String() }
+func (i interruption) Error() string {
+	if i.signal == syscall.SIGINT {
+		return "SIGINT"
+	}
+	return "SIGTERM"
+}
 
 // Main runs imprint with the process's arguments and exits.
 func Main() {

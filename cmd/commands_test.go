@@ -195,7 +195,7 @@ func TestSigningATagWarnsOnce(t *testing.T) {
 	d := w.image("lay", "one", "1.0", "2.0")
 	lay := "oci:" + w.path("lay")
 	got := w.want(0, w.sign(lay+":1.0", lay+":2.0", "--dry-run")...)
-	if n := strings.Count(got.err, "a tag can move"); n != 1 {
+	if n := strings.Count(got.err, "since a tag can move"); n != 1 {
 		t.Errorf("%d warnings: %s", n, got.err)
 	}
 	if !strings.Contains(got.err, "@"+d.String()) {

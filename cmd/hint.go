@@ -29,6 +29,7 @@ var reasonHints = map[string]string{
 	"unsigned":              "imprint sign signs it; imprint tree shows what refers to it",
 	"policy-digest":         "the policy is not the one that was pinned: find out who changed it",
 	"metadata-invalid":      "metadata is KEY=VALUE in plain text; names that begin with io.cncf.notary or io.imprint are taken",
+	"disk":                  "check space and permissions: nothing half-written was left behind",
 	"expiry-invalid":        "an expiry is a time ahead, as 90d or 12h",
 }
 
@@ -67,6 +68,10 @@ var errorHints = []struct {
 
 // hint returns what to do next about err, "" if there is nothing to say.
 func hint(err error) string {
+	var i *interrupted
+	if errors.As(err, &i) {
+		return "what is done stays done: run it again"
+	}
 	var own *usageError
 	if errors.As(err, &own) && own.hint != "" {
 		return own.hint
@@ -89,7 +94,7 @@ func hint(err error) string {
 	}
 	var rule *certchain.RuleError
 	if errors.As(err, &rule) {
-		return "imprint chain check FILE names every rule a chain breaks"
+		return "imprint chain check FILE shows the chain and the rule it breaks"
 	}
 	return ""
 }

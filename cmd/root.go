@@ -3,6 +3,7 @@ package cmd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,8 @@ func commands(s *session) []listed {
 		{groupJudge, "reads only", newInspect(s)},
 		{groupJudge, "reads only", newTree(s)},
 		{groupRenew, "needs no key", newRechain(s)},
+		{groupKeys, "", newKey(s)},
+		{groupKeys, "", newChain(s)},
 		{groupSetup, "", newCompletion(s)},
 		{groupSetup, "", newVersion(s)},
 	}
@@ -111,10 +114,12 @@ func unknownCommand(c *cobra.Command, word string) error {
 			known = append(known, sub.Aliases...)
 		}
 	}
-	for _, later := range notBuilt[""] {
-		if c.Parent() == nil && word == later {
-			return usageHint("imprint --help lists what there is", "%s is not built into this version", word)
-		}
+	later := notBuilt[""]
+	if c.HasParent() {
+		later = notBuilt[c.Name()]
+	}
+	if slices.Contains(later, word) {
+		return usageHint(c.CommandPath()+" --help lists what there is", "%s is not built into this version", word)
 	}
 	if near := nearest(word, known); near != "" {
 		return usageHint("did you mean "+c.CommandPath()+" "+near+"?", "unknown command %q", word)
@@ -130,6 +135,8 @@ var notBuilt = map[string][]string{
 	"verify":  {"crl", "offline"},
 	"copy":    {"crl", "offline", "only-accepted", "digest-tags", "chain", "all-tags", "match", "map", "append", "max-rate"},
 	"rechain": {"crl", "offline", "aia", "replacing", "signed-by", "expiring", "all", "limit", "timestamp-url"},
+	"chain":   {"compare"},
+	"build":   {"aia"},
 	"*":       {"shard", "allow-private"},
 }
 

@@ -202,7 +202,7 @@ func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.
 		return signer.Result{}, err
 	}
 	if ref.Tag != "" && ref.Digest == "" {
-		s.warnOnce("signed-by-tag", fmt.Sprintf("a tag can move between two looks; this one is signed as %s: sign and deploy that",
+		s.warnOnce("signed-by-tag", fmt.Sprintf("sign and deploy digests, since a tag can move between two looks: this one is now %s",
 			ref.With(ref.Tag, subject.Descriptor.Digest)))
 	}
 	r, err := signer.Sign(ctx, repo, subject, key, chain, o)

@@ -162,9 +162,9 @@ func chainTable(w io.Writer, c Chain, now time.Time) {
 		if i == first && c.Complete && len(c.Certificates) > 1 {
 			mark = "first"
 		}
-		rows = append(rows, []string{role(c, i), fit(common(cert.Subject), 30), cert.Thumbprint[:12], cert.Key, day(cert.NotAfter), lasting(cert, now), mark})
+		rows = append(rows, []string{role(c, i), fit(common(cert.Subject), 36), cert.Thumbprint[:12], day(cert.NotAfter), lasting(cert, now), mark})
 	}
-	table(w, []column{{}, {head: "CERTIFICATE"}, {head: "SHA-256"}, {head: "KEY"}, {head: "UNTIL"}, {}, {}}, rows)
+	table(w, []column{{}, {head: "CERTIFICATE"}, {head: "SHA-256"}, {head: "UNTIL"}, {}, {}}, rows)
 }
 
 // lasting says how much time a certificate has left.

@@ -11,7 +11,7 @@ import (
 
 // A Key is what can be known of a key without its private part.
 type Key struct {
-	Key       string `json:"key"`          // as it was named, without secrets
+	Key       string `json:"key"`          // as it was named; the URI grammar leaves no place for a secret
 	ID        string `json:"id,omitempty"` // what it calls itself
 	Spec      string `json:"spec"`         // as RSA-3072, EC-256
 	Algorithm string `json:"algorithm"`    // as PS384, ES256
@@ -93,7 +93,7 @@ type File struct {
 // KeyDevelopment writes what was made for development, and the first commands to try it with.
 func KeyDevelopment(w io.Writer, d DevelopmentFolder, now time.Time) {
 	headline(w, good, "generated", d.Folder+": DEVELOPMENT ONLY", "")
-	under(w, "generated", "anybody who can read this folder can sign as it; nobody should trust its root in earnest")
+	under(w, "generated", "whoever reads its key can sign as it: trust its root nowhere in earnest")
 	fmt.Fprintln(w)
 	field(w, 2, "identity", d.Identity)
 	field(w, 2, "key", d.Key.Spec+", signs "+d.Key.Algorithm+"; not encrypted, mode 0600")
@@ -134,7 +134,7 @@ func KeyRequest(w io.Writer, r Request) {
 		field(w, 2, "names", strings.Join(r.SANs, ", "))
 	}
 	field(w, 2, "key", r.Key.Spec+", signs "+r.Key.Algorithm)
-	field(w, 2, "asks for", "key usage digitalSignature (critical), extended key usage codeSigning, no CA")
+	field(w, 2, "asks for", "key usage digitalSignature (critical), extended key usage codeSigning")
 	next(w, "send it to a CA; with what comes back and the CA's certificates up to its root",
 		[]string{"chain", "build", "CERTIFICATES…", "--key", r.Key.Key, "--out", "chain.pem"},
 		[]string{"sign", "REF", "--key", r.Key.Key, "--chain", "chain.pem"})

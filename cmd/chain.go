@@ -1,0 +1,319 @@
+package cmd
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/cmd/ui"
+	"github.com/imprint-oci/imprint/kms"
+)
+
+func newChain(s *session) *cobra.Command {
+	return family(&cobra.Command{
+		Use:   "chain",
+		Short: "show, build and check certificate chains",
+		Long: `Looks at certificates and makes signing chains of them: the leaf first, each issuer after what it issued, the self-signed root
+last. FILE is PEM, DER or PKCS#7, or a folder of those.`,
+		Example: `  imprint chain build leaf.crt ca-bundle.pem --key release.key --out chain.pem
+  imprint chain check chain.pem --key release.key --at 2027-03-31`,
+	}, newChainShow(s), newChainBuild(s), newChainCheck(s))
+}
+
+func newChainShow(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show FILE…",
+		Short:   "the certificates in files, in order, and until when they hold",
+		Long:    "Shows everything that counts about the certificates in files, in the order of the chain if they are one. It judges nothing: chain check does.",
+		Example: "  imprint chain show chain.pem",
+		Args:    arguments(1, many, "FILE…"),
+		RunE: s.run(func(_ context.Context, args []string) error {
+			certs, err := s.chainFiles(args)
+			if err != nil {
+				return err
+			}
+			shown := ui.ShownChain{Chain: ui.Chain{Files: args, Certificates: certchain.Chain(certs).Describe()}}
+			if chain, err := certchain.Order(certs); err == nil {
+				shown.Chain = aboutChain(args, chain)
+			} else {
+				f := finding(err)
+				shown.Finding = &f
+			}
+			return s.answer("chain-show", shown, func(w io.Writer) { ui.ChainShow(w, shown, s.now) })
+		}),
+	}
+}
+
+// chainFiles reads all certificates of the files and folders that a chain command names.
+func (s *session) chainFiles(paths []string) ([]*x509.Certificate, error) {
+	files, err := s.certificateFiles(paths)
+	if err != nil {
+		return nil, misused("FILE is PEM, DER or PKCS#7, or a folder of those", err)
+	}
+	certs, err := s.certificates(files)
+	switch {
+	case reason(err) == "private-key":
+		return nil, misused("give the certificates alone; the key goes to --key", err)
+	case err != nil:
+		return nil, misused("FILE holds certificates and nothing else: PEM, DER or PKCS#7", err)
+	}
+	return certs, nil
+}
+
+// aboutChain describes a chain that is complete and in order.
+func aboutChain(files []string, c certchain.Chain) ui.Chain {
+	first, until := c.HoldsUntil()
+	from := c.HoldsFrom().UTC()
+	until = until.UTC()
+	return ui.Chain{Files: files, Complete: true, Certificates: c.Describe(), HoldsFrom: &from, HoldsUntil: &until, FirstToEnd: certchain.NameOf(first.RawSubject)}
+}
+
+// finding says which rule err is about.
+func finding(err error) ui.Finding {
+	f := ui.Finding{Reason: reason(err), Detail: err.Error()}
+	var rule *certchain.RuleError
+	if errors.As(err, &rule) && rule.Certificate != nil {
+		f.Certificate = certchain.Thumbprint(rule.Certificate)
+	}
+	return f
+}
+
+type checkInputs struct {
+	key keyFlags
+	at  string
+}
+
+func newChainCheck(s *session) *cobra.Command {
+	var in checkInputs
+	c := &cobra.Command{
+		Use:   "check FILE…",
+		Short: "whether certificates are a signing chain, for a key, at a date",
+		Long: `Checks that certificates are one complete chain that keeps every rule of the Notary Project and imprint's stricter ones, and says until
+when it holds. Revocation is not checked.`,
+		Example: `  imprint chain check chain.pem
+  imprint chain check chain.pem --key release --at 2027-03-31`,
+		Args:        arguments(1, many, "FILE…"),
+		Annotations: map[string]string{exits: "0 every rule holds   3 usage, or a rule is broken   6 key service"},
+		RunE:        s.run(func(ctx context.Context, args []string) error { return runChainCheck(ctx, s, in, args) }),
+	}
+	bindChainKey(c, &in.key, "the leaf is to be for `KEY`: a URI, or a name under keys: in the configuration")
+	c.Flags().StringVar(&in.at, "at", "", "check at `DATE` instead of now: 2027-03-31 (its start, UTC) or 2027-03-31T12:00:00Z")
+	return c
+}
+
+// bindChainKey binds --key for what compares with a key when it is told to, whatever key the surroundings have.
+func bindChainKey(c *cobra.Command, k *keyFlags, text string) {
+	c.Flags().StringVar(&k.key, "key", "", text)
+	_ = c.Flags().SetAnnotation("key", onlyNamed, []string{"true"})
+	k.bindPassphrase(c)
+}
+
+func runChainCheck(ctx context.Context, s *session, in checkInputs, args []string) error {
+	at, err := date(in.at, s.now)
+	if err != nil {
+		return err
+	}
+	certs, err := s.chainFiles(args)
+	if err != nil {
+		return err
+	}
+	checked := ui.CheckedChain{At: at.UTC().Truncate(time.Second), Chain: ui.Chain{Files: args, Certificates: certchain.Chain(certs).Describe()}, Findings: []ui.Finding{}}
+	var key kms.Key
+	if in.key.key != "" {
+		if key, err = in.key.open(ctx, s); err != nil {
+			return err
+		}
+		about, err := aboutKey(key, in.key.key)
+		if err != nil {
+			return err
+		}
+		checked.Key = &about
+	}
+	var broken []error
+	chain, err := certchain.Order(certs)
+	if err != nil {
+		broken = append(broken, err)
+	} else {
+		checked.Chain = aboutChain(args, chain)
+		if err := chain.Check(time.Time{}); err != nil {
+			broken = append(broken, err)
+		} else if err := chain.CheckStock(); err != nil {
+			broken = append(broken, err)
+		} else if err := chain.Check(at); err != nil {
+			broken = append(broken, err)
+		}
+		if key != nil {
+			err := chain.Matches(key.Public())
+			matches := err == nil
+			checked.KeyMatches = &matches
+			if err != nil {
+				broken = append(broken, err)
+			}
+		}
+	}
+	checked.Valid = len(broken) == 0
+	for _, err := range broken {
+		checked.Findings = append(checked.Findings, finding(err))
+	}
+	if err := s.answer("chain-check", checked, func(w io.Writer) { ui.ChainCheck(w, checked) }); err != nil || checked.Valid {
+		return err
+	}
+	return &verdict{code: exitUsage, why: checked.Findings[0].Reason, hint: chainHint(broken[0])}
+}
+
+// date reads a date or a time; "" is now.
+func date(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return now, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usageHint("as --at 2027-03-31 or --at 2027-03-31T12:00:00Z", "--at %q is no date", text)
+}
+
+// chainHint says how to come from certificates that break a rule to a chain that doesn't.
+func chainHint(err error) string {
+	var rule *certchain.RuleError
+	if !errors.As(err, &rule) {
+		return ""
+	}
+	switch rule.Rule {
+	case "incomplete":
+		if rule.Certificate != nil && len(rule.Certificate.IssuingCertificateURL) > 0 {
+			return "add that issuer's certificate, up to the self-signed root; it is published at " + rule.Certificate.IssuingCertificateURL[0]
+		}
+		return "add that issuer's certificate, up to the self-signed root"
+	case "unrelated", "duplicate", "order":
+		return "imprint chain build FILE… --out NEW takes what belongs together and leaves out the rest"
+	case "key-mismatch":
+		return "give the key and the chain that belong together; imprint key show KEY and imprint chain show FILE show both"
+	}
+	if h, ok := reasonHints[rule.Rule]; ok {
+		return h
+	}
+	if strings.HasPrefix(rule.Rule, "leaf-") {
+		return "have it issued again as a signing certificate; imprint key csr asks a CA for the right usages"
+	}
+	return "verifiers refuse such a chain: have that certificate issued again; docs/reason-codes.md explains " + rule.Rule
+}
+
+type buildInputs struct {
+	key       keyFlags
+	out       string
+	overwrite bool
+}
+
+func newChainBuild(s *session) *cobra.Command {
+	var in buildInputs
+	c := &cobra.Command{
+		Use:   "build FILE…",
+		Short: "the signing chain among certificates, in order, the rest left out",
+		Long: `Finds the chain from a signing certificate to its self-signed root among the certificates of the files, in whatever order they
+are; of several chains the one that holds longest. What does not belong is left out and named.`,
+		Example: `  imprint chain build leaf.crt intermediate.crt root.crt --out chain.pem
+  imprint chain build from-the-ca.p7b --key release --out chain.pem`,
+		Args:        arguments(1, many, "FILE…"),
+		Annotations: map[string]string{exits: "0 built   3 usage, or there is no good chain   6 key service   8 local disk"},
+		RunE:        s.run(func(ctx context.Context, args []string) error { return runChainBuild(ctx, s, in, args) }),
+	}
+	bindChainKey(c, &in.key, "the leaf's `KEY`; needed if there are several leaves")
+	c.Flags().StringVar(&in.out, "out", "", "write it to `FILE` instead of standard output")
+	c.Flags().BoolVar(&in.overwrite, "overwrite", false, "replace the file if it exists")
+	return c
+}
+
+func runChainBuild(ctx context.Context, s *session, in buildInputs, args []string) error {
+	certs, err := s.chainFiles(args)
+	if err != nil {
+		return err
+	}
+	if in.out != "" && !in.overwrite {
+		if _, err := os.Lstat(in.out); err == nil {
+			return usageHint("choose another name, or replace it with --overwrite", "%s exists", in.out)
+		}
+	}
+	built := ui.BuiltChain{Out: in.out}
+	var pub any
+	if in.key.key != "" {
+		key, err := in.key.open(ctx, s)
+		if err != nil {
+			return err
+		}
+		about, err := aboutKey(key, in.key.key)
+		if err != nil {
+			return err
+		}
+		built.Key, pub = &about, key.Public()
+	} else if pub, err = onlyLeaf(certs); err != nil {
+		return err
+	}
+	chain, err := certchain.Build(pub, certs, s.now)
+	if err != nil {
+		return misused(chainHint(err), fmt.Errorf("building a chain from %s: %w", strings.Join(args, ", "), err))
+	}
+	built.Chain = aboutChain(args, chain)
+	built.PEM = string(chain.PEM())
+	built.LeftOut = leftOut(certs, chain)
+	if in.out == "" {
+		if err := s.answer("chain-build", built, func(w io.Writer) { io.WriteString(w, built.PEM) }); err != nil || s.json {
+			return err
+		}
+		s.note("%d certificates, %d left out; holds until %s", len(chain), len(built.LeftOut), built.HoldsUntil.Format(time.DateOnly))
+		return nil
+	}
+	if err := s.write(in.out, []byte(built.PEM), 0o644, in.overwrite); err != nil {
+		return err
+	}
+	return s.answer("chain-build", built, func(w io.Writer) { ui.ChainBuild(w, built, s.now) })
+}
+
+// onlyLeaf returns the one public key that certificates which are no CA are for.
+func onlyLeaf(certs []*x509.Certificate) (any, error) {
+	keys := map[string]*x509.Certificate{}
+	var names []string
+	for _, c := range certs {
+		spki := string(c.RawSubjectPublicKeyInfo)
+		if c.BasicConstraintsValid && c.IsCA || keys[spki] != nil {
+			continue
+		}
+		keys[spki] = c
+		names = append(names, certchain.NameOf(c.RawSubject))
+	}
+	switch len(keys) {
+	case 0:
+		return nil, misused("add the certificate of the key that signs", &certchain.RuleError{Rule: "leaf-basic-constraints",
+			Why: "building a chain: no certificate is a leaf's: each is an authority's"})
+	case 1:
+		for _, c := range keys {
+			return c.PublicKey, nil
+		}
+	}
+	return nil, usageHint("name the key whose chain is meant: --key KEY", "building a chain: there are %d leaves: %s", len(keys), strings.Join(names, "; "))
+}
+
+// leftOut returns the certificates that are not in the chain, each once.
+func leftOut(certs []*x509.Certificate, chain certchain.Chain) []certchain.Certificate {
+	seen := map[string]bool{}
+	for _, c := range chain {
+		seen[string(c.Raw)] = true
+	}
+	var out []certchain.Certificate
+	for _, c := range certs {
+		if !seen[string(c.Raw)] {
+			seen[string(c.Raw)] = true
+			out = append(out, certchain.Describe(c))
+		}
+	}
+	return out
+}
