@@ -269,7 +269,7 @@ func TestInspectRequests(t *testing.T) {
 	}
 	p.attach(t, subject, "application/spdx+json")
 	p.server.Reset()
-	p.server.Latency(20 * time.Millisecond)
+	p.server.Latency(60 * time.Millisecond)
 	_, err := Inspect(t.Context(), p.Repo, p.ref, subject, time.Now())
 	must(t, err)
 	if n, trips := p.server.Count(nil), p.server.RoundTrips(); n != 4 || trips != 2 {

@@ -222,6 +222,9 @@ func wantReason(t testing.TB, err error, code string, target error) {
 	if !errors.As(err, &coded) || coded.Reason() != code {
 		t.Fatalf("error %q has not the reason %s", err, code)
 	}
+	if Reasons()[code]+certchain.Reasons()[code]+envelope.Reasons()[code]+registry.Reasons()[code] == "" {
+		t.Errorf("the reason %s is listed nowhere", code)
+	}
 	if target != nil && !errors.Is(err, target) {
 		t.Fatalf("error %q does not wrap %q", err, target)
 	}

@@ -480,7 +480,7 @@ func TestK26StaleReadBack(t *testing.T) {
 				}
 				return
 			}
-			wantReason(t, err, "unsettled", registry.ErrUnsettled)
+			wantReason(t, err, "referrers-unsettled", registry.ErrUnsettled)
 			if after.Status != StatusPlanned || deletions != 0 || len(waits) != readBacks-1 {
 				t.Errorf("%s after waiting %v, %d deletions", after.Status, waits, deletions)
 			}
@@ -522,7 +522,7 @@ func TestK26OtherBytesReadBack(t *testing.T) {
 				return true
 			})
 			after, err := plan.Push(t.Context(), remote(t, s).Repo)
-			wantReason(t, err, "unsettled", registry.ErrUnsettled)
+			wantReason(t, err, "referrers-unsettled", registry.ErrUnsettled)
 			if after.Status != StatusPlanned || s.Count(func(q regtest.Request) bool { return q.Method == http.MethodDelete }) != 0 {
 				t.Errorf("status %s", after.Status)
 			}

@@ -56,31 +56,23 @@ func (s *signing) findTargets(ctx context.Context) error {
 		s.warn("skipped %s: %s", skip.Descriptor.Digest, skip.Detail)
 	}
 	seen := map[digest.Digest]bool{s.subject.Descriptor.Digest: true}
-	if err := s.addChildren(root, seen); err != nil {
-		return err
-	}
+	s.addChildren(root, seen)
 	s.addReferrers(root, "", seen)
 	return nil
 }
 
-// addChildren adds everything that node contains. A child that cannot be read exactly is an error: an index must not look signed as a whole when a part of it is not
-// (and what different parsers read differently is never signed, CASES.md A12).
-func (s *signing) addChildren(node *registry.Node, seen map[digest.Digest]bool) error {
+// addChildren adds everything that node contains. None is malformed: [registry.Repo.Graph] refuses a graph with such a child, since an index must not look signed
+// as a whole when a part of it is not (and what different parsers read differently is never signed, CASES.md A12).
+func (s *signing) addChildren(node *registry.Node, seen map[digest.Digest]bool) {
 	for _, child := range node.Children {
 		d := child.Manifest.Descriptor
 		if seen[d.Digest] {
 			continue
 		}
 		seen[d.Digest] = true
-		if child.Malformed != nil {
-			return fmt.Errorf("reading %s, which belongs to %s: %w", d.Digest, node.Manifest.Descriptor.Digest, child.Malformed)
-		}
 		s.add(whatNode(child), target{subject: d, node: child})
-		if err := s.addChildren(child, seen); err != nil {
-			return err
-		}
+		s.addChildren(child, seen)
 	}
-	return nil
 }
 
 // addReferrers adds what refers to node and to all below it. Anyone with push rights can attach something malformed, which must not keep the rest unsigned: it

@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
@@ -294,6 +296,24 @@ func TestSignRecursiveSkipsMalformedReferrers(t *testing.T) {
 	}
 }
 
+// A12: an index with a child that different parsers read differently is not signed as a whole, nor is anything else of it.
+func TestA12SignRecursiveAmbiguousChild(t *testing.T) {
+	t.Parallel()
+	p := remote(t, regtest.New(t, regtest.WithAPI))
+	good := p.image(t, "good", "")
+	bad := p.push(t, registry.NewManifest(ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageManifest+`","config":{"mediaType":"application/vnd.oci.empty.v1+json",`+
+		`"digest":"`+p.blob(t, ocispec.MediaTypeEmptyJSON, "{}").Digest.String()+`","size":2},"layers":[],"layers":[]}`)), "")
+	b, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: []ocispec.Descriptor{good.Descriptor, bad.Descriptor}})
+	must(t, err)
+	index := p.push(t, registry.NewManifest(ocispec.MediaTypeImageIndex, b), "1.0")
+	r, err := p.trySign(t.Context(), index, newIdentity("release"), Options{Tag: "1.0", Recursive: true})
+	wantReason(t, err, "ambiguous-manifest", registry.ErrAmbiguous)
+	if r.KeyCalls != 0 || len(p.found(t, good)) != 0 {
+		t.Errorf("%d key calls, %d signatures", r.KeyCalls, len(p.found(t, good)))
+	}
+}
+
 func (p place) attachRaw(t testing.TB, subject registry.Manifest, body string) registry.Manifest {
 	t.Helper()
 	p.blob(t, ocispec.MediaTypeEmptyJSON, "{}")
@@ -325,7 +345,7 @@ func TestSignRequestBudget(t *testing.T) {
 		id := newIdentity("release")
 		fresh := remote(t, s)
 		s.Reset()
-		s.Latency(20 * time.Millisecond)
+		s.Latency(60 * time.Millisecond)
 		subject, err = fresh.Resolve(t.Context(), fresh.ref.With("1.0", ""))
 		must(t, err)
 		fresh.sign(t, subject, id, Options{Tag: "1.0", Claims: c.claims})
