@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -288,9 +287,4 @@ func (r *repoState) setPushed(d digest.Digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pushed[d] = struct{}{}
-}
-
-// isAborted reports whether err is the caller's own end of the matter (a signal, a deadline), which no code may cover up.
-func isAborted(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, context.Canceled)
 }

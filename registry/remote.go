@@ -199,10 +199,9 @@ func servedType(h http.Header) string {
 }
 
 func (s *remote) hasManifest(ctx context.Context, d digest.Digest) (bool, error) {
-	resp, err := s.headManifest(ctx, d.String())
+	_, err := s.headManifest(ctx, d.String())
 	switch {
 	case err == nil:
-		_ = resp
 		return true, nil
 	case errors.Is(err, ErrNotFound):
 		return false, nil
