@@ -68,14 +68,19 @@ func (s *session) certificateFiles(paths []string) ([]string, error) {
 	return out, nil
 }
 
-// chain returns the signing chain of --chain files, put in order, else the one that belongs to the key named in the
-// configuration.
-func (s *session) chain(files []string, key string) (certchain.Chain, error) {
+// signingFiles returns the files of --chain, else those that belong to the key named in the configuration; none is no error.
+func (s *session) signingFiles(files []string, key string) []string {
 	if s.rank("chain") < fromEnvironment && isKeyName(key) {
 		if named, err := s.namedKey(key); err == nil && len(named.chain) > 0 {
-			files = named.chain
+			return named.chain
 		}
 	}
+	return files
+}
+
+// chain returns the signing chain of [session.signingFiles], put in order.
+func (s *session) chain(files []string, key string) (certchain.Chain, error) {
+	files = s.signingFiles(files, key)
 	if len(files) == 0 {
 		return nil, usageHint("name the certificates, leaf to root: --chain chain.pem; a certificate for testing: imprint key generate --dev",
 			"no certificate chain to sign with")

@@ -122,7 +122,7 @@ func TestHelp(t *testing.T) {
 	for _, l := range commands(newSession(w.env)) {
 		name := l.command.Name()
 		got := w.want(0, name, "--help")
-		if help := w.want(0, "help", name); help.out != got.out {
+		if help := w.want(0, "help", name); help.out != got.out && topic(name) == "" {
 			t.Errorf("imprint help %s is not imprint %s --help", name, name)
 		}
 		if len(l.command.Commands()) == 0 {

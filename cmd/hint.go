@@ -66,6 +66,15 @@ var errorHints = []struct {
 	{trust.ErrPolicy, "imprint policy check --policy FILE checks a policy; imprint help policy"},
 }
 
+// A hinted is an error whose hint only the command knows.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e *hinted) Error() string { return e.err.Error() }
+func (e *hinted) Unwrap() error { return e.err }
+
 // hint returns what to do next about err, "" if there is nothing to say.
 func hint(err error) string {
 	var i *interrupted
@@ -75,6 +84,10 @@ func hint(err error) string {
 	var own *usageError
 	if errors.As(err, &own) && own.hint != "" {
 		return own.hint
+	}
+	var at *hinted
+	if errors.As(err, &at) {
+		return at.hint
 	}
 	var v *verdict
 	if errors.As(err, &v) && v.hint != "" {

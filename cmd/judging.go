@@ -123,11 +123,19 @@ func rootName(files []string) string {
 	return filepath.Base(files[0])
 }
 
+// pinned checks the policy's digest, where one is asked for.
+func (j judgingFlags) pinned(p *trust.Policy) error {
+	if want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:")); want != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
+		return &usageError{code: "policy-digest", hint: reasonHints["policy-digest"],
+			err: fmt.Errorf("the policy %s has the digest %s, not %s", p.File(), p.Digest(), want)}
+	}
+	return nil
+}
+
 // narrow checks the policy's digest and applies the flags that only narrow.
 func (j judgingFlags) narrow(s *session, p *trust.Policy) (*trust.Policy, error) {
-	if want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:")); want != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
-		return nil, &usageError{code: "policy-digest", hint: reasonHints["policy-digest"],
-			err: fmt.Errorf("the policy %s has the digest %s, not %s", p.File(), p.Digest(), want)}
+	if err := j.pinned(p); err != nil {
+		return nil, err
 	}
 	for _, w := range p.Warnings(s.now) {
 		s.warn("policy", w)

@@ -16,7 +16,8 @@ func newPolicy(s *session) *cobra.Command {
 	return family(&cobra.Command{
 		Use:   "policy COMMAND",
 		Short: "check and explain trust policies",
-		Long:  "Says what a trust policy holds and which of its rules decides. It reads files only: no registry is asked.",
+		Long:  "Says what a trust policy holds and which of its rules decides. It reads files only: no registry is asked. " +
+			"How a policy is written: imprint help policy",
 	}, newPolicyCheck(s), newPolicyExplain(s))
 }
 
@@ -28,15 +29,21 @@ func (p *policyFlags) bind(c *cobra.Command) {
 	c.Flags().StringVar(&p.judging.sha256, "policy-sha256", "", "refuse a policy whose digest is not `HEX`")
 }
 
-// load returns the policy that verify would judge by.
+// load returns the policy that verify would judge by. Its warnings are for the caller to say.
 func (p policyFlags) load(s *session, doing string) (*trust.Policy, error) {
-	policy, err := p.judging.policy(s)
+	policy, err := p.judging.unnarrowed(s)
+	if err == nil {
+		err = p.judging.pinned(policy)
+	}
 	var none *noPolicy
 	if errors.As(err, &none) {
 		return nil, &usageError{code: none.Reason(), err: fmt.Errorf("%s: %w", doing, err),
 			hint: "name it: --policy FILE; how one is written: imprint help policy"}
 	}
-	return policy, err
+	if err != nil {
+		return nil, err
+	}
+	return policy, nil
 }
 
 func newPolicyCheck(s *session) *cobra.Command {
@@ -52,7 +59,6 @@ compare, each scope with what it trusts in the end. Looked for without --policy:
 		Args:        arguments(0, 0, ""),
 		Annotations: map[string]string{exits: "0 it loads   3 it does not, or there is none"},
 		RunE: s.run(func(context.Context, []string) error {
-			// What narrow warns of is in the summary.
 			policy, err := in.load(s, "policy check")
 			if err != nil {
 				return err
@@ -85,6 +91,9 @@ not exist, and may be a repository without a tag: nothing is asked of a registry
 			policy, err := in.load(s, "policy explain "+items[0][0])
 			if err != nil {
 				return err
+			}
+			for _, w := range policy.Warnings(s.now) {
+				s.warn("policy", w)
 			}
 			return runBatch(ctx, s, list, items, batch[trust.Explanation]{
 				kind: "policy-explain",

@@ -34,9 +34,13 @@ func commands(s *session) []listed {
 		{groupJudge, "", newVerify(s)},
 		{groupJudge, "reads only", newInspect(s)},
 		{groupJudge, "reads only", newTree(s)},
+		{groupJudge, "reads only", newPolicy(s)},
 		{groupRenew, "needs no key", newRechain(s)},
 		{groupKeys, "", newKey(s)},
 		{groupKeys, "", newChain(s)},
+		{groupSetup, "", newLogin(s)},
+		{groupSetup, "", newLogout(s)},
+		{groupSetup, "reads only", newDoctor(s)},
 		{groupSetup, "", newCompletion(s)},
 		{groupSetup, "", newVersion(s)},
 	}
@@ -136,6 +140,8 @@ var notBuilt = map[string][]string{
 	"copy":    {"crl", "offline", "only-accepted", "digest-tags", "chain", "all-tags", "match", "map", "append", "max-rate"},
 	"rechain": {"crl", "offline", "aia", "replacing", "signed-by", "expiring", "all", "limit", "timestamp-url"},
 	"chain":   {"compare"},
+	"policy":  {"init", "test", "import", "export", "delegate"},
+	"explain": {"all"},
 	"build":   {"aia"},
 	"*":       {"shard", "allow-private"},
 }

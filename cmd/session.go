@@ -71,11 +71,19 @@ func (s *session) guess(args []string) {
 
 // run makes a cobra RunE of f: the settings come first, from flags, environment and configuration.
 func (s *session) run(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return s.runAnyway(func(ctx context.Context, args []string, broken error) error {
+		if broken != nil {
+			return broken
+		}
+		return f(ctx, args)
+	})
+}
+
+// runAnyway is run for a command that looks into what is broken: f is told what was wrong with the settings.
+func (s *session) runAnyway(f func(ctx context.Context, args []string, broken error) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		s.command = c
-		if err := s.settle(c); err != nil {
-			return err
-		}
+		broken := s.settle(c)
 		switch s.output {
 		case "json":
 			s.json = true
@@ -84,7 +92,7 @@ func (s *session) run(f func(ctx context.Context, args []string) error) func(*co
 		default:
 			return usage("--output %s: it is text or json", s.output)
 		}
-		return f(c.Context(), args)
+		return f(c.Context(), args, broken)
 	}
 }
 

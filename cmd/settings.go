@@ -85,30 +85,39 @@ func variable(flag string) string {
 	return "IMPRINT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// settle gives every flag of c that does not stand on the command line its value from the environment, else from the configuration.
+// settle gives every flag of c that does not stand on the command line its value from the environment, else from the configuration. After
+// an error the flags have what could be read all the same.
 func (s *session) settle(c *cobra.Command) error {
 	all := allFlags(c.Root())
-	s.settings = &configuration{}
-	file, err := s.configFile()
-	if err != nil {
-		return err
-	}
-	if file != "" {
-		known := slices.DeleteFunc(slices.Clone(all), neverAmbient)
-		if s.settings, err = s.loadConfig(file, known); err != nil {
-			return err
-		}
-	}
+	err := s.configure(all)
 	for _, f := range flagsOf(c) {
 		if f.Changed {
 			s.sources[f.Name] = source{fromCommandLine, "--" + f.Name}
 			continue
 		}
-		if err := s.ambient(f); err != nil {
-			return err
+		if wrong := s.ambient(f); err == nil {
+			err = wrong
 		}
 	}
+	if err != nil {
+		return err
+	}
 	return s.strays(all)
+}
+
+// configure reads the configuration file, if there is one. After an error there are no settings from it.
+func (s *session) configure(all []string) error {
+	s.settings = &configuration{}
+	file, err := s.configFile()
+	if err != nil || file == "" {
+		return err
+	}
+	settings, err := s.loadConfig(file, slices.DeleteFunc(slices.Clone(all), neverAmbient))
+	if err != nil {
+		return err
+	}
+	s.settings = settings
+	return nil
 }
 
 // ambient gives one flag its value from the environment or the configuration.

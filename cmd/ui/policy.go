@@ -77,8 +77,9 @@ func policyScopes(w io.Writer, scopes []trust.ScopeInfo) {
 		if s.Enclosing != "" {
 			depth[s.Scope] = depth[s.Enclosing] + 1
 		}
+		indent := strings.Repeat("  ", min(depth[s.Scope], 6))
 		rows = append(rows, []string{
-			strings.Join(fold(strings.Repeat("  ", min(depth[s.Scope], 6))+Escape(s.Scope), 44), "\n"),
+			indent + strings.Join(fold(Escape(s.Scope), 44-len(indent)), "\n"+indent),
 			fmt.Sprint(s.Line),
 			strings.Join(fold(Escape(strings.Join(append([]string{inheritance(s)}, settings(s)...), "; ")), 42), "\n"),
 		})
