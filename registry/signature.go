@@ -68,7 +68,7 @@ func (r *Repo) SignatureOf(ctx context.Context, subject ocispec.Descriptor, m Ma
 		return s
 	}
 	s.Annotations, s.Descriptor.ArtifactType = p.Annotations, p.ArtifactType
-	if err := r.checkSignature(p, subject); err != nil {
+	if err := checkSignature(p, subject); err != nil {
 		s.Err = badSignature(m.Descriptor.Digest, err)
 		return s
 	}
@@ -92,14 +92,13 @@ func badSignature(d digest.Digest, err error) error {
 }
 
 // checkSignature applies the signature specification's rules for the manifest (section "Storage"; INTEROP.md 3a).
-func (r *Repo) checkSignature(p Parts, subject ocispec.Descriptor) error {
+func checkSignature(p Parts, subject ocispec.Descriptor) error {
 	switch {
 	case p.Shape == ShapeIndex, p.Shape == ShapeUnknown:
 		return fmt.Errorf("%w: it is not an image manifest", ErrMalformed)
 	case p.ArtifactType != ArtifactTypeSignature:
 		return fmt.Errorf("%w: its artifact type is %q", ErrMalformed, p.ArtifactType)
-	case r.ref.Kind != Remote && p.Config != nil && p.Config.MediaType != ocispec.MediaTypeEmptyJSON && p.Config.MediaType != ArtifactTypeSignature:
-		// A registry lists it by its artifact type; in a layout stock verifiers do not see it.
+	case p.Config != nil && p.Config.MediaType != ocispec.MediaTypeEmptyJSON && p.Config.MediaType != ArtifactTypeSignature:
 		return fmt.Errorf("%w: its config is %q", ErrMalformed, p.Config.MediaType)
 	case len(p.Layers) != 1:
 		return fmt.Errorf("%w: it has %d layers, a signature has one", ErrMalformed, len(p.Layers))
@@ -113,14 +112,46 @@ func (r *Repo) checkSignature(p Parts, subject ocispec.Descriptor) error {
 	return nil
 }
 
+// A Form is one of the two that a signature manifest has.
+type Form int
+
+const (
+	// ByArtifactType: an artifactType and the empty configuration (signature specification, "Storage"; DESIGN.md section 4).
+	ByArtifactType Form = iota
+	// ByConfig: the configuration's media type says what it is. Released versions of notation (1.3.2 was measured) write it and, in an OCI layout, see no other; every
+	// verifier accepts it.
+	ByConfig
+)
+
+// Form returns the form that every stock verifier sees in this place.
+func (r *Repo) Form() Form {
+	if r.ref.Kind == Remote {
+		return ByArtifactType
+	}
+	return ByConfig
+}
+
+// Form returns the form that the signature's manifest has.
+func (s Signature) Form() Form {
+	if p, err := s.Manifest.Parse(); err == nil && p.Config != nil && p.Config.MediaType == ArtifactTypeSignature {
+		return ByConfig
+	}
+	return ByArtifactType
+}
+
 // SignatureManifest builds the manifest of a signature as DESIGN.md section 4 says, deterministically: empty config with inline data, one layer with inline data if the envelope
 // is at most MaxInline bytes, subject (media type, digest, size only), annotations.
 func SignatureManifest(subject ocispec.Descriptor, envelopeType string, envelope []byte, annotations map[string]string) Manifest {
+	return ByArtifactType.Manifest(subject, envelopeType, envelope, annotations)
+}
+
+// Manifest is [SignatureManifest] in a given form.
+func (f Form) Manifest(subject ocispec.Descriptor, envelopeType string, envelope []byte, annotations map[string]string) Manifest {
 	layer := ocispec.Descriptor{MediaType: envelopeType, Digest: digest.FromBytes(envelope), Size: int64(len(envelope))}
 	if len(envelope) <= MaxInline {
 		layer.Data = envelope
 	}
-	b, err := json.Marshal(ocispec.Manifest{
+	m := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: ArtifactTypeSignature,
@@ -128,7 +159,11 @@ func SignatureManifest(subject ocispec.Descriptor, envelopeType string, envelope
 		Layers:       []ocispec.Descriptor{layer},
 		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
 		Annotations:  annotations,
-	})
+	}
+	if f == ByConfig {
+		m.ArtifactType, m.Config.MediaType = "", ArtifactTypeSignature
+	}
+	b, err := json.Marshal(m)
 	if err != nil {
 		panic(err) // strings, numbers and bytes: nothing that cannot be encoded
 	}
@@ -142,7 +177,7 @@ func (r *Repo) PushSignature(ctx context.Context, subject ocispec.Descriptor, m 
 	if err != nil {
 		return err
 	}
-	if err := r.checkSignature(p, subject); err != nil {
+	if err := checkSignature(p, subject); err != nil {
 		return badSignature(m.Descriptor.Digest, err)
 	}
 	if err := checkBytes(p.Layers[0], envelope); err != nil {

@@ -60,7 +60,7 @@ func TestV23SignatureManifests(t *testing.T) {
 		{"V25 without annotations", func(m *ocispec.Manifest) { m.Annotations = nil }, true},
 		{"V24 with a thumbprint that lies", func(m *ocispec.Manifest) { m.Annotations = map[string]string{AnnotationThumbprint: "nonsense"} }, true},
 		{"legacy form", func(m *ocispec.Manifest) { m.ArtifactType, m.Config.MediaType = "", ArtifactTypeSignature }, true},
-		{"another configuration", func(m *ocispec.Manifest) { m.Config.MediaType = "application/x" }, true},
+		{"V23 another configuration", func(m *ocispec.Manifest) { m.Config.MediaType = "application/x" }, false},
 		{"no layer", func(m *ocispec.Manifest) { m.Layers = nil }, false},
 		{"two layers", func(m *ocispec.Manifest) { m.Layers = append(m.Layers, m.Layers[0]) }, false},
 		{"no artifact type, empty config", func(m *ocispec.Manifest) { m.ArtifactType = "" }, false},
@@ -194,5 +194,26 @@ func TestReadBlob(t *testing.T) {
 	d.Data = []byte("abd")
 	if _, err := r.ReadBlob(ctx, d, 10); !errors.Is(err, ErrDigestMismatch) {
 		t.Errorf("data that is something else: %v", err)
+	}
+}
+
+func TestSignatureForms(t *testing.T) {
+	t.Parallel()
+	subject := described("m", []byte("subject"))
+	for form, want := range map[Form][2]string{
+		ByArtifactType: {ArtifactTypeSignature, ocispec.MediaTypeEmptyJSON},
+		ByConfig:       {"", ArtifactTypeSignature},
+	} {
+		m := form.Manifest(subject, "application/cose", []byte("envelope"), nil)
+		var raw ocispec.Manifest
+		if err := json.Unmarshal(m.Bytes, &raw); err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]string{raw.ArtifactType, raw.Config.MediaType}; got != want {
+			t.Errorf("form %d is written as %q, want %q", form, got, want)
+		}
+		if got := (Signature{Manifest: m}).Form(); got != form {
+			t.Errorf("form %d is read as %d", form, got)
+		}
 	}
 }
