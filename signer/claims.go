@@ -204,15 +204,27 @@ func (s *signing) checkHeld(ctx context.Context, h held) error {
 		if sig.Err != nil && !lasting(sig.Err) {
 			return fmt.Errorf("reading signature %s of what %s names: %w", sig.Descriptor.Digest, ref, sig.Err)
 		}
-		if s.holds(sig, m.Descriptor.Digest, h.claim) {
+		if s.holds(sig, m.Descriptor.Digest, same(h.claim, ref)) {
 			return &Error{codeClaimMoves, fmt.Errorf("%s names %s, which %s signed with the claim %q", ref, m.Descriptor.Digest, s.result.Identity, h.claim)}
 		}
 	}
 	return nil
 }
 
-// holds reports whether sig is our leaf subject's signature of d with the claim.
-func (s *signing) holds(sig registry.Signature, d digest.Digest, claim string) bool {
+// same returns the spellings of a claim on what ref names: bare and qualified ones claim the same tag here.
+func same(claim string, ref registry.Reference) []string {
+	if full, ok := ref.FullName(); ok {
+		ref = full
+	}
+	spellings := []string{claim, ref.Tag}
+	if ref.Kind == registry.Remote {
+		spellings = append(spellings, ref.String())
+	}
+	return spellings
+}
+
+// holds reports whether sig is our leaf subject's signature of d with one of these claims.
+func (s *signing) holds(sig registry.Signature, d digest.Digest, spellings []string) bool {
 	if sig.Err != nil {
 		return false
 	}
@@ -225,7 +237,7 @@ func (s *signing) holds(sig registry.Signature, d digest.Digest, claim string) b
 		return false
 	}
 	claims, _, err := c.Payload.Claims()
-	return err == nil && slices.Contains(claims, claim)
+	return err == nil && slices.ContainsFunc(claims, func(c string) bool { return slices.Contains(spellings, c) })
 }
 
 // lasting reports whether reading again would give the same error: such a signature says nothing, while one that could not be fetched might.

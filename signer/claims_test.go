@@ -122,6 +122,11 @@ func TestA21ClaimMoves(t *testing.T) {
 		p.sign(t, qualified, id, Options{Claims: []string{here + ":2.0"}})
 		_, err := p.trySign(t.Context(), newer, id, Options{Claims: []string{here + ":2.0"}})
 		wantReason(t, err, "claim-moves", ErrClaimMoves)
+		// Here a bare claim and a qualified one are the same claim.
+		_, err = p.trySign(t.Context(), newer, id, Options{Claims: []string{"2.0"}})
+		wantReason(t, err, "claim-moves", ErrClaimMoves)
+		_, err = p.trySign(t.Context(), newer, id, Options{Claims: []string{here + ":1.4"}})
+		wantReason(t, err, "claim-moves", ErrClaimMoves)
 		p.sign(t, newer, id, Options{Claims: []string{here + ":2.0"}, Move: []string{"2.0"}})
 	})
 }

@@ -277,7 +277,7 @@ func (p *Plan) describe(e *envelope.Envelope, c envelope.Content) {
 	p.envelope = e
 	p.HoldsUntil = until(c)
 	p.Chain = c.Chain.Describe()
-	p.manifest = registry.SignatureManifest(p.subject, p.sig.MediaType, e.Bytes(), p.annotationsOf(c.Chain))
+	p.manifest = p.sig.Form().Manifest(p.subject, p.sig.MediaType, e.Bytes(), p.annotationsOf(c.Chain))
 	p.New = p.manifest.Descriptor.Digest
 }
 

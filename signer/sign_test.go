@@ -301,7 +301,6 @@ func TestA19Clock(t *testing.T) {
 	subject := p.image(t, "app", "1.0")
 	for name, now := range map[string]time.Time{
 		"1970": time.Unix(0, 0), "2100": time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
-		"a second before": id.chain.Leaf().NotBefore.Add(-time.Second), "a second after": id.chain.Leaf().NotAfter.Add(time.Second),
 	} {
 		key := &spyKey{Signer: id.key}
 		p.server.Reset()
@@ -317,6 +316,26 @@ func TestA19Clock(t *testing.T) {
 	}
 	for _, now := range []time.Time{id.chain.Leaf().NotBefore, id.chain.Leaf().NotAfter} {
 		p.sign(t, subject, id, Options{Tag: "1.0", Now: now, Again: true})
+	}
+}
+
+// A06: one certificate out of date is that certificate's fault, not the clock's.
+func TestA06OutOfDate(t *testing.T) {
+	t.Parallel()
+	p := remote(t, regtest.New(t, regtest.WithAPI))
+	id := newIdentity("release")
+	subject := p.image(t, "app", "1.0")
+	for reason, now := range map[string]time.Time{
+		"not-yet-valid": id.chain.Leaf().NotBefore.Add(-time.Minute),
+		"expired":       id.chain.Leaf().NotAfter.Add(time.Minute),
+	} {
+		key := &spyKey{Signer: id.key}
+		id.chain[1].NotBefore = id.chain.Leaf().NotBefore.Add(-time.Hour)
+		_, err := Sign(t.Context(), p.Repo, subject, key, id.chain, Options{Tag: "1.0", Now: now})
+		wantReason(t, err, reason, nil)
+		if err != nil && !strings.Contains(err.Error(), "CN=release") || key.used.Load() != 0 {
+			t.Errorf("%s: key used %d times: %v", reason, key.used.Load(), err)
+		}
 	}
 }
 

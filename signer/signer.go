@@ -4,9 +4,10 @@ package signer
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/json"
-
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,22 +165,22 @@ func prepare(repo *registry.Repo, subject registry.Manifest, key kms.Key, chain 
 	return s, s.checkMetadata()
 }
 
-// checkClock refuses to sign outside the chain's validity (CASES.md A19). It is a code of its own, since either the chain has ended or the clock is wrong, and only
-// a person can tell.
+// checkClock refuses to sign outside the chain's validity. If no certificate at all is valid now, it is more likely that the clock is wrong (CASES.md A19) than that
+// a whole hierarchy has ended; if some are, the one that is not is named (A06).
 func checkClock(chain certchain.Chain, now time.Time) error {
-	for _, c := range chain {
-		when := ""
-		switch {
-		case now.Before(c.NotBefore):
-			when = "is not valid before " + stamp(c.NotBefore)
-		case now.After(c.NotAfter):
-			when = "ended " + stamp(c.NotAfter)
-		default:
-			continue
+	within := func(c *x509.Certificate) bool { return !now.Before(c.NotBefore) && !now.After(c.NotAfter) }
+	if slices.ContainsFunc(chain, within) {
+		if err := chain.Check(now); err != nil {
+			return fmt.Errorf("signing chain: %w", err)
 		}
-		return &Error{codeClock, fmt.Errorf("the certificate %s %s, and the clock says %s", certchain.NameOf(c.RawSubject), when, stamp(now))}
+		return nil
 	}
-	return nil
+	leaf := chain.Leaf()
+	when := "ended " + stamp(leaf.NotAfter)
+	if now.Before(leaf.NotBefore) {
+		when = "is not valid before " + stamp(leaf.NotBefore)
+	}
+	return &Error{codeClock, fmt.Errorf("no certificate of the chain is valid now: %s %s, and the clock says %s", certchain.NameOf(leaf.RawSubject), when, stamp(now))}
 }
 
 func (s *signing) setExpiry(chainEnds time.Time) error {
@@ -290,7 +291,7 @@ func (s *signing) signOne(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("signing %s: %w", t.subject.Digest, err)
 	}
-	m := registry.SignatureManifest(t.subject, string(s.o.Format), e.Bytes(), map[string]string{
+	m := s.repo.Form().Manifest(t.subject, string(s.o.Format), e.Bytes(), map[string]string{
 		registry.AnnotationThumbprint: thumbprints(s.chain),
 		ocispec.AnnotationCreated:     stamp(s.o.Now),
 	})
