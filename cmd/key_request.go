@@ -41,7 +41,8 @@ func newKeyCSR(s *session) *cobra.Command {
 		Long: `Writes a certificate request that a CA can make a signing certificate of: key usage digitalSignature, extended key usage
 codeSigning. It uses the key once; RSA keys sign it with PSS.`,
 		Example: `  imprint key csr release.key --subject "C=DE, ST=BE, O=Acme, CN=release" --out release.csr
-  imprint key csr release --subject "C=DE, ST=BE, O=Acme" --san uri:https://ci.acme.example | openssl req -noout -text`,
+  imprint key csr release --subject "C=DE, ST=BE, O=Acme" --san uri:https://ci.acme.example | \
+      openssl req -noout -text`,
 		Args:        arguments(1, 1, "KEY"),
 		Annotations: map[string]string{exits: keyExits},
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runKeyCSR(ctx, s, in, args[0]) }),
