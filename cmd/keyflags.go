@@ -72,7 +72,7 @@ func (s *session) namedKey(key string) (namedKey, error) {
 	}
 	slices.Sort(names)
 	if near := nearest(key, names); near != "" {
-		return namedKey{}, usage("no key is named %q in the configuration, did you mean %q?", key, near)
+		return namedKey{}, usageHint("did you mean "+near+"?", "no key is named %q in the configuration", key)
 	}
 	return namedKey{}, usageHint("a file in this folder is written ./"+key+" or file:"+key,
 		"no key is named %q in the configuration", key)
