@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -64,8 +65,13 @@ type outcome struct {
 // run runs imprint.
 func (p *person) run(t testing.TB, args ...string) outcome {
 	t.Helper()
+	return p.runIn(t.Context(), args...)
+}
+
+// runIn runs imprint until ctx ends.
+func (p *person) runIn(ctx context.Context, args ...string) outcome {
 	var stdout, stderr bytes.Buffer
-	code := cmd.Run(t.Context(), args, cmd.Env{
+	code := cmd.Run(ctx, args, cmd.Env{
 		In: strings.NewReader(p.stdin), Out: &stdout, Err: &stderr, Environ: p.env, Keys: p.keys, Now: p.now, SystemDir: filepath.Join(p.dir, "etc"),
 	})
 	return outcome{code, stdout.String(), stderr.String()}
