@@ -261,7 +261,7 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 		if o.err != nil {
 			s.report(o.err, it)
 			failures = append(failures, ui.Failure{Item: it, Reason: reason(o.err), Text: o.err.Error(), Code: exitCode(o.err)})
-			t.hint(hint(o.err))
+			t.hint(s.hint(o.err))
 			if flags.failFast {
 				stopped = true
 				stop()

@@ -187,6 +187,11 @@ func (in copyInputs) open(ctx context.Context, s *session, ref registry.Referenc
 	if err != nil {
 		return nil, nil, err
 	}
+	if ref.Kind == registry.Archive && !in.overwrite {
+		if _, err := os.Lstat(ref.Path); err == nil {
+			return nil, nil, usageHint("choose another name, or replace it with --overwrite", "%s exists", ref.Path)
+		}
+	}
 	if !in.dryRun || ref.Kind == registry.Remote {
 		repo, err := c.Create(ctx, ref, in.overwrite)
 		if err != nil {
@@ -202,8 +207,6 @@ func (in copyInputs) open(ctx context.Context, s *session, ref registry.Referenc
 		if !errors.Is(err, registry.ErrNotFound) {
 			return nil, nil, err
 		}
-	} else if _, err := os.Lstat(ref.Path); err == nil && !in.overwrite {
-		return nil, nil, usageHint("choose another name, or replace it with --overwrite", "%s exists", ref.Path)
 	}
 	dir, err := os.MkdirTemp("", "imprint-dry-run-")
 	if err != nil {

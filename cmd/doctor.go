@@ -23,9 +23,8 @@ import (
 )
 
 const (
-	maxSkew   = 5 * time.Minute     // of this machine's clock
-	soonEnds  = 30 * 24 * time.Hour // a chain that ends earlier deserves a word
-	toFindOut = "--write finds out: it uploads a small blob, deletes what never was, and makes a test signature"
+	maxSkew  = 5 * time.Minute     // of this machine's clock
+	soonEnds = 30 * 24 * time.Hour // a chain that ends earlier deserves a word
 )
 
 type doctorInputs struct {
@@ -74,7 +73,20 @@ func (d *diagnosis) problem(section, name string, err error) {
 	if d.code == exitDone {
 		d.code = exitCode(err)
 	}
-	d.Checks = append(d.Checks, ui.Check{Section: section, Name: name, Status: ui.Problem, Detail: err.Error(), Hint: hint(err), Reason: reason(err)})
+	d.Checks = append(d.Checks, ui.Check{Section: section, Name: name, Status: ui.Problem, Detail: err.Error(), Hint: doctorHint(err), Reason: reason(err)})
+}
+
+// doctorHint is hint, but for errors whose hint is to ask doctor.
+func doctorHint(err error) string {
+	switch {
+	case errors.Is(err, registry.ErrUnavailable):
+		return "check the name, the network and its proxy; a registry's own CA is --ca-file FILE, one without TLS --plain-http"
+	case errors.Is(err, registry.ErrConfig):
+		return "correct that file, or what names it"
+	case errors.Is(err, trust.ErrPolicy):
+		return "correct it there: nothing is judged by a policy that does not load; how one is written: imprint help policy"
+	}
+	return hint(err)
 }
 
 func runDoctor(ctx context.Context, s *session, in doctorInputs, args []string, broken error) error {
@@ -257,7 +269,7 @@ func (in doctorInputs) examineWriting(ctx context.Context, d *diagnosis, repo *r
 	const section = "registry"
 	if !in.write {
 		for _, name := range []string{"delete", "mount", "single upload"} {
-			d.add(section, name, ui.NotChecked, "", toFindOut)
+			d.add(section, name, ui.NotChecked, "", "--write finds out: it uploads a small blob and deletes what never was")
 		}
 		return
 	}
@@ -294,7 +306,7 @@ func (in doctorInputs) examineWriting(ctx context.Context, d *diagnosis, repo *r
 // clock compares this machine's clock with the registry's, which has just answered.
 func clock(s *session, d *diagnosis, host string, theirs time.Time) {
 	if theirs.IsZero() {
-		d.add("clock", "clock", ui.NotChecked, host+" did not say what time it has", "")
+		d.add("clock", "clock", ui.NotChecked, "no answer of "+host+" said what time it is there", "")
 		return
 	}
 	// Here the clock itself is what is judged: the run's one time was taken before the registry was asked.
@@ -377,7 +389,7 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis)
 	}
 	d.add(section, "algorithm", ui.OK, algorithm.Name+" ("+algorithm.Spec+")", "")
 	if !in.write {
-		d.add(section, "signs", ui.NotChecked, "", toFindOut)
+		d.add(section, "signs", ui.NotChecked, "", "--write finds out, by a test signature")
 		return key
 	}
 	if err := kms.Probe(ctx, key); err != nil {

@@ -91,6 +91,9 @@ var exitReasons = map[string]int{
 	"would-break-timestamp": exitUsage,
 	"as-required":           exitUsage,
 	"clock":                 exitUsage,
+	"file-exists":           exitUsage,
+	"copy-options":          exitUsage,
+	"platform-not-found":    exitUsage,
 }
 
 // An exiter is an error that knows its exit code.

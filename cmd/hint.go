@@ -27,6 +27,8 @@ var reasonHints = map[string]string{
 	"signature-invalid":     "this signature was damaged or forged: compare it with its source; imprint inspect",
 	"as-required":           "say where it is going to live: --as HOST/REPO:TAG",
 	"unsigned":              "imprint sign signs it; imprint tree shows what refers to it",
+	"realm-not-trusted":     "no credential was sent there; if that token service is the registry's own: --trust-realm HOST",
+	"credential-helper":     "docker's config.json names that program: run it by hand to see what it lacks",
 	"policy-digest":         "the policy is not the one that was pinned: find out who changed it",
 	"metadata-invalid":      "metadata is KEY=VALUE in plain text; names that begin with io.cncf.notary or io.imprint are taken",
 	"disk":                  "check space and permissions: nothing half-written was left behind",

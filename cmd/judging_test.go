@@ -203,7 +203,7 @@ func TestCopyIntoAnArchive(t *testing.T) {
 	w.want(0, "verify", archive+":1.0", "--root", w.path("root.pem"))
 	before := w.tree("out")
 	w.want(3, "copy", lay+":1.0", archive, "--dry-run")
-	if got := w.run("copy", lay+":1.0", archive); got.code == 0 || !maps.Equal(before, w.tree("out")) {
+	if got := w.run("copy", lay+":1.0", archive); got.code != 3 || !maps.Equal(before, w.tree("out")) {
 		t.Errorf("exit %d over an archive that exists: %s", got.code, got.err)
 	}
 	w.want(0, "copy", lay+":1.0", archive, "--overwrite")

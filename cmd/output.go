@@ -154,8 +154,22 @@ func (s *session) report(err error, item []string) {
 	}
 	s.talk("imprint: error: ", err.Error())
 	if s.json {
-		_ = s.answer("error", failureLine{item, err.Error(), reason(err), exitCode(err), hint(err)}, nil)
+		_ = s.answer("error", failureLine{item, err.Error(), reason(err), exitCode(err), s.hint(err)}, nil)
 	}
+}
+
+// hint returns what to do next about err; of what was typed wrong, at least where to read how it is typed.
+func (s *session) hint(err error) string {
+	h, path := hint(err), "imprint"
+	if s.command != nil {
+		path = s.command.CommandPath()
+	}
+	if code := exitCode(err); h == "" && code == exitUsage {
+		return path + " --help"
+	} else if h == "" && code == exitDisk {
+		return "check space and permissions: nothing half-written was left behind"
+	}
+	return h
 }
 
 // end says how the run ended and returns its exit code.
@@ -172,7 +186,7 @@ func (s *session) end(err error) int {
 		return b.code
 	}
 	s.report(err, nil)
-	if h := hint(err); h != "" {
+	if h := s.hint(err); h != "" {
 		s.talk("imprint: hint: ", h)
 	}
 	return exitCode(err)

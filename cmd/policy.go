@@ -16,7 +16,7 @@ func newPolicy(s *session) *cobra.Command {
 	return family(&cobra.Command{
 		Use:   "policy COMMAND",
 		Short: "check and explain trust policies",
-		Long:  "Says what a trust policy holds and which of its rules decides. It reads files only: no registry is asked. " +
+		Long: "Says what a trust policy holds and which of its rules decides. It reads files only: no registry is asked. " +
 			"How a policy is written: imprint help policy",
 	}, newPolicyCheck(s), newPolicyExplain(s))
 }
@@ -39,6 +39,9 @@ func (p policyFlags) load(s *session, doing string) (*trust.Policy, error) {
 	if errors.As(err, &none) {
 		return nil, &usageError{code: none.Reason(), err: fmt.Errorf("%s: %w", doing, err),
 			hint: "name it: --policy FILE; how one is written: imprint help policy"}
+	}
+	if errors.Is(err, trust.ErrPolicy) { // the usual hint names this command
+		return nil, &hinted{err, "correct it there: nothing is judged by a policy that does not load; how one is written: imprint help policy"}
 	}
 	if err != nil {
 		return nil, err

@@ -201,12 +201,12 @@ func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.
 	if err != nil {
 		return signer.Result{}, err
 	}
-	if ref.Tag != "" && ref.Digest == "" {
+	r, err := signer.Sign(ctx, repo, subject, key, chain, o)
+	r.Reference = ref.String()
+	if ref.Tag != "" && ref.Digest == "" && err == nil {
 		s.warnOnce("signed-by-tag", fmt.Sprintf("sign and deploy digests, since a tag can move between two looks: this one is now %s",
 			ref.With(ref.Tag, subject.Descriptor.Digest)))
 	}
-	r, err := signer.Sign(ctx, repo, subject, key, chain, o)
-	r.Reference = ref.String()
 	for _, w := range r.Warnings {
 		s.warn("sign", w)
 	}

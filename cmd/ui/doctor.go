@@ -62,7 +62,7 @@ func Doctor(w io.Writer, d Diagnosis) {
 		lines := fold(Escape(c.Detail), Columns-indent)
 		// Neighbours with the same advice share it.
 		if c.Hint != "" && (i+1 == len(d.Checks) || d.Checks[i+1].Hint != c.Hint || d.Checks[i+1].Section != section) {
-			hints := fold(Escape("to do: "+c.Hint), Columns-indent)
+			hints := fold(Escape("hint: "+c.Hint), Columns-indent)
 			if len(lines) == 1 && lines[0] == "" {
 				lines = nil
 			}

@@ -55,11 +55,12 @@ func policyRoots(w io.Writer, roots []trust.RootInfo, now time.Time) {
 			if c.NotBefore.After(now) {
 				until = fmt.Sprintf("from %s, until %s", day(c.NotBefore), day(c.NotAfter))
 			}
-			for _, l := range fold(Escape(c.Subject)+"  "+until, Columns-width-4) {
+			for _, l := range fold(Escape(c.Subject), Columns-width-4) {
 				fmt.Fprintln(w, lead+l)
 				lead = indent
 			}
 			fmt.Fprintln(w, indent+"sha256 "+c.Thumbprint)
+			fmt.Fprintln(w, indent+until)
 		}
 		for _, id := range r.Identities {
 			for _, l := range fold("only "+Escape(id), Columns-width-4) {
