@@ -163,10 +163,13 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 	for _, err := range broken {
 		checked.Findings = append(checked.Findings, finding(err))
 	}
+	if !checked.Valid {
+		checked.Reason = checked.Findings[0].Reason
+	}
 	if err := s.answer("chain-check", checked, func(w io.Writer) { ui.ChainCheck(w, checked) }); err != nil || checked.Valid {
 		return err
 	}
-	return &verdict{code: exitUsage, why: checked.Findings[0].Reason, hint: chainHint(broken[0])}
+	return &verdict{code: exitUsage, why: checked.Reason, hint: chainHint(broken[0])}
 }
 
 // date reads a date or a time; "" is now.

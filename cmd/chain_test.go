@@ -81,7 +81,7 @@ func TestChainCheck(t *testing.T) {
 			for _, f := range got.Findings {
 				rules = append(rules, f.Reason)
 			}
-			if !slices.Equal(rules, tt.want) || got.Valid != (code == 0) {
+			if !slices.Equal(rules, tt.want) || got.Valid != (code == 0) || !got.Valid && got.Reason != tt.want[0] {
 				t.Errorf("rules %v, valid %v; want %v", rules, got.Valid, tt.want)
 			}
 			said := lines(answer.err)

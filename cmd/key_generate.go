@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/cmd/ui"
+	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/kms/keyfile"
 	"github.com/imprint-oci/imprint/trust"
 )
@@ -68,6 +70,16 @@ func runKeyGenerate(ctx context.Context, s *session, in generateInputs, args []s
 	}
 	if in.out == "" {
 		return usageHint("imprint key generate release.key; to try imprint: imprint key generate --dev", "no file to write the key to")
+	}
+	if strings.HasPrefix(in.out, "file:") || strings.Contains(in.out, "://") { // as --key is going to name it
+		u, err := kms.ParseURI(in.out)
+		if err != nil {
+			return err
+		}
+		if u.Scheme != "file" {
+			return usageHint("let the key service make it, then: imprint key csr KEY", "generating a key: %s is no file", in.out)
+		}
+		in.out = filepath.FromSlash(u.Path)
 	}
 	if in.plaintext && protected {
 		return usageHint("leave one of them out", "--allow-plaintext and a passphrase exclude each other")

@@ -227,6 +227,8 @@ func TestKeyFilesAreNotOverwritten(t *testing.T) {
 	}
 	complains(t, w.want(3, "key", "generate", w.dir, "--allow-plaintext"), "is a folder", "")
 	complains(t, w.want(3, "key", "generate", "a.key", "--out", "b.key"), "name two files", "")
+	complains(t, w.want(3, "key", "generate", "file:"+old, "--allow-plaintext"), old+" exists", "")
+	complains(t, w.want(3, "key", "generate", "awskms:///alias/release", "--allow-plaintext"), "is no file", "imprint key csr")
 	complains(t, w.want(8, "key", "generate", w.path("no/such/folder/a.key"), "--allow-plaintext"), "no such file", "space and permissions")
 	if b, err := os.ReadFile(old); err != nil || string(b) != "precious" {
 		t.Fatalf("%q, %v", b, err)

@@ -68,8 +68,9 @@ func ChainShow(w io.Writer, c ShownChain, now time.Time) {
 
 // A CheckedChain is what `chain check` says.
 type CheckedChain struct {
-	Valid bool      `json:"valid"`
-	At    time.Time `json:"at"`
+	Valid  bool      `json:"valid"`
+	Reason string    `json:"reason,omitempty"` // that of the first finding
+	At     time.Time `json:"at"`
 	Chain
 	Key        *Key      `json:"key,omitempty"`        // that it was compared with
 	KeyMatches *bool     `json:"keyMatches,omitempty"` // the leaf is for that key
@@ -81,7 +82,7 @@ func ChainCheck(w io.Writer, c CheckedChain) {
 	if c.Valid {
 		headline(w, good, "valid", names(c.Files), "")
 	} else {
-		headline(w, bad, "invalid", names(c.Files), c.Findings[0].Reason)
+		headline(w, bad, "invalid", names(c.Files), c.Reason)
 	}
 	fmt.Fprintln(w)
 	for _, f := range c.Findings {
