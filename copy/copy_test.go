@@ -495,12 +495,10 @@ func TestKilledAnywhere(t *testing.T) {
 				same(t, "undisturbed", want, state(t, undisturbed, root))
 				total := s.Count(nil)
 				for n := 1; n <= total; n++ {
-					s.CutAt(n, delivered)
-					// The client retries what is cut; a killed one does not.
-					killed, cancel := context.WithTimeout(ctx, 150*time.Millisecond)
-					_, first := copy.Artifact(killed, open(t, at(n)), src, root, copy.Options{Tags: []string{"1"}})
-					cancel()
-					s.CutAt(0, false)
+					first := kill(t, s, n, delivered, func(ctx context.Context) error {
+						_, err := copy.Artifact(ctx, open(t, at(n)), src, root, copy.Options{Tags: []string{"1"}})
+						return err
+					})
 					dst := open(t, at(n))
 					if d, err := dst.Tagged(ctx, "1"); err == nil {
 						same(t, fmt.Sprintf("cut at %d, with the tag written", n), want, state(t, dst, root))
@@ -520,6 +518,25 @@ func TestKilledAnywhere(t *testing.T) {
 			})
 		}
 	}
+}
+
+// kill runs f and ends it at its n-th request to s.
+func kill(t *testing.T, s *regtest.Server, n int, delivered bool, f func(context.Context) error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	s.Reset()
+	s.CutAt(n, delivered)
+	defer s.CutAt(0, false)
+	go func() {
+		// The client tries again what was cut; one that was killed does not.
+		for ctx.Err() == nil && s.Count(nil) < n {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(5 * time.Millisecond) // for the registry to have acted
+		cancel()
+	}()
+	return f(ctx)
 }
 
 func TestC01SourceLies(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -80,7 +81,7 @@ var compressed = []struct{ magic, name, tool string }{
 func (a *archive) scan() error {
 	var start [6]byte
 	n, err := a.f.ReadAt(start[:], 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return diskError("reading", err)
 	}
 	for _, c := range compressed {
@@ -94,7 +95,7 @@ func (a *archive) scan() error {
 	t := tar.NewReader(a.f)
 	for count := 0; ; count++ {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -155,16 +155,17 @@ func (a *newArchive) current() *layoutIndex {
 	return a.index
 }
 
-// change replaces the index by what edit makes of it.
-func (a *newArchive) change(ctx context.Context, edit func(*layoutIndex) (bool, error)) error {
+// change replaces the index by what edit makes of a copy of it.
+func (a *newArchive) change(ctx context.Context, edit func(old, ix *layoutIndex) (bool, error)) error {
 	select {
 	case a.turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-a.turn }()
-	ix := a.current().clone()
-	changed, err := edit(ix)
+	old := a.current()
+	ix := old.clone()
+	changed, err := edit(old, ix)
 	if err != nil || !changed {
 		return err
 	}
@@ -233,7 +234,7 @@ func (a *newArchive) pushManifest(ctx context.Context, m Manifest) error {
 }
 
 func (a *newArchive) tag(ctx context.Context, m Manifest, tag string) error {
-	return a.change(ctx, func(ix *layoutIndex) (bool, error) {
+	return a.change(ctx, func(_, ix *layoutIndex) (bool, error) {
 		if !a.hasBlob(m.Descriptor.Digest) {
 			return false, fail(codeNotFound, "manifest %s: %w", m.Descriptor.Digest, ErrNotFound)
 		}
@@ -251,7 +252,7 @@ func (a *newArchive) attach(ctx context.Context, subject ocispec.Descriptor, man
 			return err
 		}
 	}
-	return a.change(ctx, func(ix *layoutIndex) (bool, error) { return a.has.list(ix, manifests) })
+	return a.change(ctx, func(old, ix *layoutIndex) (bool, error) { return a.has.list(old, ix, manifests) })
 }
 
 func (a *newArchive) detach(context.Context, ocispec.Descriptor, digest.Digest) error {

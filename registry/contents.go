@@ -99,11 +99,10 @@ func (c *contents) reachable(ix *layoutIndex, d digest.Digest) (bool, error) {
 	return c.reach[d], nil
 }
 
-// list adds referrers to ix, unless it leads to them already, and reports whether it had to.
-func (c *contents) list(ix *layoutIndex, manifests []Manifest) (changed bool, err error) {
-	before := ix.clone()
+// list adds referrers to ix, a copy of old, unless that leads to them already, and reports whether it had to.
+func (c *contents) list(old, ix *layoutIndex, manifests []Manifest) (changed bool, err error) {
 	for _, m := range manifests {
-		reachable, err := c.reachable(before, m.Descriptor.Digest)
+		reachable, err := c.reachable(old, m.Descriptor.Digest)
 		if err != nil {
 			return false, err
 		}
@@ -186,9 +185,9 @@ func (c *contents) outline(d ocispec.Descriptor) (*outline, error) {
 		Subject      *ocispec.Descriptor  `json:"subject"`
 		Annotations  map[string]string    `json:"annotations"`
 	}
-	if json.Unmarshal(body, &m) != nil {
+	if json.Unmarshal(body, &m) != nil { // no manifest: it refers to nothing
 		c.remember(d.Digest, nil)
-		return nil, nil
+		return nil, nil //nolint:nilerr // see above
 	}
 	o := &outline{
 		descriptor:  ocispec.Descriptor{MediaType: mediaType, ArtifactType: m.ArtifactType, Digest: d.Digest, Size: int64(len(body))},

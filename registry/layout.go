@@ -186,8 +186,8 @@ func (l *layout) load() (*layoutIndex, error) {
 	return ix, nil
 }
 
-// change writes what edit makes of the index, with the lock held and the file read afresh. edit reports whether it changed anything.
-func (l *layout) change(ctx context.Context, edit func(*layoutIndex) (bool, error)) error {
+// change writes what edit makes of a copy of the index, with the lock held and the file read afresh. edit reports whether it changed anything.
+func (l *layout) change(ctx context.Context, edit func(old, ix *layoutIndex) (bool, error)) error {
 	unlock, err := l.lock(ctx)
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (l *layout) change(ctx context.Context, edit func(*layoutIndex) (bool, erro
 		return err
 	}
 	ix := old.clone()
-	changed, err := edit(ix)
+	changed, err := edit(old, ix)
 	if err != nil || !changed {
 		return err
 	}
@@ -206,7 +206,23 @@ func (l *layout) change(ctx context.Context, edit func(*layoutIndex) (bool, erro
 	if err != nil {
 		return err
 	}
-	return l.write(ctx, indexFile, bytes.NewReader(b))
+	temp, err := l.spool(ctx, indexFile, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	// What was written need not be parsed again. The file is looked at before it has its name: later it may be another's.
+	info, err := l.root.Stat(temp)
+	if err != nil {
+		l.root.Remove(temp)
+		return diskError("writing "+path.Join(l.dir, indexFile), err)
+	}
+	if err := l.place(temp, indexFile); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.index, l.stat = ix, info
+	return nil
 }
 
 // lock takes the turn to write index.json, first in this process and then among all.
@@ -249,6 +265,11 @@ func (l *layout) write(ctx context.Context, name string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	return l.place(temp, name)
+}
+
+// place gives a temporary file its name.
+func (l *layout) place(temp, name string) error {
 	if err := l.root.Rename(temp, name); err != nil {
 		l.root.Remove(temp)
 		return diskError("writing "+path.Join(l.dir, name), err)
@@ -433,7 +454,7 @@ func (l *layout) pushManifest(ctx context.Context, m Manifest) error {
 }
 
 func (l *layout) tag(ctx context.Context, m Manifest, tag string) error {
-	return l.change(ctx, func(ix *layoutIndex) (bool, error) {
+	return l.change(ctx, func(_, ix *layoutIndex) (bool, error) {
 		there, err := l.hasBlob(m.Descriptor.Digest, m.Descriptor.Size)
 		if err != nil {
 			return false, err
@@ -455,18 +476,18 @@ func (l *layout) referrers(ctx context.Context, subject ocispec.Descriptor, arti
 
 func (l *layout) attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
 	// Under the lock, so that nobody deletes what is about to be listed.
-	return l.change(ctx, func(ix *layoutIndex) (bool, error) {
+	return l.change(ctx, func(old, ix *layoutIndex) (bool, error) {
 		for _, m := range manifests {
 			if err := l.pushManifest(ctx, m); err != nil {
 				return false, err
 			}
 		}
-		return l.has.list(ix, manifests)
+		return l.has.list(old, ix, manifests)
 	})
 }
 
 func (l *layout) detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {
-	if err := l.change(ctx, func(ix *layoutIndex) (bool, error) { return ix.remove(d), nil }); err != nil {
+	if err := l.change(ctx, func(_, ix *layoutIndex) (bool, error) { return ix.remove(d), nil }); err != nil {
 		return err
 	}
 	unlock, err := l.lock(ctx)

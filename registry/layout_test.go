@@ -170,7 +170,7 @@ func TestLayoutKeepsForeignIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := strings.ReplaceAll(foreign, "} ], ", fmt.Sprintf(`},{"mediaType":"%s","digest":"%s","size":%d,"annotations":{"org.opencontainers.image.ref.name":"2"}}],`, b.Descriptor.MediaType, b.Descriptor.Digest, b.Descriptor.Size))
-	if d := cmp.Diff(compact(t, want), string(compact(t, string(got)))); d != "" {
+	if d := cmp.Diff(compact(t, want), compact(t, string(got))); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
 	// A name that moves takes nothing else of the entry along.

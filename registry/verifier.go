@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -48,7 +49,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	case err != nil:
 		v.err = fmt.Errorf("reading blob %s: %w", v.d.Digest, err)
 	}
-	if n > 0 && v.err == io.EOF {
+	if n > 0 && errors.Is(v.err, io.EOF) {
 		return n, nil
 	}
 	return n, v.err
