@@ -15,13 +15,6 @@ import (
 	"github.com/imprint-oci/imprint/certchain/certtest"
 )
 
-// A rawCertificate is a certificate taken apart, for what Go refuses to issue.
-type rawCertificate struct {
-	TBS       asn1.RawValue
-	Algorithm asn1.RawValue
-	Signature asn1.BitString
-}
-
 // sequence wraps members into a SEQUENCE.
 func sequence(members ...[]byte) []byte { return tlv(0x30, bytes.Join(members, nil)) }
 

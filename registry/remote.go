@@ -177,7 +177,8 @@ func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (str
 		want := d
 		if tag != "" {
 			// What a registry says of the tag decides nothing, but a registry whose word and bytes differ is broken or lies (CASES.md A11).
-			if want = digest.Digest(resp.Header.Get("Docker-Content-Digest")); want.Validate() != nil {
+			want = digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+			if unusable := want.Validate() != nil; unusable {
 				return servedType(resp.Header), body, nil
 			}
 		}

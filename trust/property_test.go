@@ -2,6 +2,7 @@ package trust
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -390,8 +391,8 @@ func FuzzParsePolicy(f *testing.F) {
 		defer files.close()
 		p, err := parsePolicy("policy.yaml", b, files)
 		if err != nil {
-			e, ok := err.(*LoadError)
-			if !ok || Reasons()[e.Code] == "" || e.Error() == "" {
+			var e *LoadError
+			if !errors.As(err, &e) || Reasons()[e.Code] == "" || e.Error() == "" {
 				t.Fatalf("%T %v", err, err)
 			}
 			return

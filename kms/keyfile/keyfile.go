@@ -15,6 +15,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -84,8 +85,8 @@ func pathOf(u *url.URL) string {
 
 // refuse says which file err is about and how to convert it: FILE in a suggested command becomes its path.
 func refuse(path string, err error) error {
-	e, ok := err.(*kms.Error)
-	if !ok {
+	var e *kms.Error
+	if !errors.As(err, &e) {
 		return kms.Invalid(kms.CodeFile, "opening key file %s: %w", path, err)
 	}
 	text := strings.ReplaceAll(e.Err.Error(), "FILE", shellWord(path))
