@@ -569,3 +569,35 @@ func TestPassphrases(t *testing.T) {
 		t.Errorf("stderr %q", got.err)
 	}
 }
+
+func TestRedact(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"plain":                              "plain",
+		"https://me:pw@host/app:1 and more":  "https://…@host/app:1 and more",
+		`a "https://me:p@w@host" b://x:y@z`:  `a "https://…@host" b://…@z`,
+		"reg.example/app:1@sha256:00":        "reg.example/app:1@sha256:00",
+		"https://host/app:1@sha256:00":       "https://host/app:1@sha256:00",
+		"https://reg.example:5000@sha256:00": "https://reg.example:5000@sha256:00",
+		"awskms:///alias/release":            "awskms:///alias/release",
+	} {
+		if got := redact(in); got != want {
+			t.Errorf("redact(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestWarningsThatTheErrorSaysAreDropped: one error, one hint.
+func TestWarningsThatTheErrorSaysAreDropped(t *testing.T) {
+	t.Parallel()
+	var talk strings.Builder
+	w := newWorld(t)
+	w.env.Out, w.env.Err = &talk, &talk
+	s := newSession(w.env)
+	s.warn("digest-mismatch-once", "asking once more")
+	s.warn("clock", "it is late")
+	s.end(coded("digest-mismatch"))
+	if got := talk.String(); strings.Contains(got, "asking once more") || !strings.Contains(got, "it is late") {
+		t.Errorf("said %q", got)
+	}
+}

@@ -10,7 +10,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/imprint-oci/imprint/audit"
 	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/copy"
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
@@ -114,7 +116,7 @@ func TestReasonsInTablesExist(t *testing.T) {
 	t.Parallel()
 	known := map[string]string{}
 	for _, codes := range []map[string]string{trust.Reasons(), envelope.Reasons(), certchain.Reasons(), kms.Reasons(), signer.Reasons(),
-		registry.Reasons(), Reasons()} {
+		registry.Reasons(), copy.Reasons(), audit.Reasons(), Reasons()} {
 		maps.Copy(known, codes)
 	}
 	used := append(slices.Collect(maps.Keys(exitReasons)), slices.Collect(maps.Keys(reasonHints))...)

@@ -44,6 +44,7 @@ func (w *writer) failure() error {
 
 // answer writes a result to standard output: v as one line of JSON whose first member is kind, or what text writes.
 func (s *session) answer(kind string, v any, text func(w io.Writer)) error {
+	s.flush("")
 	if !s.json {
 		var b bytes.Buffer
 		text(&b)
@@ -92,7 +93,25 @@ func (s *session) warn(code, text string) {
 	s.warned[code+"\n"+text] = true
 	s.mu.Unlock()
 	if !said && !s.quiet {
-		s.talk("imprint: warning: ", text)
+		s.mu.Lock()
+		s.held = append(s.held, warning{code, text})
+		s.mu.Unlock()
+	}
+}
+
+// A warning waits for what it belongs to.
+type warning struct{ code, text string }
+
+// flush says the warnings that were held; one that the error about says as well is dropped.
+func (s *session) flush(about string) {
+	s.mu.Lock()
+	held := s.held
+	s.held = nil
+	s.mu.Unlock()
+	for _, w := range held {
+		if about == "" || !strings.HasPrefix(w.code, about) {
+			s.talk("imprint: warning: ", w.text)
+		}
 	}
 }
 
@@ -109,7 +128,7 @@ func (s *session) warnOnce(code, text string) {
 
 // talk writes one message to standard error, wrapped where that is a terminal.
 func (s *session) talk(prefix, text string) {
-	line := prefix + ui.Escape(text)
+	line := prefix + ui.Escape(redact(text))
 	if s.env.Terminal.Err && s.env.Terminal.Width > 20 {
 		line = wrap(line, s.env.Terminal.Width, "         ")
 	}
@@ -152,10 +171,38 @@ func (s *session) report(err error, item []string) {
 	if errors.As(err, &v) {
 		return
 	}
+	s.flush(reason(err))
 	s.talk("imprint: error: ", err.Error())
 	if s.json {
-		_ = s.answer("error", failureLine{item, err.Error(), reason(err), exitCode(err), s.hint(err)}, nil)
+		words := make([]string, len(item))
+		for i, w := range item {
+			words[i] = redact(w)
+		}
+		_ = s.answer("error", failureLine{words, redact(err.Error()), reason(err), exitCode(err), s.hint(err)}, nil)
 	}
+}
+
+// redact takes user and password out of URLs: people paste them where references and keys belong.
+func redact(text string) string {
+	var b strings.Builder
+	for {
+		i := strings.Index(text, "://")
+		if i < 0 {
+			break
+		}
+		i += len("://")
+		b.WriteString(text[:i])
+		text = text[i:]
+		end := strings.IndexAny(text, "/?#\"' \t\n")
+		if end < 0 {
+			end = len(text)
+		}
+		if at := strings.LastIndexByte(text[:end], '@'); at >= 0 && !strings.HasPrefix(text[at:], "@sha") {
+			b.WriteString("…")
+			text = text[at:]
+		}
+	}
+	return b.String() + text
 }
 
 // hint returns what to do next about err; of what was typed wrong, at least where to read how it is typed.
@@ -178,6 +225,7 @@ func (s *session) end(err error) int {
 		err = s.out.failure()
 	}
 	if err == nil {
+		s.flush("")
 		return exitDone
 	}
 	var b *batchError

@@ -32,6 +32,7 @@ type session struct {
 
 	mu     sync.Mutex
 	warned map[string]bool
+	held   []warning // until the next answer or error
 	shared *registry.Client
 }
 
