@@ -179,7 +179,7 @@ func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (str
 			// What a registry says of the tag decides nothing, but a registry whose word and bytes differ is broken or lies (CASES.md A11).
 			want = digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 			if unusable := want.Validate() != nil; unusable {
-				return servedType(resp.Header), body, nil
+				return servedType(resp.Header), body, nil //nolint:nilerr // nothing usable is stated
 			}
 		}
 		got := want.Algorithm().FromBytes(body)
