@@ -148,16 +148,18 @@ func VerifyHint(r trust.Report) string {
 	return "imprint inspect " + r.Reference + " shows everything that its signatures say"
 }
 
+// accepting returns the accepted signature that holds longest: until then the verdict stands.
 func accepting(r trust.Report) *trust.Judged {
 	if r.Verdict != trust.Accepted {
 		return nil
 	}
+	var best *trust.Judged
 	for i, sig := range r.Signatures {
-		if sig.Accepted {
-			return &r.Signatures[i]
+		if sig.Accepted && (best == nil || best.HoldsUntil == nil || sig.HoldsUntil != nil && sig.HoldsUntil.After(*best.HoldsUntil)) {
+			best = &r.Signatures[i]
 		}
 	}
-	return nil
+	return best
 }
 
 // root names the root that a signature was held against.
