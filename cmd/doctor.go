@@ -116,7 +116,7 @@ func runDoctor(ctx context.Context, s *session, in doctorInputs, args []string, 
 		return err
 	}
 	if d.code != exitDone {
-		return &verdict{code: d.code, why: "problem"}
+		return &verdict{code: d.code, why: "problem", hint: "what to do stands beside each problem; the first decides the exit code"}
 	}
 	return nil
 }
