@@ -3,8 +3,6 @@ package registry
 import (
 	"errors"
 	"fmt"
-	"net/netip"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -204,99 +202,6 @@ func parseRemote(s string) (Reference, error) {
 	}
 	r.Path = path
 	return r, nil
-}
-
-// registryHost returns host[:port] as POLICY.md N2 wants it.
-func registryHost(s string) (string, error) {
-	for _, c := range s {
-		if c >= utf8.RuneSelf {
-			return "", errors.New("the host is not ASCII; write it in punycode (xn--…)")
-		}
-	}
-	host, port := s, ""
-	switch i := strings.LastIndexByte(s, ':'); {
-	case strings.HasPrefix(s, "["):
-		end := strings.IndexByte(s, ']')
-		if end < 0 {
-			return "", fmt.Errorf("%q lacks the closing bracket", s)
-		}
-		ip, err := netip.ParseAddr(s[1:end])
-		if err != nil || !ip.Is6() || ip.Zone() != "" {
-			return "", fmt.Errorf("%q is not an IPv6 address", s[1:end])
-		}
-		host = "[" + ip.String() + "]"
-		if rest := s[end+1:]; rest != "" {
-			if rest[0] != ':' {
-				return "", fmt.Errorf("%q follows the address", rest)
-			}
-			if port = rest[1:]; port == "" {
-				return "", errors.New("there is no port after the colon")
-			}
-		}
-	case i >= 0:
-		host, port = s[:i], s[i+1:]
-		if strings.Contains(host, ":") {
-			return "", errors.New("write an IPv6 address in brackets")
-		}
-		if port == "" {
-			return "", errors.New("there is no port after the colon")
-		}
-	}
-	if !strings.HasPrefix(host, "[") {
-		var err error
-		if host, err = hostName(host); err != nil {
-			return "", err
-		}
-	}
-	if port != "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 || port[0] == '0' || port[0] == '+' {
-			return "", fmt.Errorf("%q is not a port", port)
-		}
-	}
-	// The default port says nothing, unless it is what tells the name from a path on docker.io. Which one that is depends on the scheme: loopback hosts speak plain HTTP.
-	usual := map[bool]string{false: "443", true: "80"}[isLoopback(host)]
-	if port == usual && namesRegistry(host) {
-		port = ""
-	}
-	if port == "" && !namesRegistry(host) {
-		return "", errNoHost
-	}
-	if port != "" {
-		return host + ":" + port, nil
-	}
-	if host == "index.docker.io" || host == "registry-1.docker.io" {
-		return "docker.io", nil
-	}
-	return host, nil
-}
-
-// hostName canonicalises a DNS name or an IPv4 address.
-func hostName(host string) (string, error) {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if host == "" || len(host) > 253 {
-		return "", errors.New("that is not a host name")
-	}
-	labels := strings.Split(host, ".")
-	for _, l := range labels {
-		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
-			return "", fmt.Errorf("%q is not a host name", host)
-		}
-		for i := range len(l) {
-			if !lowerAlnum(l[i]) && l[i] != '-' {
-				return "", fmt.Errorf("%q is not a host name", host)
-			}
-		}
-	}
-	// A name whose last label is a number is an address to every resolver, in forms that differ among them (127.1, 0177.0.0.1).
-	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
-		ip, err := netip.ParseAddr(host)
-		if err != nil {
-			return "", fmt.Errorf("%q is neither a host name nor an IPv4 address", host)
-		}
-		return ip.String(), nil
-	}
-	return host, nil
 }
 
 // checkPath applies the distribution grammar to a repository's path.

@@ -1,0 +1,240 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+)
+
+// readFile reads a small file of the layout's own.
+func (l *layout) readFile(name string, limit int64) ([]byte, error) {
+	f, size, err := l.openRegular(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > limit {
+		return nil, fail(codeTooLarge, "%s: %w: %d bytes", path.Join(l.dir, name), ErrTooLarge, size)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, diskError("reading "+path.Join(l.dir, name), err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fail(codeTooLarge, "%s: %w", path.Join(l.dir, name), ErrTooLarge)
+	}
+	return b, nil
+}
+
+// openRegular opens a regular file: opening a FIFO would wait for ever.
+func (l *layout) openRegular(name string) (*os.File, int64, error) {
+	doing := "reading " + path.Join(l.dir, name)
+	info, err := l.root.Stat(name)
+	if err != nil {
+		return nil, 0, diskError(doing, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fail(codeMalformed, "%s: %w: it is no regular file", doing, ErrMalformed)
+	}
+	f, err := l.root.Open(name)
+	if err != nil {
+		return nil, 0, diskError(doing, err)
+	}
+	return f, info.Size(), nil
+}
+
+// load returns index.json as it is now; the same value as before if the file is the same, so callers must not change it.
+func (l *layout) load() (*layoutIndex, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	info, err := l.root.Stat(indexFile)
+	if err != nil {
+		return nil, diskError("reading "+path.Join(l.dir, indexFile), err)
+	}
+	if l.index != nil && os.SameFile(info, l.stat) && info.ModTime().Equal(l.stat.ModTime()) && info.Size() == l.stat.Size() {
+		return l.index, nil
+	}
+	b, err := l.readFile(indexFile, maxLayoutIndex)
+	if err != nil {
+		return nil, err
+	}
+	ix, err := parseLayoutIndex(b)
+	if err != nil {
+		return nil, fmt.Errorf("layout %s: %w", l.dir, err)
+	}
+	l.index, l.stat = ix, info
+	return ix, nil
+}
+
+// change writes what edit makes of a copy of the index, with the lock held and the file read afresh. edit reports whether it changed anything.
+func (l *layout) change(ctx context.Context, edit func(old, ix *layoutIndex) (bool, error)) error {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, err := l.load()
+	if err != nil {
+		return err
+	}
+	ix := old.clone()
+	changed, err := edit(old, ix)
+	if err != nil || !changed {
+		return err
+	}
+	b, err := ix.encode()
+	if err != nil {
+		return err
+	}
+	temp, err := l.spool(ctx, indexFile, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	// What was written need not be parsed again. The file is looked at before it has its name: later it may be another's.
+	info, err := l.root.Stat(temp)
+	if err != nil {
+		l.root.Remove(temp)
+		return diskError("writing "+path.Join(l.dir, indexFile), err)
+	}
+	if err := l.place(temp, indexFile); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.index, l.stat = ix, info
+	return nil
+}
+
+// lock takes the turn to write index.json, first in this process and then among all.
+func (l *layout) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	doing := "locking the layout " + l.dir
+	f, err := l.root.Open(layoutFile)
+	if err != nil {
+		<-l.turn
+		return nil, diskError(doing, err)
+	}
+	for {
+		ok, err := tryLock(f)
+		if ok {
+			return func() { f.Close(); <-l.turn }, nil
+		}
+		if err == nil {
+			select {
+			case <-time.After(5 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		} else {
+			err = diskError(doing, err)
+		}
+		f.Close()
+		<-l.turn
+		return nil, err
+	}
+}
+
+// write puts r's bytes at name, whole or not at all: a temporary file beside it, synced, renamed.
+func (l *layout) write(ctx context.Context, name string, r io.Reader) error {
+	temp, err := l.spool(ctx, name, r)
+	if err != nil {
+		return err
+	}
+	return l.place(temp, name)
+}
+
+// place gives a temporary file its name.
+func (l *layout) place(temp, name string) error {
+	if err := l.root.Rename(temp, name); err != nil {
+		l.root.Remove(temp)
+		return diskError("writing "+path.Join(l.dir, name), err)
+	}
+	return l.syncDir(path.Dir(name))
+}
+
+// writeNew writes a small file unless it is there; of two that do so at once, one wins and both are content.
+func (l *layout) writeNew(name string, b []byte) error {
+	temp, err := l.spool(context.Background(), name, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	err = l.root.Link(temp, name)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		// A file system without hard links: the rename is whole too, it only cannot tell who was first.
+		err = l.root.Rename(temp, name)
+	}
+	l.root.Remove(temp)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return diskError("writing "+path.Join(l.dir, name), err)
+	}
+	return l.syncDir(path.Dir(name))
+}
+
+// spool writes r to a synced temporary file in the folder of name and returns its path. It leaves nothing behind if that goes wrong.
+func (l *layout) spool(ctx context.Context, name string, r io.Reader) (temp string, err error) {
+	doing := "writing " + path.Join(l.dir, name)
+	temp = path.Join(path.Dir(name), temporary+rand.Text())
+	f, err := l.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return "", diskError(doing, err)
+	}
+	_, err = io.Copy(&diskWriter{w: f, doing: doing}, &contextReader{ctx: ctx, r: r})
+	if err == nil {
+		err = diskError(doing, f.Sync())
+	}
+	if closing := f.Close(); err == nil {
+		err = diskError(doing, closing)
+	}
+	if err != nil {
+		l.root.Remove(temp)
+		return "", err
+	}
+	return temp, nil
+}
+
+func (l *layout) syncDir(name string) error {
+	d, err := l.root.Open(name)
+	if err != nil {
+		return diskError("syncing "+path.Join(l.dir, name), err)
+	}
+	defer d.Close()
+	// Some file systems cannot sync a folder; what was written is whole all the same.
+	_ = d.Sync()
+	return nil
+}
+
+// A diskWriter tells errors of the disk from those of what is being read.
+type diskWriter struct {
+	w     io.Writer
+	doing string
+}
+
+func (w *diskWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	return n, diskError(w.doing, err)
+}
+
+// A contextReader ends when its context does.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
