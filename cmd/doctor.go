@@ -52,6 +52,7 @@ of REF, a repository or an artifact; the key; the chain; the clock. It writes no
 		}),
 	}
 	in.key.bind(c)
+	c.Flags().Lookup("key").Usage = "look at `KEY`: a URI, or a name under keys: in the configuration"
 	c.Flags().StringArrayVar(&in.chain, "chain", nil, "the certificates in `FILE`, from the signing one to the root, in any order")
 	c.Flags().StringVar(&in.policy.judging.policyFile, "policy", "", "the trust policy in `FILE`")
 	c.Flags().BoolVar(&in.write, "write", false, "also try what writes: an upload, a deletion, a test signature")
@@ -237,6 +238,11 @@ func (in doctorInputs) examineRegistry(ctx context.Context, s *session, d *diagn
 	d.add(section, "reachable", ui.OK, ref.Host+" answers", "")
 	d.add(section, "authorised", ui.OK, told.credential(), "")
 	in.examineArtifact(ctx, d, repo, ref)
+	var wrote error
+	if in.write {
+		// A repository that the probe made says more than one that is not there.
+		found, wrote = repo.Examine(ctx, true)
+	}
 	switch found.ReferrersAPI {
 	case "yes":
 		d.add(section, "referrers API", ui.OK, "yes", "")
@@ -245,7 +251,7 @@ func (in doctorInputs) examineRegistry(ctx context.Context, s *session, d *diagn
 	default:
 		d.add(section, "referrers API", ui.NotChecked, "it cannot be told while there is no repository "+ref.Path, "")
 	}
-	in.examineWriting(ctx, d, repo)
+	in.sayWriting(d, found, wrote)
 	for _, w := range told.warnings() {
 		d.add(section, "to note", ui.Warning, w, "")
 	}
@@ -264,8 +270,8 @@ func (in doctorInputs) examineArtifact(ctx context.Context, d *diagnosis, repo *
 	d.add("registry", "artifact", ui.OK, fmt.Sprintf("it is there: %s", m.Descriptor.MediaType), "")
 }
 
-// examineWriting says what writing commands meet at the registry.
-func (in doctorInputs) examineWriting(ctx context.Context, d *diagnosis, repo *registry.Repo) {
+// sayWriting says what writing commands meet at the registry.
+func (in doctorInputs) sayWriting(d *diagnosis, found registry.Capabilities, err error) {
 	const section = "registry"
 	if !in.write {
 		for _, name := range []string{"delete", "mount", "single upload"} {
@@ -273,7 +279,6 @@ func (in doctorInputs) examineWriting(ctx context.Context, d *diagnosis, repo *r
 		}
 		return
 	}
-	found, err := repo.Examine(ctx, true)
 	if err != nil {
 		d.problem(section, "writing", fmt.Errorf("writing a probe: %w", err))
 		return

@@ -14,7 +14,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// diagnose runs doctor and returns what each check found, as "status" or "status: detail", by "section/name".
+// diagnose runs doctor and returns its checks by "section/name".
 func (w *world) diagnose(code int, args ...string) map[string]ui.Check {
 	w.t.Helper()
 	got := w.want(code, append([]string{"doctor", "-o", "json"}, args...)...)
@@ -81,7 +81,6 @@ func TestDoctorOfRegistries(t *testing.T) {
 			t.Parallel()
 			w, s := newWorld(t), regtest.New(t, kind)
 			w.keys(certtest.Valid(time.Now().Add(-time.Hour), time.Now().Add(40*24*time.Hour)))
-			w.image("from", "a")
 			w.image("from", "a", "1")
 			w.want(0, "copy", "oci:"+w.path("from")+":1", s.Host+"/app:1")
 			s.Reset()
@@ -115,6 +114,30 @@ func TestDoctorOfRegistries(t *testing.T) {
 				t.Errorf("single uploads: %s", d)
 			}
 		})
+	}
+}
+
+// TestDoctorOfAnEmptyRegistry: before anything is there, only writing can tell.
+func TestDoctorOfAnEmptyRegistry(t *testing.T) {
+	t.Parallel()
+	w, s := newWorld(t), regtest.New(t, regtest.WithAPI)
+	if c := w.diagnose(0, s.Host+"/app")["registry/referrers API"]; c.Status != ui.NotChecked || !strings.Contains(c.Detail, "no repository app") {
+		t.Errorf("%+v", c)
+	}
+	if c := w.diagnose(0, s.Host+"/app", "--write")["registry/referrers API"]; c.Status == ui.Problem {
+		t.Errorf("%+v", c)
+	}
+	// A registry that lets us read and not write: the exit code says so, and what was read stays.
+	s.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
+		return false
+	})
+	got := w.diagnose(5, s.Host+"/app", "--write")
+	if c := got["registry/writing"]; c.Status != ui.Problem || c.Reason != "forbidden" || got["registry/reachable"].Status != ui.OK {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -284,7 +307,7 @@ func (w *world) chmod(file string, mode os.FileMode) {
 	}
 }
 
-// TestDoctorKeepsSecrets: neither a password nor a token of docker's configuration is shown; who logs in is.
+// TestA23DoctorKeepsSecrets: neither a password nor a token of docker's configuration is shown; who logs in is.
 func TestA23DoctorKeepsSecrets(t *testing.T) {
 	t.Parallel()
 	w, s := newWorld(t), basicLogin(t)

@@ -284,7 +284,7 @@ func TestP16LoginForAnotherHost(t *testing.T) {
 	t.Parallel()
 	w, s := newWorld(t), basicLogin(t)
 	auth := base64.StdEncoding.EncodeToString([]byte(loginUser + ":" + loginSecret))
-	w.file("docker/config.json", `{"auths":{"`+s.Host+`0":{"auth":"`+auth+`"},"`+strings.TrimSuffix(s.Host, s.Host[len(s.Host)-1:])+`":{"auth":"`+auth+`"}}}`)
+	w.file("docker/config.json", `{"auths":{"`+s.Host+`0":{"auth":"`+auth+`"},"`+s.Host[:len(s.Host)-1]+`":{"auth":"`+auth+`"}}}`)
 	w.want(5, "doctor", s.Host+"/app")
 	if n := s.Count(func(r regtest.Request) bool { return r.Header.Get("Authorization") != "" }); n != 0 {
 		t.Errorf("a credential was sent %d times", n)

@@ -11,32 +11,25 @@ import (
 	"github.com/imprint-oci/imprint/trust"
 )
 
-// aPolicy writes a policy of two roots with a tree of scopes, and returns its path and the root certificates' fingerprints.
-func (w *world) aPolicy(name string) (file string, fingerprints []string) {
-	w.t.Helper()
+// policyWorld is a world with a policy of two roots and a tree of scopes; fingerprints are those of the roots' certificates.
+func policyWorld(t *testing.T) (w *world, file string, fingerprints []string) {
+	t.Helper()
+	w = newWorld(t)
 	now := w.env.Now()
 	org := certtest.Root("org root", certtest.Valid(now.Add(-time.Hour), now.Add(400*24*time.Hour)))
 	vendor := certtest.Root("vendor root", certtest.Valid(now.Add(-48*time.Hour), now.Add(-24*time.Hour)))
 	w.file("roots/org.pem", string(certtest.PEM(org.Certificate)))
 	w.file("roots/vendor.pem", string(certtest.PEM(vendor.Certificate)))
-	return w.file(name, `version: 1
+	return w, w.file("policy.yaml", `version: 1
 roots:
-  org: `+w.path("roots/org.pem")+`
-  vendor: {certificates: [`+w.path("roots/vendor.pem")+`], identities: ["O=Vendor GmbH"]}
+  org: roots/org.pem
+  vendor: {certificates: [roots/vendor.pem], identities: ["O=Vendor GmbH"]}
 scopes:
   harbor.example: [org]
   harbor.example/vendor: {trust: [vendor], inherit: true}
   harbor.example/own: {trust: [org], claims: tag, max-age: 90d, algorithms: [ES256], enforce: false}
   harbor.example/old: {reject: true}
 `), []string{certchain.Thumbprint(org.Certificate), certchain.Thumbprint(vendor.Certificate)}
-}
-
-// policyWorld keeps the policy beside its roots: files are named from its folder.
-func policyWorld(t *testing.T) (w *world, file string, fingerprints []string) {
-	t.Helper()
-	w = newWorld(t)
-	file, fingerprints = w.aPolicy("policy.yaml")
-	return w, file, fingerprints
 }
 
 func TestPolicyCheckShowsAllOfIt(t *testing.T) {
@@ -96,8 +89,7 @@ func TestPolicyCheckFindsIt(t *testing.T) {
 		t.Errorf("reason %q", r)
 	}
 	for _, place := range []string{"etc/policy.yaml", "home/.config/imprint/policy.yaml", "env/policy.yaml", "flag/policy.yaml"} {
-		key, chain := certtest.ChainOf(3, "P-256")
-		_ = key
+		_, chain := certtest.ChainOf(3, "P-256")
 		dir, _, _ := strings.Cut(place, "/policy.yaml")
 		w.file(dir+"/root.pem", string(certtest.PEM(chain[2])))
 		w.file(place, "version: 1\nroots: {it: root.pem}\nscopes: {\"*\": [it]}\n")

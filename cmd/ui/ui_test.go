@@ -271,6 +271,10 @@ func TestScreens(t *testing.T) {
 			RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned), rechained(signer.StatusPlanned)},
 				[]Failure{{Item: []string{"harbor.acme.example/prod/web:2"}, Reason: "ends-earlier", Code: 3}}, now)
 		},
+		"doctor":         func(w io.Writer) { Doctor(w, diagnosis()) },
+		"login":          login,
+		"policy-check":   PolicyCheck(policy(), now),
+		"policy-explain": explanations,
 		"rechain-unchanged": func(w io.Writer) {
 			r := rechained(signer.StatusThere)
 			r.Plans = r.Plans[:1]
