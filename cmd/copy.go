@@ -140,7 +140,12 @@ func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g ga
 	if err != nil {
 		return copy.Result{}, err
 	}
-	warnings, err := g.judge(ctx, s, src, source, root, destination, tags)
+	// A layout's NAME may be a full name: what is claimed is its tag.
+	var claimed []string
+	for _, t := range tags {
+		claimed = append(claimed, tagOf(destination.With(t, "")))
+	}
+	warnings, err := g.judge(ctx, s, src, source, root, destination, claimed)
 	if err != nil {
 		return copy.Result{}, err
 	}

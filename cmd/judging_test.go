@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -350,5 +352,50 @@ func TestRegistryDown(t *testing.T) {
 	got := w.runContext(ctx, w.sign(host+"/app:1.0", "--timeout", "2s")...)
 	if got.code != 4 || !strings.Contains(got.err, host) {
 		t.Errorf("exit %d: %s", got.code, got.err)
+	}
+}
+
+// TestFullNames: the NAME of a layout may be a full name; it is its tag that is claimed, and its name that is judged.
+func TestFullNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.keys()
+	const name = "harbor.example/db:16.4"
+	w.image("lay", "one", name)
+	ref := "oci:" + w.path("lay") + ":" + name
+	if got := w.want(0, w.sign(ref, "-o", "json")...); !strings.Contains(got.out, `"claims":["16.4"]`) {
+		t.Errorf("claims in %s", got.out)
+	}
+	policy := w.policy("p.yaml", "harbor.example: {trust: [org], claims: tag}")
+	w.want(0, "verify", ref, "--policy", policy)
+	w.want(1, "verify", ref, "--policy", w.policy("q.yaml", "other.example: [org]"))
+	to := "oci:" + w.path("dst") + ":" + name
+	if got := w.want(0, "copy", ref, to); strings.Contains(got.err, "warning") {
+		t.Errorf("copying to the same name warns: %s", got.err)
+	}
+	w.want(0, "copy", ref, to, "--policy", policy)
+	w.want(1, "copy", ref, "oci:"+w.path("dst")+":harbor.example/db:17", "--policy", policy)
+	if got := w.want(0, "copy", ref, "oci:"+w.path("dst2"), "--dry-run", "-o", "json"); !strings.Contains(got.out, `"tag":"16.4"`) {
+		t.Errorf("without a tag at the destination: %s", got.out)
+	}
+}
+
+// TestInterrupted: 130 and 143, whatever was being done.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.keys()
+	s := regtest.New(t, regtest.WithAPI)
+	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		s.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+			cancel(interruption{signal})
+			<-r.Context().Done()
+			return true
+		})
+		got := w.runContext(ctx, "verify", s.Host+"/app:1", "--root", w.path("root.pem"), "-o", "json")
+		if got.code != code || got.reason(t) != "interrupted" {
+			t.Errorf("%s: exit %d, want %d: %s", signal, got.code, code, got.out)
+		}
 	}
 }
