@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -75,6 +77,25 @@ func (p *person) runIn(ctx context.Context, args ...string) outcome {
 		In: strings.NewReader(p.stdin), Out: &stdout, Err: &stderr, Environ: p.env, Keys: p.keys, Now: p.now, SystemDir: filepath.Join(p.dir, "etc"),
 	})
 	return outcome{code, stdout.String(), stderr.String()}
+}
+
+// process runs imprint in a process of its own: what it starts looks programs up there.
+func (p *person) process(t testing.TB, args ...string) outcome {
+	t.Helper()
+	path, err := exec.LookPath("imprint") // this test binary, by another name
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), path, args...)
+	c.Env = p.env
+	c.Stdin = strings.NewReader(p.stdin)
+	var stdout, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &stdout, &stderr
+	var exited *exec.ExitError
+	if err := c.Run(); err != nil && !errors.As(err, &exited) {
+		t.Fatal(err)
+	}
+	return outcome{c.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
 // want runs imprint with -o json and wants an exit code and a reason code: that of the error, of the verdict, or ("a signature's") of any
