@@ -128,6 +128,7 @@ func TestA23NoPasswordInArguments(t *testing.T) {
 		{"login", "https://" + loginUser + ":" + loginSecret + "@" + s.Host, "--username", loginUser},
 		{"login", loginUser + ":" + loginSecret + "@" + s.Host, "--username", loginUser},
 		{"login", s.Host, "--username", loginUser},
+		{"doctor", "https://" + loginUser + ":" + loginSecret + "@" + s.Host + "/app:1"},
 		{"logout", "https://" + loginUser + ":" + loginSecret + "@" + s.Host},
 	} {
 		for _, more := range [][]string{nil, {"-o", "json"}} {
