@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -214,6 +216,31 @@ func TestSignatureForms(t *testing.T) {
 		}
 		if got := (Signature{Manifest: m}).Form(); got != form {
 			t.Errorf("form %d is read as %d", form, got)
+		}
+	}
+}
+
+// What sends bytes on as they come must not have sent a whole blob before it learns that it is a wrong one.
+func TestC01LastBytesAreWithheld(t *testing.T) {
+	t.Parallel()
+	right := []byte("the right blob")
+	d := described("m", right)
+	for name, c := range map[string]struct {
+		body string
+		ok   bool
+	}{"right": {string(right), true}, "wrong": {"the wrong blob", false}, "longer": {"the right blob!", false}, "short": {"the right", false}} {
+		for _, one := range []bool{false, true} {
+			var r io.Reader = strings.NewReader(c.body)
+			if one {
+				r = iotest.OneByteReader(r)
+			}
+			got, err := io.ReadAll(verifying(io.NopCloser(r), d))
+			switch {
+			case c.ok && (err != nil || string(got) != c.body):
+				t.Errorf("%s: %q, %v", name, got, err)
+			case !c.ok && (!errors.Is(err, ErrDigestMismatch) || len(got) >= len(right)):
+				t.Errorf("%s: %d bytes were handed out, %v", name, len(got), err)
+			}
 		}
 	}
 }

@@ -18,7 +18,8 @@ func verifying(rc io.ReadCloser, d ocispec.Descriptor) io.ReadCloser {
 	return &verifier{rc: rc, d: d, left: d.Size, hash: d.Digest.Algorithm().Hash()}
 }
 
-// A verifier hands out at most the descriptor's size and reports io.EOF only once the digest is right.
+// A verifier hands out at most the descriptor's size and reports io.EOF only if the digest is right. The last bytes are handed out once all are known to be
+// right: who sends them on as they come never completes a wrong blob.
 type verifier struct {
 	rc   io.ReadCloser
 	d    ocispec.Descriptor
@@ -31,7 +32,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	if v.err != nil {
 		return 0, v.err
 	}
-	if v.left == 0 {
+	if v.left == 0 { // a blob of no bytes
 		v.err = v.end()
 		return 0, v.err
 	}
@@ -42,15 +43,15 @@ func (v *verifier) Read(p []byte) (int, error) {
 	v.hash.Write(p[:n])
 	v.left -= int64(n)
 	switch {
-	case err == io.EOF && v.left > 0:
+	case v.left == 0:
+		if v.err = v.end(); !errors.Is(v.err, io.EOF) {
+			return 0, v.err
+		}
+		return n, nil
+	case errors.Is(err, io.EOF):
 		v.err = fail(codeDigest, "%w: blob %s ended %d bytes early: %w", ErrDigestMismatch, v.d.Digest, v.left, io.ErrUnexpectedEOF)
-	case err == io.EOF:
-		v.err = v.end()
 	case err != nil:
 		v.err = fmt.Errorf("reading blob %s: %w", v.d.Digest, err)
-	}
-	if n > 0 && errors.Is(v.err, io.EOF) {
-		return n, nil
 	}
 	return n, v.err
 }
@@ -62,7 +63,7 @@ func (v *verifier) end() error {
 	if n > 0 {
 		return fail(codeDigest, "%w: blob %s is longer than the %d bytes of its descriptor", ErrDigestMismatch, v.d.Digest, v.d.Size)
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("reading blob %s: %w", v.d.Digest, err)
 	}
 	if got := digest.NewDigest(v.d.Digest.Algorithm(), v.hash); got != v.d.Digest {
