@@ -137,6 +137,10 @@ func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g ga
 	}
 	defer src.Close(false)
 	root, err := src.Resolve(ctx, source)
+	if err == nil && in.platform != "" {
+		// What is judged is what is copied: its own signatures, not the index's.
+		root, err = copy.ForPlatform(ctx, src, root, in.platform)
+	}
 	if err != nil {
 		return copy.Result{}, err
 	}
@@ -158,7 +162,6 @@ func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g ga
 		Tags:      tags,
 		Move:      in.move,
 		Referrers: in.referrers,
-		Platform:  in.platform,
 		Downgrade: in.downgrade,
 		DryRun:    in.dryRun,
 	})

@@ -25,7 +25,6 @@ type Options struct {
 	Tags      []string // to write last, in this order
 	Move      []string // globs of tags that may leave the digest which holds them
 	Referrers string   // All ("" too), Signatures or None
-	Platform  string   // os/arch[/variant]: only this child of an index, which becomes the root that is copied
 	Downgrade bool     // also bring chains that the destination has superseded
 	DryRun    bool
 	// Progress is told of each object once it is there; nil: nobody. It may be called concurrently.

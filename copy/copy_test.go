@@ -360,7 +360,9 @@ func TestPlatform(t *testing.T) {
 	src := places[0].open(t)
 	rel := newRelease(t, src, "1.0")
 	dst := places[1].open(t)
-	r, err := copy.Artifact(ctx, dst, src, rel.root, copy.Options{Tags: []string{"1.0"}, Platform: "linux/arm64"})
+	image, err := copy.ForPlatform(ctx, src, rel.root, "linux/arm64")
+	must(t, err)
+	r, err := copy.Artifact(ctx, dst, src, image, copy.Options{Tags: []string{"1.0"}})
 	must(t, err)
 	if d, err := dst.Tagged(ctx, "1.0"); err != nil || d != rel.children[1].Descriptor.Digest || r.Digest != d {
 		t.Errorf("1.0 names %s, the result %s, %v", d, r.Digest, err)
@@ -368,10 +370,11 @@ func TestPlatform(t *testing.T) {
 	same(t, "what came along", []int{1, 1, 2}, []int{r.Images, r.Referrers, r.Signatures})
 	same(t, "graph", state(t, src, rel.children[1]), state(t, dst, rel.children[1]))
 	// An image that is for that platform anyway.
-	_, err = copy.Artifact(ctx, dst, src, rel.children[0], copy.Options{Platform: "linux/amd64"})
+	image, err = copy.ForPlatform(ctx, src, rel.children[0], "linux/amd64")
 	must(t, err)
+	same(t, "digest", rel.children[0].Descriptor.Digest, image.Descriptor.Digest)
 	for platform, root := range map[string]registry.Manifest{"windows/amd64": rel.root, "linux": rel.root, "linux/arm64": rel.children[0], "linux/arm": rel.root} {
-		if _, err := copy.Artifact(ctx, dst, src, root, copy.Options{Platform: platform}); !errors.Is(err, copy.ErrPlatform) || reason(err) != "platform-not-found" {
+		if _, err := copy.ForPlatform(ctx, src, root, platform); !errors.Is(err, copy.ErrPlatform) || reason(err) != "platform-not-found" {
 			t.Errorf("%s: %v", platform, err)
 		}
 	}

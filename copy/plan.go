@@ -42,14 +42,10 @@ func (c *copier) run(ctx context.Context, root registry.Manifest) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	root, err := c.choose(ctx, root)
-	if err != nil {
-		return err
-	}
 	c.result.Digest, c.result.MediaType = root.Descriptor.Digest, root.Descriptor.MediaType
 	// Tags and the source's graph need nothing of each other, and a tag that must not move ends the run before anything is written.
 	var there bool
-	err = parallel(ctx, 2, func(ctx context.Context, i int) (err error) {
+	err := parallel(ctx, 2, func(ctx context.Context, i int) (err error) {
 		if i == 0 {
 			there, err = c.lookUp(ctx, root)
 			return err

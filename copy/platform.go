@@ -11,19 +11,20 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// choose returns what is to be copied: root, or its image for the platform that was asked for.
-func (c *copier) choose(ctx context.Context, root registry.Manifest) (registry.Manifest, error) {
+// ForPlatform returns root's image for a platform (os/arch[/variant]): the child of an index, or root itself if it is that image. It is what is then judged and
+// copied. ErrPlatform if there is none, or several.
+func ForPlatform(ctx context.Context, src *registry.Repo, root registry.Manifest, platform string) (registry.Manifest, error) {
 	parts, err := root.Parse()
-	if err != nil || c.o.Platform == "" {
+	if err != nil {
 		return root, err
 	}
 	if parts.Shape == registry.ShapeImage {
-		has, err := c.platformOf(ctx, parts)
+		has, err := platformOf(ctx, src, parts)
 		if err != nil {
 			return root, err
 		}
-		if has != c.o.Platform && !strings.HasPrefix(has, c.o.Platform+"/") {
-			return root, fail(codePlatform, "%w: %s is an image for %q, not %q", ErrPlatform, root.Descriptor.Digest, has, c.o.Platform)
+		if has != platform && !strings.HasPrefix(has, platform+"/") {
+			return root, fail(codePlatform, "%w: %s is an image for %q, not %q", ErrPlatform, root.Descriptor.Digest, has, platform)
 		}
 		return root, nil
 	}
@@ -36,9 +37,9 @@ func (c *copier) choose(ctx context.Context, root registry.Manifest) (registry.M
 		name := platformName(*d.Platform)
 		names = append(names, name)
 		switch {
-		case name == c.o.Platform:
+		case name == platform:
 			exact = append(exact, d)
-		case strings.HasPrefix(name, c.o.Platform+"/"):
+		case strings.HasPrefix(name, platform+"/"):
 			wider = append(wider, d)
 		}
 	}
@@ -46,9 +47,9 @@ func (c *copier) choose(ctx context.Context, root registry.Manifest) (registry.M
 		exact = wider
 	}
 	if len(exact) != 1 {
-		return root, fail(codePlatform, "%w: %s has %d images for %q; it has %s", ErrPlatform, root.Descriptor.Digest, len(exact), c.o.Platform, strings.Join(names, ", "))
+		return root, fail(codePlatform, "%w: %s has %d images for %q; it has %s", ErrPlatform, root.Descriptor.Digest, len(exact), platform, strings.Join(names, ", "))
 	}
-	return c.src.Manifest(ctx, exact[0])
+	return src.Manifest(ctx, exact[0])
 }
 
 func platformName(p ocispec.Platform) string {
@@ -60,8 +61,8 @@ func platformName(p ocispec.Platform) string {
 }
 
 // platformOf reads the platform of an image from its configuration.
-func (c *copier) platformOf(ctx context.Context, parts registry.Parts) (string, error) {
-	b, err := c.src.ReadBlob(ctx, *parts.Config, maxConfig)
+func platformOf(ctx context.Context, src *registry.Repo, parts registry.Parts) (string, error) {
+	b, err := src.ReadBlob(ctx, *parts.Config, maxConfig)
 	if err != nil {
 		return "", fmt.Errorf("reading the platform of an image: %w", err)
 	}
