@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +63,7 @@ type hostAuth struct {
 	cred     Credential
 	accepted bool
 	refused  error
+	tokens   []string // that its token service gave for the credential, to know them if they come back
 }
 
 // An exchange is one request with its challenge; it travels in the request's context between auth.Client, which sees the answer, and the credential
@@ -246,6 +248,9 @@ func (a *authorizer) credential(ctx context.Context, _ string) (auth.Credential,
 		if err != nil {
 			return auth.EmptyCredential, err
 		}
+		if err := a.remember(ctx, x.host, token); err != nil {
+			return auth.EmptyCredential, err
+		}
 		return auth.Credential{AccessToken: token}, nil
 	}
 	if cred.Username == "" || cred.Password == "" {
@@ -254,14 +259,29 @@ func (a *authorizer) credential(ctx context.Context, _ string) (auth.Credential,
 	return auth.Credential{Username: cred.Username, Password: cred.Password}, nil
 }
 
-// redact takes a host's credential out of what that host has written: some repeat in their errors what they were sent.
+// remember keeps a token for [authorizer.redact].
+func (a *authorizer) remember(ctx context.Context, host, token string) error {
+	h := a.host(host)
+	select {
+	case h.mu <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-h.mu }()
+	if !slices.Contains(h.tokens, token) {
+		h.tokens = append(h.tokens, token)
+	}
+	return nil
+}
+
+// redact takes a host's credential, and the tokens that it gave for it, out of what that host has written: some repeat in their errors what they were sent.
 func (a *authorizer) redact(host, text string) string {
 	h := a.host(host)
 	h.mu <- struct{}{}
-	cred := h.cred
+	cred, tokens := h.cred, h.tokens
 	<-h.mu
 	basic := base64.StdEncoding.EncodeToString([]byte(cred.Username + ":" + cred.Password))
-	for _, secret := range []string{basic, cred.Password, cred.RefreshToken, cred.AccessToken} {
+	for _, secret := range slices.Concat([]string{basic, cred.Password, cred.RefreshToken, cred.AccessToken}, tokens) {
 		if len(secret) > 3 {
 			text = strings.ReplaceAll(text, secret, "[redacted]")
 		}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -530,5 +531,54 @@ func TestA23Redaction(t *testing.T) {
 		t.Error(err)
 	}
 	noSecret(t, err)
+}
 
+// A secret that is quoted or cut short is still one, and so is the token that was given for it.
+func TestA23RedactionComesFirst(t *testing.T) {
+	t.Parallel()
+	password := "correct horse\t\"battery\" staple"
+	says := func(message string) http.Handler {
+		body, err := json.Marshal(map[string]any{"errors": []map[string]string{{"code": "DENIED", "message": message}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, _, ok := r.BasicAuth(); !ok {
+				w.Header().Set("Www-Authenticate", `Basic realm="test"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write(body)
+		})
+	}
+	for name, message := range map[string]string{
+		"quoted":    "you sent " + password,
+		"cut short": strings.Repeat("x", 280) + password,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := regtest.Serve(t, says(message))
+			creds, _ := static(Credential{Username: testUser, Password: password})
+			_, err := openTest(t, newTestClient(t, Options{Credentials: creds}), s.Host, "app").Tagged(t.Context(), "v1")
+			if reason(err) != "forbidden" {
+				t.Fatal(err)
+			}
+			_, err = openTest(t, newTestClient(t, Options{Credentials: creds}), s.Host, "app").Resolve(t.Context(), Reference{Tag: "v1"})
+			if err == nil || strings.Contains(err.Error(), "correct") || !strings.Contains(err.Error(), "[redacted]") {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("token", func(t *testing.T) {
+		t.Parallel()
+		s := newTokenRegistry(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":"you sent %s"}]}`, r.Header.Get("Authorization"))
+		}))
+		_, err := openTest(t, newTestClient(t, Options{}), s.Host, "app").Resolve(t.Context(), Reference{Tag: "v1"})
+		if err == nil || strings.Contains(err.Error(), "token-1") || !strings.Contains(err.Error(), "Bearer [redacted]") {
+			t.Error(err)
+		}
+	})
 }

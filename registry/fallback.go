@@ -45,11 +45,22 @@ type fallbackEntry struct {
 // A fallbackIndex is what a fallback tag holds; the zero value is what one that does not exist holds.
 type fallbackIndex struct {
 	members map[string]json.RawMessage // of the document, but for manifests
-	entries []fallbackEntry
+	entries []fallbackEntry            // appended to by add
+	listed  map[digest.Digest]bool     // their digests: 4 MiB hold fifty thousand entries
 }
 
-func (x fallbackIndex) has(d digest.Digest) bool {
-	return slices.ContainsFunc(x.entries, func(e fallbackEntry) bool { return e.descriptor.Digest == d })
+func (x fallbackIndex) has(d digest.Digest) bool { return x.listed[d] }
+
+// add lists e unless its digest is listed.
+func (x *fallbackIndex) add(e fallbackEntry) {
+	if x.listed[e.descriptor.Digest] {
+		return
+	}
+	if x.listed == nil {
+		x.listed = make(map[digest.Digest]bool)
+	}
+	x.listed[e.descriptor.Digest] = true
+	x.entries = append(x.entries, e)
 }
 
 // readFallback reads a subject's fallback tag.
@@ -111,9 +122,7 @@ func parseFallback(h http.Header, body []byte, subject digest.Digest) (fallbackI
 		if d.Platform != nil {
 			platforms++
 		}
-		if !x.has(d.Digest) {
-			x.entries = append(x.entries, fallbackEntry{descriptor: d, raw: raw})
-		}
+		x.add(fallbackEntry{descriptor: d, raw: raw})
 	}
 	if types == 0 && platforms > 0 {
 		return fallbackIndex{}, errors.New("it is an image for several platforms")
@@ -184,9 +193,9 @@ type settling struct {
 	add     []fallbackEntry
 	remove  []digest.Digest
 
-	seen   []fallbackEntry // everything met in this operation, in the order of meeting
-	slow   time.Duration   // the longest time from reading to having written
-	ghosts int             // how often the registry found an entry without a manifest in what we wrote
+	seen   fallbackIndex // everything met in this operation, in the order of meeting
+	slow   time.Duration // the longest time from reading to having written
+	ghosts int           // how often the registry found an entry without a manifest in what we wrote
 }
 
 // settle writes a change so that it stays, although no registry offers a compare-and-swap (DESIGN.md section 6.6): read, merge with everything seen, write, read again; when
@@ -270,15 +279,9 @@ func (t *settling) read(ctx context.Context) (fallbackIndex, error) {
 		return x, err
 	}
 	for _, e := range x.entries {
-		if !t.met(e.descriptor.Digest) {
-			t.seen = append(t.seen, e)
-		}
+		t.seen.add(e)
 	}
 	return x, nil
-}
-
-func (t *settling) met(d digest.Digest) bool {
-	return slices.ContainsFunc(t.seen, func(e fallbackEntry) bool { return e.descriptor.Digest == d })
 }
 
 // shows reports whether the change is in an index.
@@ -301,7 +304,7 @@ func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex,
 			kept = append(kept, e)
 		}
 	}
-	for _, e := range t.seen {
+	for _, e := range t.seen.entries {
 		if d := e.descriptor.Digest; !now.has(d) && !t.ours(d) && !t.dropped(d) {
 			lost = append(lost, e)
 		}
@@ -314,9 +317,7 @@ func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex,
 		return next, err
 	}
 	for _, e := range slices.Concat(kept, lost, t.add) {
-		if !next.has(e.descriptor.Digest) {
-			next.entries = append(next.entries, e)
-		}
+		next.add(e)
 	}
 	return next, nil
 }

@@ -129,16 +129,21 @@ func (ix *layoutIndex) clone() *layoutIndex {
 // find returns the entry that name means: that of the reference name, else that of the full name which containerd and docker write.
 func (ix *layoutIndex) find(name string) (entry, error) {
 	for _, annotation := range []string{ocispec.AnnotationRefName, annotationContainerd} {
-		var found []entry
+		var first entry
+		found := make(map[digest.Digest]bool)
 		for _, e := range ix.entries {
-			if e.Annotations[annotation] == name && !slices.ContainsFunc(found, func(f entry) bool { return f.Digest == e.Digest }) {
-				found = append(found, e)
+			if e.Annotations[annotation] != name {
+				continue
 			}
+			if len(found) == 0 {
+				first = e
+			}
+			found[e.Digest] = true
 		}
 		switch len(found) {
 		case 0:
 		case 1:
-			return found[0], nil
+			return first, nil
 		default:
 			return entry{}, ambiguous("%d entries of the index are named %q; write the full name, or a digest", len(found), name)
 		}
@@ -169,12 +174,14 @@ func (ix *layoutIndex) names() []string {
 		count[n][e.Digest] = true
 	}
 	var names []string
+	seen := make(map[string]bool)
 	for _, e := range ix.entries {
 		n := e.Annotations[ocispec.AnnotationRefName]
 		if n == "" || len(count[n]) > 1 {
 			n = e.Annotations[annotationContainerd]
 		}
-		if n != "" && !slices.Contains(names, n) {
+		if n != "" && !seen[n] {
+			seen[n] = true
 			names = append(names, n)
 		}
 	}

@@ -43,8 +43,7 @@ type registryError struct {
 func (s *remote) refused(resp *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	discard(resp)
-	e := parseRegistryError(resp.StatusCode, body)
-	e.text = s.client.auth.redact(s.host, e.text)
+	e := parseRegistryError(resp.StatusCode, body, func(text string) string { return s.client.auth.redact(s.host, text) })
 	e.retryAfter = resp.Header.Get("Retry-After")
 	code, sentinel := codeRefused, ErrRefused
 	switch {
@@ -73,7 +72,9 @@ type answerError struct {
 func (e *answerError) Error() string { return e.err.Error() }
 func (e *answerError) Unwrap() error { return e.err }
 
-func parseRegistryError(status int, body []byte) registryError {
+// parseRegistryError reads an error's body. What is to be told of it is redacted as it was written: once it is quoted and cut short, half a secret, or one with
+// a character that is quoted, is no longer known for one.
+func parseRegistryError(status int, body []byte, redact func(string) string) registryError {
 	e := registryError{status: status}
 	var doc struct {
 		Errors []struct {
@@ -91,7 +92,7 @@ func parseRegistryError(status int, body []byte) registryError {
 			texts = append(texts, strings.Trim(one.Code+": "+one.Message, ": "))
 		}
 	}
-	e.text = quote(strings.Join(texts, "; "))
+	e.text = quote(redact(strings.Join(texts, "; ")))
 	return e
 }
 

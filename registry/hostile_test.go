@@ -1,0 +1,87 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// soon fails if f takes longer than what is linear in its input could: quadratic it took half a minute.
+func soon(t *testing.T, f func()) {
+	t.Helper()
+	const most = 5 * time.Second
+	start := time.Now()
+	f()
+	if took := time.Since(start); took > most {
+		t.Errorf("%s, at most %s", took, most)
+	}
+}
+
+// manyEntries is an index.json with as many entries as it may have, named by name.
+func manyEntries(t *testing.T, name func(i int) string) *layoutIndex {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString(`{"schemaVersion":2,"manifests":[`)
+	for i := 0; b.Len() < maxLayoutIndex-400; i++ {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"mediaType":"a/b","size":1,"digest":"sha256:%064x","annotations":{%q:%q}}`, i, ocispec.AnnotationRefName, name(i))
+	}
+	b.WriteString("]}")
+	ix, err := parseLayoutIndex([]byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ix
+}
+
+// An index of the size that is read must not keep anybody busy for minutes.
+func TestLayoutIndexOfManyEntries(t *testing.T) {
+	one := manyEntries(t, func(int) string { return "1.0" })
+	soon(t, func() {
+		if _, err := one.find("1.0"); !errors.Is(err, ErrAmbiguous) {
+			t.Error(err)
+		}
+	})
+	many := manyEntries(t, func(i int) string { return fmt.Sprint("v", i) })
+	soon(t, func() {
+		if _, err := many.find("absent"); !errors.Is(err, ErrNotFound) {
+			t.Error(err)
+		}
+		if e, err := many.find("v7"); err != nil || e.Digest != many.entries[7].Digest {
+			t.Error(e.Digest, err)
+		}
+	})
+}
+
+func TestFallbackIndexOfManyEntries(t *testing.T) {
+	list := make([]string, 45_000)
+	for i := range list {
+		list[i] = fmt.Sprintf(`{"digest":"sha256:%064x"}`, i)
+	}
+	body := `{"manifests":[` + strings.Join(list, ",") + "," + list[0] + `]}`
+	if len(body) > MaxManifest {
+		t.Fatal("more than is read")
+	}
+	soon(t, func() {
+		x, err := parseFallback(http.Header{"Content-Type": {ocispec.MediaTypeImageIndex}}, []byte(body), digest.FromString("subject"))
+		if err != nil || len(x.entries) != len(list) {
+			t.Fatal(len(x.entries), err)
+		}
+		drop := &settling{store: &remote{state: &repoState{}}, remove: []digest.Digest{x.entries[3].descriptor.Digest}}
+		for _, e := range x.entries {
+			drop.seen.add(e)
+		}
+		next, err := drop.merge(t.Context(), x)
+		if err != nil || len(next.entries) != len(list)-1 || sameEntries(x, next) {
+			t.Error(len(next.entries), err)
+		}
+	})
+}
