@@ -226,7 +226,7 @@ func TestCasesRechain(t *testing.T) {
 			replace(signingTime, "io.cncf.notary.authenticSigningTime").
 			replace(`"crit":["`+scheme+`"]`, `"crit":["`+scheme+`","io.cncf.notary.authenticSigningTime"]`)
 		d.f.attach(d.repo, d.subject, jwsType, j.bytes())
-		late := d.root.IntermediateWith(d.ca.Key, "desk CA", certtest.Valid(now.Add(-time.Second), now.Add(3*year)))
+		late := d.root.IntermediateWith(d.ca.Key, "desk CA", certtest.Valid(time.Now().Add(-time.Second), now.Add(3*year)))
 		certs := []*x509.Certificate{late.Certificate}
 		d.refused(t, 3, "would-break-timestamp", d.rechain(certs, "--allow-shorter", "--replace")...)
 		o := d.want(t, 0, "", d.rechain(certs, "--allow-shorter")...)

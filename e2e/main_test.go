@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -9,5 +10,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Most of these tests wait for one another's settling and retries, not for a processor.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"imprint": cmd.Main})
 }
