@@ -269,7 +269,7 @@ func (g gate) judge(ctx context.Context, s *session, src *registry.Repo, source 
 		}
 		names := tags
 		if len(names) == 0 {
-			names = []string{""}
+			names = []string{g.as.Tag} // "": by its digest alone
 		}
 		for _, tag := range names {
 			ref := at.With(tag, root.Descriptor.Digest)
