@@ -22,6 +22,7 @@ type rechainInputs struct {
 	allowIdentityChange bool
 	allowShorter        bool
 	dryRun              bool
+	alone               bool // one artifact, no batch
 	judging             judgingFlags
 	batch               batchFlags
 }
@@ -86,8 +87,12 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 			return r, err
 		},
 		full: func(w io.Writer, r signer.RechainResult) { ui.Rechain(w, r, s.now) },
-		line: ui.RechainLine,
-		word: ui.RechainWord,
+		line:    ui.RechainLine,
+		word:    ui.RechainWord,
+		skipped: nothingFits,
+	}
+	if len(items) == 1 && in.batch.file == "" {
+		in.alone = true
 	}
 	if in.dryRun {
 		b.whole = func(w io.Writer, all []signer.RechainResult, failed []ui.Failure) {
@@ -135,13 +140,15 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 	for i, p := range r.Plans {
 		if p.Status == signer.StatusPlanned && !in.dryRun {
 			p, err = p.Push(ctx, repo)
+			r.Plans[i] = p
+			// Also the one that failed may have been written, and only its old one not deleted.
+			written = written || p.Status == signer.StatusWritten || p.Status == signer.StatusReplaced || p.Status == signer.StatusOldLeft
 			if err != nil && written {
 				err = &partly{err}
 			}
 			if err != nil {
 				return r, err
 			}
-			r.Plans[i], written = p, true
 		}
 		r.Warnings = append(r.Warnings, p.Warnings...)
 	}
@@ -181,11 +188,36 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 			skipped = err
 		}
 	}
-	if fits == 0 {
+	if fits == 0 && (in.alone || reason(skipped) != "leaf-key-differs") {
 		return plans, skipped
 	}
 	return plans, nil
 }
+
+// nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one can (CASES.md K01: in a
+// batch that is counted, and an error only if it is so of all).
+func nothingFits(r signer.RechainResult) error {
+	var why *misfit
+	for _, p := range r.Plans {
+		if p.Status != signer.StatusSkipped {
+			return nil
+		}
+		if why == nil || p.Reason != "leaf-key-differs" {
+			why = &misfit{p.Reason, p.Detail}
+		}
+	}
+	if why == nil {
+		return nil
+	}
+	return why
+}
+
+// A misfit is that no certificate given is for the key of any signature.
+type misfit struct{ code, why string }
+
+func (e *misfit) Error() string  { return e.why }
+func (e *misfit) Reason() string { return e.code }
+func (e *misfit) exitCode() int  { return exitUsage }
 
 // skippable reports whether a signature that could not be planned may be left as it is while others are renewed.
 func skippable(err error) bool {
@@ -194,7 +226,7 @@ func skippable(err error) bool {
 		return false
 	}
 	switch reason(err) {
-	case "leaf-key-differs", "signature-invalid", "chain-is-signed", "manifest-malformed":
+	case "leaf-key-differs", "not-issued-by", "signature-invalid", "chain-is-signed", "manifest-malformed":
 		return true
 	}
 	return errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrMalformed) || errors.Is(err, registry.ErrTooLarge) ||
