@@ -107,6 +107,7 @@ const (
 type growth struct {
 	repo    *Repo
 	o       GraphOptions
+	allowed *allowance
 	nodes   map[digest.Digest]*Node
 	skipped []Skipped
 }
@@ -131,7 +132,7 @@ func (r *Repo) Graph(ctx context.Context, root Manifest, o GraphOptions) (n *Nod
 		return nil, nil, err
 	}
 	n = &Node{Manifest: root, Parts: parts, Role: RoleRoot}
-	g := &growth{repo: r, o: o, nodes: map[digest.Digest]*Node{root.Descriptor.Digest: n}}
+	g := &growth{repo: r, o: o, allowed: r.allow(), nodes: map[digest.Digest]*Node{root.Descriptor.Digest: n}}
 	var list []Referrer
 	if !o.NoReferrers {
 		if list, err = r.Referrers(ctx, root.Descriptor, ""); err != nil {
@@ -261,7 +262,7 @@ func (g *growth) read(ctx context.Context, l *look) error {
 	}
 	l.node = &Node{Manifest: m}
 	l.node.Parts, l.node.Malformed = m.Parse()
-	return nil
+	return g.allowed.keep(l.entry.Digest.String(), len(m.Bytes))
 }
 
 // join makes n a child or a referrer of the look's parent, unless it is neither.

@@ -85,3 +85,39 @@ func TestFallbackIndexOfManyEntries(t *testing.T) {
 		}
 	})
 }
+
+// Ten thousand manifests of 4 MiB each would be 40 GiB: what is kept of one artifact is bounded as a whole, and what lies beyond is an error, never a part.
+func TestWhatIsKeptIsBounded(t *testing.T) {
+	t.Parallel()
+	r := newLayout(t)
+	image := putImage(t, r, nil, "", "layer")
+	if err := r.Tag(t.Context(), image, "1.0"); err != nil {
+		t.Fatal(err)
+	}
+	subject := plainDescriptor(image)
+	total := 0
+	for i := range 20 {
+		envelope := []byte(strings.Repeat(fmt.Sprint(i%10), 10_000+i))
+		m := r.Form().Manifest(subject, "application/jose+json", envelope, nil)
+		if err := r.PushSignature(t.Context(), subject, m, envelope); err != nil {
+			t.Fatal(err)
+		}
+		total += len(m.Bytes) + len(envelope)
+	}
+	for _, tt := range []struct {
+		most int64
+		err  error
+	}{{int64(total), nil}, {int64(total) / 3, ErrTooLarge}} {
+		r.most = tt.most
+		if list, err := r.Signatures(t.Context(), subject); !errors.Is(err, tt.err) || err == nil && len(list) != 20 {
+			t.Errorf("%d bytes: %d signatures, %v, want %v", tt.most, len(list), err, tt.err)
+		}
+		if _, _, err := r.Graph(t.Context(), image, GraphOptions{}); !errors.Is(err, tt.err) {
+			t.Errorf("%d bytes: %v, want %v", tt.most, err, tt.err)
+		}
+	}
+}
+
+func plainDescriptor(m Manifest) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: m.Descriptor.MediaType, Digest: m.Descriptor.Digest, Size: m.Descriptor.Size}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,6 +22,9 @@ const (
 	MaxPages     = 100     // of one list
 	MaxDepth     = 8       // referrers of referrers; indexes in indexes
 	MaxInline    = 16 << 10
+
+	// maxHeld is how many bytes of manifests and envelopes one call keeps: ten thousand signatures as they are made, not as long as each may be.
+	maxHeld = 512 << 20
 )
 
 // ArtifactTypeSignature is the artifact type of Notary Project signature manifests, and the configuration's media type of their legacy form.
@@ -66,9 +70,29 @@ func fail(code, format string, args ...any) error {
 type Repo struct {
 	store store
 	ref   Reference
+	most  int64 // maxHeld; tests lower it
 }
 
-func newRepo(s store, ref Reference) *Repo { return &Repo{store: s, ref: ref.Repository()} }
+func newRepo(s store, ref Reference) *Repo {
+	return &Repo{store: s, ref: ref.Repository(), most: maxHeld}
+}
+
+// An allowance is how many bytes more a call may keep.
+type allowance struct{ left atomic.Int64 }
+
+func (r *Repo) allow() *allowance {
+	a := &allowance{}
+	a.left.Store(r.most)
+	return a
+}
+
+// keep takes what is kept off the allowance, and is an error when that is used up.
+func (a *allowance) keep(of string, n int) error {
+	if a.left.Add(-int64(n)) >= 0 {
+		return nil
+	}
+	return fail(codeTooLarge, "%s: %w: together its signatures and referrers take more memory than they are given", of, ErrTooLarge)
+}
 
 // Close releases what Open or Create took. Of an archive that was created it writes index and end, syncs, and renames it into place if commit is true,
 // else it leaves nothing behind.

@@ -27,7 +27,7 @@ type Signature struct {
 	Err error
 }
 
-// Signatures lists and reads all signatures of subject, those that cannot be read with their Err. The error is of the listing only.
+// Signatures lists and reads all signatures of subject, those that cannot be read with their Err. The error is of the listing, and of more than is kept (ErrTooLarge).
 func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Signature, error) {
 	list, err := r.Referrers(ctx, subject, ArtifactTypeSignature)
 	if err != nil {
@@ -37,9 +37,13 @@ func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Si
 	for i, ref := range list {
 		signatures[i] = Signature{Subject: subject, Descriptor: ref.Descriptor}
 	}
+	allowed := r.allow()
 	if err := parallel(ctx, len(list), func(ctx context.Context, i int) error {
 		signatures[i] = r.ReadSignature(ctx, subject, list[i])
-		return ctx.Err()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return allowed.keep(subject.Digest.String(), len(signatures[i].Manifest.Bytes)+len(signatures[i].Envelope))
 	}); err != nil {
 		return nil, err
 	}
