@@ -106,7 +106,7 @@ func leftBehind(w io.Writer, r copy.Result) {
 
 // CopyLine writes it in one line.
 func CopyLine(w io.Writer, r copy.Result) {
-	fmt.Fprintf(w, "%s  %s %s  %s, %s sent\n", good.Render(Pad(CopyWord(r), 13)), Escape(target(r)), short(r.Digest),
+	fmt.Fprintf(w, "%s  %s  %s  %s, %s sent\n", good.Render(Pad(CopyWord(r), 13)), Escape(target(r)), short(r.Digest),
 		plural(r.Signatures, "signature"), bytesOf(r.Bytes))
 }
 
@@ -155,13 +155,14 @@ func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
 	for _, r := range all {
 		for _, t := range r.Tags {
 			if t.Status != "there" && (of == 1 || t.Was != "") && len(tags) < maxRows {
-				tags = append(tags, []string{tail(r.Destination, 50), tagLine(t)})
+				tag, what, _ := strings.Cut(tagLine(t), "  ")
+				tags = append(tags, []string{tail(r.Destination, 50), tag, what})
 			}
 		}
 	}
 	if len(tags) > 0 {
 		fmt.Fprintln(w)
-		table(w, []column{{head: "TAGS"}, {most: 44}}, tags)
+		table(w, []column{{head: "TAGS"}, {most: 24}, {}}, tags)
 	}
 	refused(w, failed)
 	var warnings [][]string

@@ -54,6 +54,7 @@ func field(w io.Writer, indent int, label, value string) {
 // fold breaks text at blanks into lines of at most width columns; runs of blanks inside a line are kept. A word that is wider is
 // cut into pieces.
 func fold(text string, width int) []string {
+	text = clip(text, maxLines*width)
 	var lines []string
 	for Width(text) > width {
 		at, columns, last := len(text), 0, -1
@@ -79,6 +80,22 @@ func fold(text string, width int) []string {
 		text = text[at:]
 	}
 	return append(lines, text)
+}
+
+// maxLines is how much of one value a screen shows. What a registry sends can be long enough to drown the verdict; -o json has all of it.
+const maxLines = 12
+
+// clip cuts text to n characters.
+func clip(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for i := range text {
+		if n--; n == 0 {
+			return text[:i] + "…"
+		}
+	}
+	return text
 }
 
 // A column of a table.

@@ -63,7 +63,7 @@ func collect(rows *[]treeRow, b audit.Branch, lead, below string, now time.Time)
 	name := Escape(b.What)
 	detail := Escape(b.Detail)
 	if b.HoldsUntil != nil {
-		detail = fmt.Sprintf("%s (%s)  %s", day(*b.HoldsUntil), left(*b.HoldsUntil, now), Escape(brief(b.Identity)))
+		detail = Pad(fmt.Sprintf("%s (%s)", day(*b.HoldsUntil), left(*b.HoldsUntil, now)), len("2006-01-02 (100 days)")) + "  " + Escape(brief(b.Identity))
 	}
 	if b.Again {
 		detail = "shown above"

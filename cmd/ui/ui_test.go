@@ -377,6 +377,15 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// TestFoldHuge: a certificate's name of 60 KiB does not drown the verdict. (At quadratic cost this took a second a signature.)
+func TestFoldHuge(t *testing.T) {
+	t.Parallel()
+	lines := fold(strings.Repeat("é", 60<<10), 40)
+	if len(lines) > maxLines || !strings.HasSuffix(lines[len(lines)-1], "…") {
+		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
+	}
+}
+
 func TestTimes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ got, want string }{
