@@ -49,7 +49,7 @@ func (b batchFlags) items(s *session, args []string, width int, usageLine string
 	}
 	if b.file == "" {
 		if len(args) == 0 {
-			return nil, usageHint("imprint "+s.command.Name()+" --help", "%s is missing", usageLine)
+			return nil, usageHint(s.command.CommandPath()+" --help", "%s: %s is missing", commandWords(s.command), usageLine)
 		}
 		if len(args)%width != 0 {
 			return nil, usage("%s: %d arguments", usageLine, len(args))
@@ -67,20 +67,25 @@ func (b batchFlags) items(s *session, args []string, width int, usageLine string
 	if b.file != "-" {
 		f, err := os.OpenFile(b.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if err != nil {
-			return nil, usage("%w", err)
+			return nil, unreadable("the batch "+b.file, err)
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			return nil, usage("%s is not a regular file; standard input is --batch -", b.file)
+			return nil, usageHint("name a file with one item a line; standard input is --batch -", "reading the batch %s: it is not a regular file", b.file)
 		}
 		in = f
 	}
+	const form = "one item a line; # starts a comment; or imprint's own JSON lines"
+	name := b.file
+	if name == "-" {
+		name = "on standard input"
+	}
 	out, err := readItems(in, width)
 	if err != nil {
-		return nil, usage("reading the batch %s: %w", b.file, err)
+		return nil, usageHint(form, "reading the batch %s: %w", name, err)
 	}
 	if len(out) == 0 {
-		return nil, usage("the batch %s holds no item", b.file)
+		return nil, usageHint(form, "reading the batch: %s holds no item", strings.TrimPrefix(name, "on "))
 	}
 	return out, nil
 }
@@ -181,6 +186,24 @@ type batch[T any] struct {
 	word func(v T) string
 	// judged: a result that comes with a verdict is shown all the same.
 	judged bool
+	// skipped, if not nil, returns why there was nothing to do for an item: no failure, as long as there was something to do for another.
+	skipped func(v T) error
+}
+
+func (b batch[T]) leftOut(v T, err error) error {
+	if err != nil || b.skipped == nil {
+		return nil
+	}
+	return b.skipped(v)
+}
+
+// interruptedBy returns the interruption of an item that a signal stopped, nil if it ended by itself.
+func interruptedBy(ctx context.Context, err error) *interrupted {
+	var signal interruption
+	if !errors.As(context.Cause(ctx), &signal) || !errors.Is(err, context.Canceled) && !errors.As(err, new(interruption)) {
+		return nil
+	}
+	return &interrupted{signal.signal, err}
 }
 
 // A batchError is that items of a batch failed; each was said when it happened.
@@ -221,7 +244,14 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 	for range min(flags.jobs, len(items)) {
 		workers.Go(func() {
 			for i := range next {
+				if work.Err() != nil {
+					outcomes[i] <- outcome[T]{err: context.Cause(work)}
+					continue
+				}
 				v, err := b.do(work, items[i])
+				if err != nil && flags.failFast {
+					stop() // before this worker takes the next
+				}
 				outcomes[i] <- outcome[T]{v, err, true}
 			}
 		})
@@ -243,13 +273,21 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 	t := tally{words: map[string]int{}, of: len(items)}
 	var results []T
 	var failures []ui.Failure
-	stopped := false
 	for i, it := range items {
 		o := <-outcomes[i]
-		if !o.ran || stopped && errors.Is(o.err, context.Canceled) {
+		if !o.ran || ctx.Err() == nil && work.Err() != nil && errors.Is(o.err, context.Canceled) {
+			continue // stopped by --fail-fast
+		}
+		if stopped := interruptedBy(ctx, o.err); stopped != nil { // said once for the run
+			t.count(stopped)
+			s.failureObject(stopped, it)
 			continue
 		}
-		t.count(o.err)
+		if err := b.leftOut(o.value, o.err); err != nil {
+			t.skip(fmt.Errorf("%s %s: %w", b.kind, it[0], err))
+		} else {
+			t.count(o.err)
+		}
 		var said *verdict
 		if o.err == nil || b.judged && errors.As(o.err, &said) {
 			results = append(results, o.value)
@@ -262,10 +300,6 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 			s.report(o.err, it)
 			failures = append(failures, ui.Failure{Item: it, Reason: reason(o.err), Text: o.err.Error(), Code: exitCode(o.err)})
 			t.hint(s.hint(o.err))
-			if flags.failFast {
-				stopped = true
-				stop()
-			}
 		}
 	}
 	workers.Wait()
@@ -282,7 +316,9 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 // A tally counts a batch.
 type tally struct {
 	of, ran, done, verdicts, failed int
-	first                           int // exit code of the first failure
+	skipped                         []error // why, each
+	first                           int     // exit code of the first failure
+	signal                          int     // exit code of an interruption
 	words                           map[string]int
 	order, hints                    []string
 }
@@ -302,6 +338,14 @@ func (t *tally) count(err error) {
 	if t.first == 0 {
 		t.first = code
 	}
+	if code > exitSignal {
+		t.signal = code
+	}
+}
+
+func (t *tally) skip(why error) {
+	t.ran++
+	t.skipped = append(t.skipped, why)
 }
 
 func (t *tally) word(w string) {
@@ -324,6 +368,10 @@ func (t *tally) hint(h string) {
 // code is the exit code of a batch (DESIGN.md section 3).
 func (t *tally) code() int {
 	switch {
+	case t.signal != 0:
+		return t.signal
+	case t.verdicts+t.failed == 0 && t.done == 0 && len(t.skipped) > 0:
+		return exitCode(t.skipped[0])
 	case t.verdicts+t.failed == 0:
 		return exitDone
 	case t.failed == 0:
@@ -340,16 +388,21 @@ type summary struct {
 	Done     int            `json:"done"`
 	Rejected int            `json:"rejected"`
 	Failed   int            `json:"failed"`
+	Skipped  int            `json:"skipped,omitempty"`
 	NotRun   int            `json:"notRun,omitempty"`
 	Statuses map[string]int `json:"statuses,omitempty"`
 	ExitCode int            `json:"exitCode"`
 }
 
 func (t *tally) end(s *session, text bool) error {
+	if len(t.skipped) > 0 && t.ran == len(t.skipped) {
+		s.report(t.skipped[0], nil)
+		t.hint(s.hint(t.skipped[0]))
+	}
 	for _, h := range t.hints {
 		s.talk("imprint: hint: ", h)
 	}
-	sum := summary{t.of, t.done, t.verdicts, t.failed, t.of - t.ran, t.words, t.code()}
+	sum := summary{t.of, t.done, t.verdicts, t.failed, len(t.skipped), t.of - t.ran, t.words, t.code()}
 	if text || s.json {
 		counts := ui.Counts{Items: sum.Items, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
 		for _, w := range t.order {

@@ -36,7 +36,7 @@ func (s *session) certificateFiles(paths []string) ([]string, error) {
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, usage("%w", err)
+			return nil, unreadable(path, err)
 		}
 		if !info.IsDir() {
 			out = append(out, path)
@@ -44,7 +44,7 @@ func (s *session) certificateFiles(paths []string) ([]string, error) {
 		}
 		entries, err := os.ReadDir(path)
 		if err != nil {
-			return nil, usage("%w", err)
+			return nil, unreadable(path, err)
 		}
 		found := 0
 		for _, e := range entries {

@@ -58,7 +58,7 @@ func TestUsageErrors(t *testing.T) {
 		{"a destination by digest", "copy oci:a:1 oci:b@sha256:4f0c6f5bb1d7a3e0f0a6c1b2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f60", "the source says which digest", ""},
 		{"rechain without certificates", "rechain oci:a:1", "no certificates to build a new chain from", "--chain FILE"},
 		{"rechain of an archive", "rechain oci-archive:a.tar:1 --chain ROOT", "takes no signature", ""},
-		{"no shell", "completion bsah", `did you mean "bash"?`, ""},
+		{"no shell", "completion bsah", `no completion for "bsah"`, "did you mean imprint completion bash?"},
 		{"no topic", "help keyz", `no help on "keyz"`, "did you mean imprint help keys?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -29,9 +29,9 @@ func newCompletion(s *session) *cobra.Command {
 			return root.GenPowerShellCompletionWithDesc(s.out)
 		}
 		if near := nearest(args[0], shells); near != "" {
-			return usage("no completion for %q, did you mean %q?", args[0], near)
+			return usageHint("did you mean imprint completion "+near+"?", "no completion for %q", args[0])
 		}
-		return usage("no completion for %q: bash, zsh, fish or powershell", args[0])
+		return usageHint("there is bash, zsh, fish and powershell", "no completion for %q", args[0])
 	})
 	return c
 }

@@ -136,7 +136,7 @@ func checkOwnership(file string) error {
 func (s *session) loadConfig(file string, known []string) (*configuration, error) {
 	b, err := s.read(file, maxConfig)
 	if err != nil {
-		return nil, err
+		return nil, inConfiguration(file, err)
 	}
 	if err := checkOwnership(file); err != nil {
 		return nil, err
@@ -148,6 +148,11 @@ func (s *session) loadConfig(file string, known []string) (*configuration, error
 	c := &configuration{file: absolute, values: map[string]configValue{}, keys: map[string]namedKey{}}
 	r := configReader{file: file, dir: filepath.Dir(absolute)}
 	return c, r.read(b, c, known)
+}
+
+// inConfiguration says of an error of reading which file it was about.
+func inConfiguration(file string, err error) error {
+	return &usageError{code: "usage", hint: hint(err), err: fmt.Errorf("reading the configuration %s", strings.TrimPrefix(err.Error(), "reading "))}
 }
 
 // A configReader turns YAML into a configuration; relative paths start in dir.

@@ -27,6 +27,7 @@ type copyInputs struct {
 	requireSignature bool
 	overwrite        bool
 	dryRun           bool
+	alone            bool // one artifact, no batch
 	judging          judgingFlags
 	batch            batchFlags
 }
@@ -76,10 +77,14 @@ func runCopy(ctx context.Context, s *session, in copyInputs, args []string) erro
 			return usage("--tag %q is not a tag", t)
 		}
 	}
+	if err := patterns(in.move); err != nil {
+		return err
+	}
 	g, err := in.gate(s)
 	if err != nil {
 		return err
 	}
+	in.alone = len(items) == 1 && in.batch.file == ""
 	b := batch[copy.Result]{
 		kind: "copy",
 		do: func(ctx context.Context, it item) (copy.Result, error) {
@@ -171,7 +176,12 @@ func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g ga
 	r.Source, r.Destination = source.String(), destination.String()
 	r.Warnings = append(warnings, r.Warnings...)
 	for _, w := range r.Warnings {
-		s.warn("copy", w)
+		if !in.alone {
+			w = to + ": " + w
+		}
+		if err != nil || !in.dryRun || s.json { // a plan shows them itself
+			s.warn("copy", w)
+		}
 	}
 	return r, err
 }
@@ -231,12 +241,20 @@ func (in copyInputs) open(ctx context.Context, s *session, ref registry.Referenc
 // A refusal is that a policy does not accept what was to be copied or written.
 type refusal struct{ report trust.Report }
 
+// unsigned is the refusal of what has no signature where no policy was asked.
+func unsigned(reference, why string) error {
+	return &refusal{trust.Report{Reference: reference, Verdict: trust.Rejected, Reason: "unsigned", Detail: why}}
+}
+
 func (e *refusal) Error() string {
 	why := e.report.Detail
 	for _, sig := range e.report.Signatures {
 		if sig.Reason == e.report.Reason && sig.Detail != "" {
 			why = sig.Detail
 		}
+	}
+	if e.report.Scope == nil && e.report.PolicyFile == "" && e.report.Reason == "unsigned" {
+		return fmt.Sprintf("%s has no signature: %s", e.report.Reference, why)
 	}
 	text := fmt.Sprintf("the policy does not accept %s: %s", e.report.Reference, e.report.Reason)
 	if why != "" {
@@ -287,7 +305,7 @@ func (g gate) judge(ctx context.Context, s *session, src *registry.Repo, source 
 		if failed != nil {
 			return nil, failed
 		}
-		return nil, &refusal{trust.Report{Reference: source.String(), Verdict: trust.Rejected, Reason: "unsigned", Detail: "--require-signature"}}
+		return nil, unsigned(source.String(), "--require-signature asks for one")
 	}
 	if g.policy != nil {
 		return nil, nil

@@ -61,6 +61,8 @@ var exitCodes = []struct {
 	{registry.ErrNotFound, exitUnknown},
 	{registry.ErrUnavailable, exitUnknown},
 	{registry.ErrUnsupported, exitUnknown},
+	{registry.ErrRefused, exitUnknown},
+	{registry.ErrExists, exitUsage},
 	{registry.ErrDigestMismatch, exitUnknown},
 	{registry.ErrTooLarge, exitUnknown},
 	{registry.ErrMalformed, exitUnknown},

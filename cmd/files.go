@@ -15,24 +15,59 @@ func (s *session) read(path string, limit int64) ([]byte, error) {
 	// Without O_NONBLOCK opening a pipe waits for its writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, usage("%w", err)
+		return nil, unreadable(path, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, usage("%w", err)
+		return nil, unreadable(path, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, usage("%s is not a regular file", path)
+		return nil, usageHint("name a file that holds it: a folder, a pipe or a device is not read", "reading %s: it is not a regular file", path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, usage("reading %s: %w", path, err)
+		return nil, unreadable(path, err)
 	}
 	if int64(len(b)) > limit {
-		return nil, usage("%s is larger than %d bytes", path, limit)
+		return nil, usageHint("see whether that is the file that is meant", "reading %s: it is larger than %d bytes", path, limit)
 	}
 	return b, nil
+}
+
+// unreadable says that what was named on the command line or in the configuration cannot be read, and why.
+func unreadable(what string, err error) error {
+	hint := "see whether that is the file that is meant"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "see how its name is spelled; a relative path starts in the working folder"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "it takes the right to read it: ls -l shows who has that"
+	}
+	return usageHint(hint, "reading %s: %w", what, cause(err))
+}
+
+// cause strips the system call and the path, which the caller states, from an error of package os.
+func cause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link.Err
+	}
+	return err
+}
+
+// unwritable says that a file could not be written, and why.
+func unwritable(path string, err error) error {
+	if dir := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) {
+		if _, statErr := os.Stat(dir); statErr != nil {
+			return &hinted{&diskError{fmt.Errorf("writing %s: there is no folder %s", path, dir)}, "make that folder first, or choose another name"}
+		}
+	}
+	return &diskError{fmt.Errorf("writing %s: %w", path, cause(err))}
 }
 
 // write writes a file whole or not at all: beside its place, synced, then renamed. An existing one is kept unless overwrite.
@@ -44,14 +79,12 @@ func (s *session) write(path string, b []byte, perm fs.FileMode, overwrite bool)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".imprint-*")
 	if err != nil {
-		return &diskError{err}
+		return unwritable(path, err)
 	}
 	temporary := f.Name()
 	defer os.Remove(temporary)
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
-	if err != nil {
-		return &diskError{fmt.Errorf("writing %s: %w", path, err)}
+	if err := finish(f, b, perm); err != nil {
+		return unwritable(path, err)
 	}
 	if overwrite {
 		err = os.Rename(temporary, path)
@@ -62,7 +95,18 @@ func (s *session) write(path string, b []byte, perm fs.FileMode, overwrite bool)
 		return usageHint("choose another name, or replace it with --overwrite", "%s exists", path)
 	}
 	if err != nil {
-		return &diskError{fmt.Errorf("writing %s: %w", path, err)}
+		return unwritable(path, err)
 	}
 	return nil
+}
+
+// finish writes a new file and waits until it is on the disk; the first thing that goes wrong is what is said.
+func finish(f *os.File, b []byte, perm fs.FileMode) error {
+	_, err := f.Write(b)
+	for _, step := range []func() error{func() error { return f.Chmod(perm) }, f.Sync, f.Close} {
+		if next := step(); err == nil {
+			err = next
+		}
+	}
+	return err
 }

@@ -212,6 +212,11 @@ func flagLines(flags *pflag.FlagSet) string {
 		if what != "" {
 			name += " " + what
 		}
+		switch f.DefValue {
+		case "", "false", "[]", "-1":
+		default:
+			text += " (default " + f.DefValue + ")"
+		}
 		if list, ok := f.Value.(pflag.SliceValue); ok && list != nil {
 			text += " (repeatable)"
 		}

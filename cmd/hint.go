@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 
 	"github.com/imprint-oci/imprint/certchain"
@@ -14,25 +15,30 @@ import (
 
 // reasonHints maps reason codes to what to do next; they are asked before errorHints. A hint never suggests loosening a policy.
 var reasonHints = map[string]string{
-	"expired":               "a certificate ran out: get it renewed; existing signatures take the new chain with imprint rechain",
-	"not-yet-valid":         "check this machine's clock: imprint doctor",
-	"clock":                 "check this machine's clock: imprint doctor",
-	"leaf-key-differs":      "rechain keeps the signature, so it needs a certificate for the key that made it; imprint inspect shows that certificate",
-	"identity-changes":      "verifiers that pin the old name will refuse the new one; if that is meant: --allow-identity-change",
-	"not-issued-by":         "two certificates share a name: give the one whose key signed; imprint chain show FILE",
-	"chain-incomplete":      "add the missing issuer, up to the self-signed root, to the file; imprint chain check FILE",
-	"ends-earlier":          "give the chain that lasts longer; if the shorter life is meant: --allow-shorter",
-	"chain-is-signed":       "this signature carries its chain where it is signed: only signing again can renew it",
-	"would-break-timestamp": "leave out --replace: beside the old signature the new one harms nobody",
-	"signature-invalid":     "this signature was damaged or forged: compare it with its source; imprint inspect",
-	"as-required":           "say where it is going to live: --as HOST/REPO:TAG",
-	"unsigned":              "imprint sign signs it; imprint tree shows what refers to it",
-	"realm-not-trusted":     "no credential was sent there; if that token service is the registry's own: --trust-realm HOST",
-	"credential-helper":     "docker's config.json names that program: run it by hand to see what it lacks",
-	"policy-digest":         "the policy is not the one that was pinned: find out who changed it",
-	"metadata-invalid":      "metadata is KEY=VALUE in plain text; names that begin with io.cncf.notary or io.imprint are taken",
-	"disk":                  "check space and permissions: nothing half-written was left behind",
-	"expiry-invalid":        "an expiry is a time ahead, as 90d or 12h",
+	"expired":                "a certificate ran out: get it renewed; existing signatures take the new chain with imprint rechain",
+	"not-yet-valid":          "check this machine's clock: imprint doctor",
+	"clock":                  "check this machine's clock: imprint doctor",
+	"leaf-key-differs":       "rechain keeps the signature, so it needs a certificate for the key that made it; imprint inspect shows that certificate",
+	"identity-changes":       "verifiers that pin the old name will refuse the new one; if that is meant: --allow-identity-change",
+	"not-issued-by":          "two certificates share a name: give the one whose key signed; imprint chain show FILE",
+	"chain-incomplete":       "add the missing issuer, up to the self-signed root, to the file; imprint chain check FILE",
+	"ends-earlier":           "give the chain that lasts longer; if the shorter life is meant: --allow-shorter",
+	"chain-is-signed":        "this signature carries its chain where it is signed: only signing again can renew it",
+	"would-break-timestamp":  "leave out --replace: beside the old signature the new one harms nobody",
+	"signature-invalid":      "this signature was damaged or forged: compare it with its source; imprint inspect",
+	"as-required":            "say where it is going to live: --as HOST/REPO:TAG",
+	"unsigned":               "imprint sign signs it; imprint tree shows what refers to it",
+	"realm-not-trusted":      "no credential was sent there; if that token service is the registry's own: --trust-realm HOST",
+	"credential-helper":      "docker's config.json names that program: run it by hand to see what it lacks",
+	"policy-digest":          "the policy is not the one that was pinned: find out who changed it",
+	"metadata-invalid":       "metadata is KEY=VALUE in plain text; names that begin with io.cncf.notary or io.imprint are taken",
+	"disk":                   "check space and permissions: nothing half-written was left behind",
+	"expiry-invalid":         "an expiry is a time ahead, as 90d or 12h",
+	"private-key":            "give the certificates alone; the key goes to --key",
+	"no-certificates":        "name a file with certificates: PEM, DER or PKCS#7",
+	"malformed-certificates": "name a file with certificates and nothing else: PEM, DER or PKCS#7",
+	"file-exists":            "choose another name; an archive is replaced with --overwrite",
+	"platform-not-found":     "name one of those; without --platform all of them go along",
 }
 
 // errorHints maps sentinels to what to do next: the first that fits.
@@ -53,7 +59,9 @@ var errorHints = []struct {
 	{registry.ErrUnsupported, "imprint doctor REF shows what this registry can do"},
 	{registry.ErrDigestMismatch, "the registry or a proxy before it sends wrong bytes: nothing of it was used"},
 	{registry.ErrTooLarge, "what the registry sent is beyond imprint's limits: nothing of it was used"},
-	{registry.ErrMalformed, "what the registry sent is no valid manifest: nothing of it was used"},
+	{registry.ErrMalformed, "what is there is damaged, or not what its name says: nothing of it was used"},
+	{registry.ErrRefused, "the registry's answer says why: its owner may have made tags immutable, or set a quota; imprint doctor REF shows what it can do"},
+	{registry.ErrExists, "choose another name; an archive is replaced with --overwrite"},
 	{registry.ErrDisk, "check space and permissions: nothing half-written was left behind"},
 	{kms.ErrSecret, "the passphrase: --passphrase-file FILE, --passphrase-fd N, IMPRINT_PASSPHRASE, or a terminal to ask at"},
 	{kms.ErrUnknownScheme, "keys are URIs, as file:release.key; imprint help keys"},
@@ -65,6 +73,7 @@ var errorHints = []struct {
 	{kms.ErrInvalid, "imprint key show KEY says what a key is; imprint help keys"},
 	{signer.ErrClaim, "a claim is a tag (--claim 1.4) or a full name (--claim-name HOST/REPO:TAG)"},
 	{trust.ErrAs, "say where it is going to live: --as HOST/REPO:TAG"},
+	{context.DeadlineExceeded, "give it more time: --timeout 15m; imprint doctor REF looks closer"},
 	{trust.ErrPolicy, "imprint policy check --policy FILE checks a policy; imprint help policy"},
 }
 

@@ -85,6 +85,8 @@ func (j judgingFlags) unnarrowed(s *session) (*trust.Policy, error) {
 	switch {
 	case len(j.roots) > 0 && j.policyFile != "" && byRoot == byFile:
 		return nil, usage("%s and %s exclude each other: a root is a whole policy", s.sources["root"].name, s.sources["policy"].name)
+	case len(j.roots) > 0 && byRoot > byFile && j.sha256 != "" && s.rank("policy-sha256") >= byRoot:
+		return nil, usageHint("leave one of them out", "--policy-sha256 pins a policy, and --root is none")
 	case len(j.roots) > 0 && byRoot > byFile:
 		certs, err := s.certificates(j.roots)
 		if err != nil {
@@ -123,9 +125,10 @@ func rootName(files []string) string {
 	return filepath.Base(files[0])
 }
 
-// pinned checks the policy's digest, where one is asked for.
+// pinned checks the policy's digest, where one is asked for. The policy that --root makes has none: a root nearer to the command line than
+// the digest stands in the place of the policy that was pinned.
 func (j judgingFlags) pinned(p *trust.Policy) error {
-	if want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:")); want != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
+	if want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:")); want != "" && p.File() != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
 		return &usageError{code: "policy-digest", hint: reasonHints["policy-digest"],
 			err: fmt.Errorf("the policy %s has the digest %s, not %s", p.File(), p.Digest(), want)}
 	}

@@ -240,12 +240,12 @@ type developmentFile struct {
 func writeFolder(dir string, files []developmentFile) (err error) {
 	temporary, err := os.MkdirTemp(filepath.Dir(dir), ".imprint-*")
 	if err != nil {
-		return &diskError{err}
+		return unwritable(dir, err)
 	}
 	defer os.RemoveAll(temporary)
 	for _, f := range files {
 		if err := writeSynced(filepath.Join(temporary, f.name), f.content, f.perm); err != nil {
-			return &diskError{fmt.Errorf("writing %s: %w", filepath.Join(dir, f.name), err)}
+			return unwritable(filepath.Join(dir, f.name), err)
 		}
 	}
 	if err := os.Chmod(temporary, 0o755); err != nil {
@@ -258,7 +258,7 @@ func writeFolder(dir string, files []developmentFile) (err error) {
 	case errors.Is(err, fs.ErrExist):
 		return existing(dir)
 	case err != nil:
-		return &diskError{fmt.Errorf("writing %s: %w", dir, err)}
+		return unwritable(dir, err)
 	}
 	return nil
 }
@@ -269,6 +269,5 @@ func writeSynced(path string, b []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
+	return finish(f, b, perm)
 }

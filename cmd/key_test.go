@@ -88,7 +88,7 @@ func TestKeyGenerateDev(t *testing.T) {
 	if after := w.tree("imprint-dev"); !maps.Equal(before, after) {
 		t.Error("a second run changed the folder")
 	}
-	complains(t, w.want(8, "key", "generate", "--dev", "--out", w.path("no/such/folder")), "no such file", "space and permissions")
+	complains(t, w.want(8, "key", "generate", "--dev", "--out", w.path("no/such/folder")), "there is no folder", "make that folder first")
 }
 
 func TestKeyGenerate(t *testing.T) {
@@ -229,7 +229,7 @@ func TestKeyFilesAreNotOverwritten(t *testing.T) {
 	complains(t, w.want(3, "key", "generate", "a.key", "--out", "b.key"), "name two files", "")
 	complains(t, w.want(3, "key", "generate", "file:"+old, "--allow-plaintext"), old+" exists", "")
 	complains(t, w.want(3, "key", "generate", "awskms:///alias/release", "--allow-plaintext"), "is no file", "imprint key csr")
-	complains(t, w.want(8, "key", "generate", w.path("no/such/folder/a.key"), "--allow-plaintext"), "no such file", "space and permissions")
+	complains(t, w.want(8, "key", "generate", w.path("no/such/folder/a.key"), "--allow-plaintext"), "there is no folder", "make that folder first")
 	if b, err := os.ReadFile(old); err != nil || string(b) != "precious" {
 		t.Fatalf("%q, %v", b, err)
 	}

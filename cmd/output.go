@@ -173,6 +173,11 @@ func (s *session) report(err error, item []string) {
 	}
 	s.flush(reason(err))
 	s.talk("imprint: error: ", err.Error())
+	s.failureObject(err, item)
+}
+
+// failureObject says an error in JSON, where that is what is spoken.
+func (s *session) failureObject(err error, item []string) {
 	if s.json {
 		words := make([]string, len(item))
 		for i, w := range item {
@@ -211,12 +216,20 @@ func (s *session) hint(err error) string {
 	if s.command != nil {
 		path = s.command.CommandPath()
 	}
-	if code := exitCode(err); h == "" && code == exitUsage {
+	if h != "" {
+		return h
+	}
+	switch exitCode(err) {
+	case exitUsage:
 		return path + " --help"
-	} else if h == "" && code == exitDisk {
+	case exitRejected:
+		return "imprint inspect REF shows everything that its signatures say"
+	case exitKey:
+		return "check the key service; imprint key show KEY asks it for the key alone"
+	case exitDisk:
 		return "check space and permissions: nothing half-written was left behind"
 	}
-	return h
+	return "run it again; imprint doctor REF looks closer"
 }
 
 // end says how the run ended and returns its exit code.

@@ -13,7 +13,6 @@ import (
 	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/signer"
-	"github.com/imprint-oci/imprint/trust"
 )
 
 type rechainInputs struct {
@@ -77,6 +76,7 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 		return err
 	}
 	g := gate{policy: policy, root: len(in.judging.roots) > 0, as: as}
+	in.alone = len(items) == 1 && in.batch.file == ""
 	b := batch[signer.RechainResult]{
 		kind: "rechain",
 		do: func(ctx context.Context, it item) (signer.RechainResult, error) {
@@ -86,13 +86,10 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 			}
 			return r, err
 		},
-		full: func(w io.Writer, r signer.RechainResult) { ui.Rechain(w, r, s.now) },
+		full:    func(w io.Writer, r signer.RechainResult) { ui.Rechain(w, r, s.now) },
 		line:    ui.RechainLine,
 		word:    ui.RechainWord,
 		skipped: nothingFits,
-	}
-	if len(items) == 1 && in.batch.file == "" {
-		in.alone = true
 	}
 	if in.dryRun {
 		b.whole = func(w io.Writer, all []signer.RechainResult, failed []ui.Failure) {
@@ -128,7 +125,7 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 	}
 	r := signer.RechainResult{Reference: ref.String(), Digest: root.Descriptor.Digest, Plans: []signer.Plan{}, DryRun: in.dryRun}
 	if len(sigs) == 0 {
-		return r, &refusal{trust.Report{Reference: ref.String(), Verdict: trust.Rejected, Reason: "unsigned", Detail: "there is no signature to rechain"}}
+		return r, unsigned(ref.String(), "there is nothing to put a new chain on")
 	}
 	if r.Plans, err = in.plan(s, sigs, certs); err != nil {
 		return r, err
@@ -197,19 +194,15 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 // nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one can (CASES.md K01: in a
 // batch that is counted, and an error only if it is so of all).
 func nothingFits(r signer.RechainResult) error {
-	var why *misfit
 	for _, p := range r.Plans {
 		if p.Status != signer.StatusSkipped {
 			return nil
 		}
-		if why == nil || p.Reason != "leaf-key-differs" {
-			why = &misfit{p.Reason, p.Detail}
-		}
 	}
-	if why == nil {
+	if len(r.Plans) == 0 {
 		return nil
 	}
-	return why
+	return &misfit{r.Plans[0].Reason, r.Plans[0].Detail}
 }
 
 // A misfit is that no certificate given is for the key of any signature.

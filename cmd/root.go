@@ -70,7 +70,7 @@ func newRoot(s *session) *cobra.Command {
 		},
 	}
 	f := root.PersistentFlags()
-	f.StringVarP(&s.output, "output", "o", "text", "write the answer as `text|json`; json: one object a line")
+	f.StringVarP(&s.output, "output", "o", "text", "answer as `text|json`; json is one object a line")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "answers and errors only")
 	f.StringVar(&s.config, "config", "", "the configuration `FILE`, instead of ~/.config/imprint/config.yaml")
 	s.network.bind(f)
@@ -148,7 +148,15 @@ var notBuilt = map[string][]string{
 
 // flagError explains a flag that could not be parsed.
 func flagError(c *cobra.Command, err error) error {
+	return named(commandWords(c), flagProblem(c, err))
+}
+
+func flagProblem(c *cobra.Command, err error) error {
 	path := c.CommandPath()
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) {
+		return usageHint(path+" --help", "--%s %q: %w", value.GetFlag().Name, value.GetValue(), plainValueError(value.GetFlag(), value.Unwrap()))
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return usageHint(path+" --help", "%w", err)
@@ -166,6 +174,17 @@ func flagError(c *cobra.Command, err error) error {
 		return usageHint("did you mean --"+near+"?", "unknown flag --%s", name)
 	}
 	return usageHint(path+" --help lists its flags", "unknown flag --%s", name)
+}
+
+// plainValueError says in words why a flag does not take a value.
+func plainValueError(f *pflag.Flag, err error) error {
+	switch f.Value.Type() {
+	case "int":
+		return errors.New("it is a whole number")
+	case "bool":
+		return errors.New("it is true or false")
+	}
+	return err
 }
 
 const many = 1 << 30

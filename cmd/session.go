@@ -2,8 +2,11 @@ package cmd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,17 +87,38 @@ func (s *session) run(f func(ctx context.Context, args []string) error) func(*co
 func (s *session) runAnyway(f func(ctx context.Context, args []string, broken error) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		s.command = c
-		broken := s.settle(c)
+		words := commandWords(c)
+		broken := named(words, s.settle(c))
 		switch s.output {
 		case "json":
 			s.json = true
 		case "text":
 			s.json = false
 		default:
-			return usage("--output %s: it is text or json", s.output)
+			return named(words, usage("--output %s: it is text or json", s.output))
 		}
-		return f(c.Context(), args, broken)
+		return named(words, f(c.Context(), args, broken))
 	}
+}
+
+// commandWords is a command as it is typed after imprint: "key csr".
+func commandWords(c *cobra.Command) string {
+	_, words, _ := strings.Cut(c.CommandPath(), " ")
+	return words
+}
+
+// named puts the command before an error of what was typed that does not say already what was being done.
+func named(words string, err error) error {
+	var own *usageError
+	if words == "" || !errors.As(err, &own) {
+		return err
+	}
+	text := err.Error()
+	first, _, _ := strings.Cut(text, " ")
+	if strings.HasSuffix(first, "ing") || strings.HasPrefix(text, words+" ") || strings.HasPrefix(text, words+":") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", words, err)
 }
 
 // client returns the registry client of the network flags, one for the run.
@@ -103,6 +127,11 @@ func (s *session) client() (*registry.Client, error) {
 	defer s.mu.Unlock()
 	if s.shared != nil {
 		return s.shared, nil
+	}
+	for _, realm := range s.network.trustRealms {
+		if ref, err := registry.ParseQualified(realm + "/a/b"); err != nil || ref.Host != realm {
+			return nil, usageHint("as --trust-realm auth.example.com", "--trust-realm %q is no host", realm)
+		}
 	}
 	c, err := registry.NewClient(s.network.options(s))
 	if err != nil {

@@ -148,7 +148,7 @@ func (s *session) assign(f *pflag.Flag, values []string, from source) error {
 		err = f.Value.Set(values[0])
 	}
 	if err != nil {
-		return usage("%s: %w", from.name, err)
+		return usage("%s: %w", from.name, plainValueError(f, err))
 	}
 	s.sources[f.Name] = from
 	return nil

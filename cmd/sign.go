@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ not accepted by imprint verify. What the same key has signed already is left as 
 	f := c.Flags()
 	in.key.bind(c)
 	f.StringArrayVar(&in.chain, "chain", nil, "the certificates in `FILE`, from the signing one to the root, in any order")
-	f.StringVar(&in.format, "signature-format", "jws", "`jws|cose`")
+	f.StringVar(&in.format, "signature-format", "jws", "write signatures in the format `jws|cose`: JSON, which every verifier reads, or CBOR")
 	f.StringArrayVar(&in.claims, "claim", nil, "also claim `TAG`")
 	f.StringArrayVar(&in.claimNames, "claim-name", nil, "also claim the name `HOST/REPO[:TAG]`")
 	f.BoolVar(&in.noClaims, "no-claims", false, "claim nothing, not even the tag")
@@ -133,6 +134,9 @@ func (in signInputs) options(s *session) (signer.Options, error) {
 		}
 		metadata[key] = value
 	}
+	if err := patterns(in.move); err != nil {
+		return signer.Options{}, err
+	}
 	claims, err := signer.CanonicalClaims(in.claims, in.claimNames)
 	if err != nil {
 		return signer.Options{}, &handedIn{err}
@@ -150,6 +154,16 @@ func (in signInputs) options(s *session) (signer.Options, error) {
 		Agent:     agent(),
 		Now:       s.now,
 	}, nil
+}
+
+// patterns checks --move.
+func patterns(move []string) error {
+	for _, p := range move {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			return usageHint("as --move latest, or --move 'nightly-*'; a backslash takes the next character as it is", "--move %q is no pattern", p)
+		}
+	}
+	return nil
 }
 
 // signable parses a reference that names one artifact in a place that takes signatures.

@@ -16,15 +16,18 @@ func Tree(w io.Writer, t audit.Tree) {
 	fmt.Fprintln(w)
 	var rows []treeRow
 	collect(&rows, t.Root, "", "", t.Now)
-	width := 0
+	width, dates := 0, 0
 	for _, r := range rows {
-		width = max(width, Width(r.name))
+		width, dates = max(width, Width(r.name)), max(dates, Width(r.until))
 	}
 	width = min(width, 46)
 	n := treeCount{}
 	for _, r := range rows {
 		line := Pad(cut(r.name, width), width) + "  " + Pad(short(r.branch.Descriptor.Digest), 12) + "  " +
 			fmt.Sprintf("%8s", bytesOf(r.branch.Descriptor.Size))
+		if r.until != "" {
+			line += "  " + Pad(r.until, dates)
+		}
 		if r.detail != "" {
 			line += "  " + cut(r.detail, Columns-Width(line)-2)
 		}
@@ -39,8 +42,8 @@ func Tree(w io.Writer, t audit.Tree) {
 }
 
 type treeRow struct {
-	name, detail string
-	branch       audit.Branch
+	name, until, detail string
+	branch              audit.Branch
 }
 
 type treeCount struct{ images, signatures, others int }
@@ -61,14 +64,14 @@ func isSignature(b audit.Branch) bool { return b.What == "signature" }
 // collect lists a branch with what is in it and then what refers to it, children first.
 func collect(rows *[]treeRow, b audit.Branch, lead, below string, now time.Time) {
 	name := Escape(b.What)
-	detail := Escape(b.Detail)
+	until, detail := "", Escape(b.Detail)
 	if b.HoldsUntil != nil {
-		detail = Pad(fmt.Sprintf("%s (%s)", day(*b.HoldsUntil), left(*b.HoldsUntil, now)), len("2006-01-02 (100 days)")) + "  " + Escape(brief(b.Identity))
+		until, detail = fmt.Sprintf("%s (%s)", day(*b.HoldsUntil), left(*b.HoldsUntil, now)), Escape(brief(b.Identity))
 	}
 	if b.Again {
-		detail = "shown above"
+		until, detail = "", "shown above"
 	}
-	*rows = append(*rows, treeRow{lead + name, detail, b})
+	*rows = append(*rows, treeRow{lead + name, until, detail, b})
 	all := append(append([]audit.Branch{}, b.Children...), b.Referrers...)
 	for i, c := range all {
 		if i == len(all)-1 {
