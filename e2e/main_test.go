@@ -16,3 +16,6 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){"imprint": cmd.Main})
 }
+
+// quickExit is GORACE for the processes that tests start: the race detector waits a second at each exit otherwise.
+const quickExit = "atexit_sleep_ms=0"

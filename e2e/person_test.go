@@ -87,7 +87,7 @@ func (p *person) process(t testing.TB, args ...string) outcome {
 		t.Fatal(err)
 	}
 	c := exec.CommandContext(t.Context(), path, args...)
-	c.Env = p.env
+	c.Env = append(slices.Clone(p.env), "GORACE="+quickExit)
 	c.Stdin = strings.NewReader(p.stdin)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr

@@ -49,7 +49,7 @@ func TestRaceSigners(t *testing.T) {
 			wg.Go(func() {
 				c := exec.CommandContext(t.Context(), binary, "sign", repo+"@"+a.descriptor.Digest.String(), "--key", "leaf.key", "--chain", "chain.pem", "-q")
 				c.Dir = dir
-				c.Env = []string{"HOME=" + dir}
+				c.Env = []string{"HOME=" + dir, "GORACE=" + quickExit}
 				if out, err := c.CombinedOutput(); err != nil {
 					t.Errorf("round %d: %v\n%s", round, err, out)
 				}

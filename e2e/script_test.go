@@ -100,6 +100,7 @@ func setup(e *testscript.Env, place string) error {
 		return err
 	}
 	e.Setenv("HOME", home)
+	e.Setenv("GORACE", quickExit)
 	e.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
 	e.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
 	e.Setenv("XDG_STATE_HOME", filepath.Join(home, ".state"))
@@ -157,7 +158,7 @@ func cmdExit(ts *testscript.TestScript, neg bool, args []string) {
 func environ(ts *testscript.TestScript) []string {
 	var env []string
 	for _, name := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "DOCKER_CONFIG", "TMPDIR", "NO_COLOR",
-		"IMPRINT_CONFIG", "IMPRINT_POLICY", "IMPRINT_PASSPHRASE", "IMPRINT_OUTPUT", "GOCOVERDIR"} {
+		"IMPRINT_CONFIG", "IMPRINT_POLICY", "IMPRINT_PASSPHRASE", "IMPRINT_OUTPUT", "GOCOVERDIR", "GORACE"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
