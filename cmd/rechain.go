@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -127,7 +128,8 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 	if len(sigs) == 0 {
 		return r, unsigned(ref.String(), "there is nothing to put a new chain on")
 	}
-	if r.Plans, err = in.plan(s, sigs, certs); err != nil {
+	var refused error
+	if r.Plans, refused, err = in.plan(s, sigs, certs); err != nil {
 		return r, err
 	}
 	if err := in.judge(s, g, ref, root, r.Plans); err != nil {
@@ -152,12 +154,16 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 	for _, w := range r.Warnings {
 		s.warn("rechain", w)
 	}
-	return r, nil
+	if refused != nil && written {
+		refused = &partly{refused}
+	}
+	return r, refused
 }
 
-// plan plans every signature. One that the given certificates are not for, or that is no proper signature, is skipped, unless no other is left; one
-// that they are for and that may not have them is an error before anything is written.
-func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x509.Certificate) ([]signer.Plan, error) {
+// plan plans every signature. One that the given certificates are not for, or that is no proper signature, is skipped, unless no other is left. refused is why one
+// that they are for may not have them, while others may: whoever may push can plant such a one under a root of his own, so it must neither keep the others from
+// their new chain nor make anybody loosen a check, and is told in the end. Where there are no others it is the error.
+func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x509.Certificate) (plans []signer.Plan, refused, err error) {
 	o := signer.RechainOptions{
 		AllowIdentityChange: in.allowIdentityChange,
 		AllowShorter:        in.allowShorter,
@@ -167,28 +173,31 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 	for _, sig := range sigs {
 		o.Listed = append(o.Listed, sig.Descriptor.Digest)
 	}
-	var plans []signer.Plan
 	var skipped error
 	fits := 0
 	for _, sig := range sigs {
 		p, err := signer.PlanRechain(sig, certs, o)
-		if err != nil && !skippable(err) {
-			return nil, err
+		if err != nil && sig.Err != nil && !skippable(err) {
+			return nil, nil, err
 		}
 		plans = append(plans, p)
-		if err == nil {
+		switch {
+		case err == nil:
 			fits++
-			continue
-		}
-		// Of several the reason that says most: a wrong signature before one that is somebody else's.
-		if skipped == nil || reason(skipped) == "leaf-key-differs" {
+		case !skippable(err):
+			refused = cmp.Or(refused, err)
+		case skipped == nil || reason(skipped) == "leaf-key-differs":
+			// Of several the reason that says most: a wrong signature before one that is somebody else's.
 			skipped = err
 		}
 	}
-	if fits == 0 && (in.alone || reason(skipped) != "leaf-key-differs") {
-		return plans, skipped
+	if fits == 0 && refused != nil {
+		return plans, nil, refused
 	}
-	return plans, nil
+	if fits == 0 && (in.alone || reason(skipped) != "leaf-key-differs") {
+		return plans, nil, skipped
+	}
+	return plans, refused, nil
 }
 
 // nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one can (CASES.md K01: in a
