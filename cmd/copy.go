@@ -173,6 +173,7 @@ func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g ga
 	if closed := end(err == nil && !in.dryRun); err == nil {
 		err = closed
 	}
+	err = partlyDone(err, destination.Kind != registry.Archive && begun(r))
 	r.Source, r.Destination = source.String(), destination.String()
 	r.Warnings = append(warnings, r.Warnings...)
 	for _, w := range r.Warnings {
@@ -184,6 +185,11 @@ func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g ga
 		}
 	}
 	return r, err
+}
+
+// begun reports whether something was written, a manifest or a tag. An archive is written whole or not at all.
+func begun(r copy.Result) bool {
+	return r.Written > 0 || slices.ContainsFunc(r.Tags, func(t copy.TagResult) bool { return t.Status == copy.Written || t.Status == copy.Moved })
 }
 
 // destinationTags are the tags to write: those that were said, else the source's own, never latest by itself.

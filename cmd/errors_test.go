@@ -15,6 +15,7 @@ import (
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
 // oneErrorOneHint checks that a run says what is wrong in one line and what to do in another, and the same in JSON.
@@ -241,6 +242,62 @@ func TestEveryErrorHasOneHint(t *testing.T) {
 	if _, err := os.Stat(w.path("absent")); err == nil {
 		t.Error("something was written")
 	}
+}
+
+// TestPartlyDone: a run that wrote something before it failed ends in 7, whatever the failure; a full disk stays the disk's.
+func TestPartlyDone(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  error
+		done bool
+		code int
+	}{
+		{registry.ErrUnavailable, false, 4},
+		{registry.ErrUnavailable, true, 7},
+		{registry.ErrRefused, false, 4},
+		{registry.ErrRefused, true, 7},
+		{registry.ErrUnauthorized, true, 7},
+		{registry.ErrTagMoves, true, 7},
+		{registry.ErrDisk, true, 8},
+		{nil, true, 0},
+	} {
+		if got := exitCode(partlyDone(tt.err, tt.done)); got != tt.code {
+			t.Errorf("%v, done %v: exit %d, want %d", tt.err, tt.done, got, tt.code)
+		}
+	}
+}
+
+// TestG16CopyToAnImmutableTag: the registry refuses a tag after everything else was written, and later takes it.
+func TestG16CopyToAnImmutableTag(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusForbidden, http.StatusConflict, http.StatusPreconditionFailed} {
+		w := newWorld(t)
+		w.image("lay", "one", "1.0")
+		s := regtest.New(t, regtest.WithAPI)
+		s.Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+			refused := r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/1.0")
+			if refused {
+				rw.WriteHeader(status)
+			}
+			return refused
+		})
+		args := []string{"copy", "oci:" + w.path("lay") + ":1.0", s.Host + "/app", "--tag", "0.9", "--tag", "1.0"}
+		oneErrorOneHint(t, w.want(7, args...))
+		s.Intercept(nil)
+		w.want(0, args...)
+	}
+	// Nothing may be written at all: nothing is partly done.
+	w := newWorld(t)
+	w.image("lay", "one", "1.0")
+	s := regtest.New(t, regtest.WithAPI)
+	s.Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			return false
+		}
+		rw.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	oneErrorOneHint(t, w.want(5, "copy", "oci:"+w.path("lay")+":1.0", s.Host+"/app"))
 }
 
 // TestFailFastWithOneJob: nothing is begun after the failure.

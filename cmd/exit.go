@@ -187,6 +187,14 @@ func (e *partly) Error() string { return e.err.Error() }
 func (e *partly) Unwrap() error { return e.err }
 func (e *partly) exitCode() int { return exitPartly }
 
+// partlyDone marks an error after which something stays done. A full disk stays the disk's: running again does not help there.
+func partlyDone(err error, done bool) error {
+	if err == nil || !done || exitCode(err) == exitDisk {
+		return err
+	}
+	return &partly{err}
+}
+
 // An interrupted is an error while a signal was ending the run.
 type interrupted struct {
 	signal syscall.Signal

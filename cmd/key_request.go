@@ -89,7 +89,7 @@ certificate, so its successor has to be handed out again: with many verifiers a 
 		}),
 	}
 	in.bind(c)
-	c.Flags().Var(&in.validFor, "valid-for", "it ends after `DURATION`, as 90d (365d)")
+	c.Flags().Var(&in.validFor, "valid-for", "it ends after `DURATION`, as 90d")
 	return c
 }
 

@@ -142,11 +142,8 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 			r.Plans[i] = p
 			// Also the one that failed may have been written, and only its old one not deleted.
 			written = written || p.Status == signer.StatusWritten || p.Status == signer.StatusReplaced || p.Status == signer.StatusOldLeft
-			if err != nil && written {
-				err = &partly{err}
-			}
 			if err != nil {
-				return r, err
+				return r, partlyDone(err, written)
 			}
 		}
 		r.Warnings = append(r.Warnings, p.Warnings...)

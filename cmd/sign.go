@@ -101,10 +101,7 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 		do: func(ctx context.Context, it item) (signer.Result, error) {
 			r, err := in.sign(ctx, s, it[0], key, chain, o)
 			if err != nil {
-				err = fmt.Errorf("sign %s: %w", it[0], err)
-				if r.Written > 0 {
-					err = &partly{err}
-				}
+				err = partlyDone(fmt.Errorf("sign %s: %w", it[0], err), r.Written > 0)
 			}
 			return r, err
 		},
