@@ -189,6 +189,7 @@ func TestEveryErrorHasOneHint(t *testing.T) {
 		{4, "copy oci-archive:$NOTAR:1 oci:$NOWHERE", "no tar"},
 		{1, "copy " + ref + " oci:$NOWHERE --require-signature", "oci:$LAYOUT:1.0 has no signature"},
 		{8, "copy " + ref + " oci:$GARBAGE:1", "$GARBAGE"},
+		{8, "copy " + ref + " oci:/proc/imprint/lay:1", "making the layout"},
 		{3, "rechain " + ref, "rechain: no certificates"},
 		{3, "rechain " + ref + " --chain $ABSENT", "$ABSENT: no such file"},
 		{3, "rechain " + ref + " --chain $FOLDER", "no certificate file"},

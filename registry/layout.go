@@ -52,7 +52,7 @@ func diskError(doing string, err error) error {
 func openLayout(dir string, create bool) (store, error) {
 	if create {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, diskError("making the layout "+dir, err)
+			return nil, fail(codeDisk, "making the layout %s: %w: %w", dir, ErrDisk, err) // also where nothing can be made: nothing was sought
 		}
 	}
 	root, err := os.OpenRoot(dir)
