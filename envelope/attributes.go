@@ -24,6 +24,10 @@ const (
 	attrAgent     = "io.cncf.notary.signingAgent"
 )
 
+// maxExtended limits the attributes that are carried without being understood. Signers write a handful; each is compared with every member of the unprotected
+// header, of which 1 MiB holds some ten thousand.
+const maxExtended = 256
+
 // attributes are the signed attributes of an envelope of either format.
 type attributes struct {
 	algorithm   string
@@ -44,6 +48,9 @@ func (a attributes) check() error {
 	}
 	if err := a.checkCritical(); err != nil {
 		return err
+	}
+	if len(a.extended) > maxExtended {
+		return refuse(codeTooLarge, "the protected header has more than %d attributes that are not the Notary Project's", maxExtended)
 	}
 	for _, name := range a.extended {
 		if !isExtension(name) {
