@@ -55,7 +55,7 @@ func Reasons() map[string]string {
 		codeSignature:         "The leaf certificate's key did not sign these bytes.",
 		codeTime:              "A time in the protected header is missing, malformed, out of order or belongs to the other signing scheme.",
 		codeTimestamp:         "The timestamp token cannot be read or is for another signature.",
-		codeTooLarge:          "The envelope has more than 1 MiB.",
+		codeTooLarge:          "The envelope has more than 1 MiB, or its protected header more attributes than are read.",
 	}
 }
 
