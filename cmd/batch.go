@@ -298,7 +298,7 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 		}
 		if o.err != nil {
 			s.report(o.err, it)
-			failures = append(failures, ui.Failure{Item: it, Reason: reason(o.err), Text: o.err.Error(), Code: exitCode(o.err)})
+			failures = append(failures, failure(it, o.err))
 			t.hint(s.hint(o.err))
 		}
 	}
@@ -311,6 +311,16 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// failure describes a failed item for a plan.
+func failure(it item, err error) ui.Failure {
+	f := ui.Failure{Item: it, Reason: reason(err), Text: redact(err.Error()), Code: exitCode(err)}
+	var r *refusal
+	if errors.As(err, &r) {
+		f.Detail = r.why()
+	}
+	return f
 }
 
 // A tally counts a batch.

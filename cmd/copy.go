@@ -252,13 +252,19 @@ func unsigned(reference, why string) error {
 	return &refusal{trust.Report{Reference: reference, Verdict: trust.Rejected, Reason: "unsigned", Detail: why}}
 }
 
-func (e *refusal) Error() string {
+// why says what the reason code does not.
+func (e *refusal) why() string {
 	why := e.report.Detail
 	for _, sig := range e.report.Signatures {
 		if sig.Reason == e.report.Reason && sig.Detail != "" {
 			why = sig.Detail
 		}
 	}
+	return why
+}
+
+func (e *refusal) Error() string {
+	why := e.why()
 	if e.report.Scope == nil && e.report.PolicyFile == "" && e.report.Reason == "unsigned" {
 		return fmt.Sprintf("%s has no signature: %s", e.report.Reference, why)
 	}

@@ -204,20 +204,33 @@ func refused(w io.Writer, failed []Failure) {
 	if len(failed) == 0 {
 		return
 	}
+	width := Width("REFUSED")
+	for _, f := range failed[:min(len(failed), maxRows)] {
+		if len(f.Item) > 0 {
+			width = max(width, Width(tail(f.Item[0], 42)))
+		}
+	}
 	var rows [][]string
 	for i, f := range failed {
 		if i == maxRows {
-			rows = append(rows, []string{fmt.Sprintf("… %s more", number(len(failed)-maxRows)), "", ""})
+			rows = append(rows, []string{fmt.Sprintf("… %s more", number(len(failed)-maxRows)), ""})
 			break
 		}
 		name := ""
 		if len(f.Item) > 0 {
-			name = f.Item[0]
+			name = tail(f.Item[0], 42)
 		}
-		rows = append(rows, []string{tail(name, 60), f.Reason, fmt.Sprintf("exit %d", f.Code)})
+		why := fmt.Sprintf("exit %d: %s", f.Code, f.detail())
+		if f.Reason != "" {
+			why = f.Reason + ", " + why
+		}
+		for _, l := range fold(Escape(why), Columns-4-width) {
+			rows = append(rows, []string{name, l})
+			name = ""
+		}
 	}
 	fmt.Fprintln(w)
-	table(w, []column{{head: "REFUSED"}, {}, {}}, rows)
+	table(w, []column{{head: "REFUSED"}, {}}, rows)
 }
 
 // tail escapes s and keeps its end, which tells references apart.

@@ -22,8 +22,22 @@ const Columns = 100
 type Failure struct {
 	Item   []string
 	Reason string
-	Text   string
-	Code   int // exit code
+	Text   string // the whole error
+	Detail string // what the reason code does not say; "": the end of Text
+	Code   int    // exit code
+}
+
+// detail says why, without what a row says already.
+func (f Failure) detail() string {
+	if f.Detail != "" {
+		return f.Detail
+	}
+	if n := len(f.Item); n > 0 {
+		if _, why, ok := strings.Cut(f.Text, " "+f.Item[n-1]+": "); ok {
+			return why
+		}
+	}
+	return f.Text
 }
 
 // A Count is a number of things with the word for what became of them.

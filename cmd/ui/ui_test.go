@@ -259,8 +259,8 @@ func TestScreens(t *testing.T) {
 			for i := range 45 {
 				all = append(all, planned(i))
 			}
-			CopyPlan(w, all, []Failure{{Item: []string{"vendor.example/tools/shell:5.0", "x"}, Reason: "no-trusted-signature", Code: 1},
-				{Item: []string{"vendor.example/db/server:latest", "x"}, Reason: "tag-moves", Code: 1}})
+			CopyPlan(w, all, []Failure{{Item: []string{"vendor.example/tools/shell:5.0", "x"}, Reason: "no-trusted-signature", Detail: "signed under CN=Vendor Test Root", Code: 1},
+				{Item: []string{"vendor.example/db/server:latest", "x"}, Reason: "tag-moves", Text: "copy vendor.example/db/server:latest to x: the tag names another digest there: latest is 9d20f1c37ab5", Code: 1}})
 		},
 		"rechain": func(w io.Writer) {
 			Rechain(w, rechained(signer.StatusWritten), now)
@@ -269,7 +269,7 @@ func TestScreens(t *testing.T) {
 		"rechain-plan": func(w io.Writer) { RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned)}, nil, now) },
 		"rechain-plan-batch": func(w io.Writer) {
 			RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned), rechained(signer.StatusPlanned)},
-				[]Failure{{Item: []string{"harbor.acme.example/prod/web:2"}, Reason: "ends-earlier", Code: 3}}, now)
+				[]Failure{{Item: []string{"harbor.acme.example/prod/web:2"}, Reason: "ends-earlier", Text: "rechain harbor.acme.example/prod/web:2: the new chain ends on 2026-12-01, the present one on 2027-01-03", Code: 3}}, now)
 		},
 		"doctor":         func(w io.Writer) { Doctor(w, diagnosis()) },
 		"login":          login,
