@@ -287,8 +287,10 @@ func TestCasesRechain(t *testing.T) {
 	}
 	for name, status := range map[string]int{"405": http.StatusMethodNotAllowed, "403": http.StatusForbidden, "409": http.StatusConflict} {
 		run("K19 DELETE answers "+name, func(t *testing.T, d *desk) {
+			own := newFake(t)
+			d = newDesk(t, own, t.Name())
 			old := d.signed()
-			d.f.Intercept(undeletable(status, "/v2/"+d.repo+"/"))
+			own.Intercept(undeletable(status, "/v2/"+d.repo+"/"))
 			o := d.want(t, 0, "", d.rechain(renewed(d), "--replace")...)
 			if got := o.field(t, "signatures.0.status"); got != "old-left" {
 				t.Errorf("status %s", got)

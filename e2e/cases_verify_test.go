@@ -569,6 +569,7 @@ func TestCasesVerifyManifest(t *testing.T) {
 			return m
 		}
 	}
+	stays := map[string]bool{"V23 another subject": true, "V23 no subject": true, "V23 huge annotations": true, "V23 not JSON": true}
 	for name, c := range map[string]struct {
 		manifest func(d *desk, b []byte) any
 		reason   string
@@ -600,8 +601,15 @@ func TestCasesVerifyManifest(t *testing.T) {
 			t.Parallel()
 			d := newDesk(t, f, t.Name())
 			b := d.jws().bytes()
-			f.attachManifest(d.repo, d.subject, c.manifest(d, b), b)
+			bad := f.attachManifest(d.repo, d.subject, c.manifest(d, b), b)
 			d.rejects(t, c.reason)
+			// copy judges nothing here: a referrer goes along as it is, unless it refers to something else or cannot be had.
+			if !stays[name] {
+				d.want(t, 0, "", "copy", d.ref, f.Host+"/"+d.repo+"copied")
+				if !slices.ContainsFunc(f.referrers(d.repo+"copied", d.subject.Digest), func(r ocispec.Descriptor) bool { return r.Digest == bad.Digest }) {
+					t.Error("copy left it behind")
+				}
+			}
 		})
 	}
 
