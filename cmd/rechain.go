@@ -168,7 +168,9 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 		Now:                 s.now,
 	}
 	for _, sig := range sigs {
-		o.Listed = append(o.Listed, sig.Descriptor.Digest)
+		if sig.Err == nil { // a ghost is not there for being listed
+			o.Listed = append(o.Listed, sig.Descriptor.Digest)
+		}
 	}
 	var skipped error
 	fits := 0

@@ -30,14 +30,24 @@ func (p Plan) Push(ctx context.Context, repo *registry.Repo) (Plan, error) {
 		return p, err
 	}
 	status := StatusThere
+	if listed {
+		// What is listed and not there, a ghost, is written again; anything else may pass.
+		err := p.readBackOnce(ctx, repo, true)
+		listed = err == nil || !errors.Is(err, registry.ErrNotFound)
+		if listed && err != nil {
+			if err := p.readBack(ctx, repo); err != nil {
+				return p, err
+			}
+		}
+	}
 	if !listed {
 		status = StatusWritten
 		if err := repo.PushSignature(ctx, p.subject, p.manifest, p.envelope.Bytes()); err != nil {
 			return p, fmt.Errorf("pushing the rechained signature %s: %w", p.New, err)
 		}
-	}
-	if err := p.readBack(ctx, repo, listed); err != nil {
-		return p, err
+		if err := p.readBack(ctx, repo); err != nil {
+			return p, err
+		}
 	}
 	p.Status = status
 	if !p.Replace {
@@ -60,8 +70,8 @@ func (p Plan) listed(ctx context.Context, repo *registry.Repo, d digest.Digest) 
 }
 
 // readBack returns once the registry lists the new signature and gives back its very bytes. Registries exist that take a while (CASES.md K26); the old signature may not be
-// touched before. listed: it was seen in the list a moment ago.
-func (p Plan) readBack(ctx context.Context, repo *registry.Repo, listed bool) error {
+// touched before.
+func (p Plan) readBack(ctx context.Context, repo *registry.Repo) error {
 	var last error
 	wait := readBackPause
 	for try := range readBacks {
@@ -71,7 +81,7 @@ func (p Plan) readBack(ctx context.Context, repo *registry.Repo, listed bool) er
 			}
 			wait *= readBackGrowth
 		}
-		last = p.readBackOnce(ctx, repo, listed && try == 0)
+		last = p.readBackOnce(ctx, repo, false)
 		if last == nil {
 			return nil
 		}
@@ -94,6 +104,7 @@ func passing(err error) bool {
 	return false
 }
 
+// readBackOnce reads it back now. listed: it was seen in the list a moment ago.
 func (p Plan) readBackOnce(ctx context.Context, repo *registry.Repo, listed bool) error {
 	if !listed {
 		var err error

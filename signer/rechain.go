@@ -24,7 +24,7 @@ type RechainOptions struct {
 	AllowShorter        bool
 	Replace             bool      // delete the old one once the new one is listed
 	Now                 time.Time // required
-	// Listed are the digests of all signatures that were listed together with this one. A plan whose result is among them is Status "there", unless it has something to delete.
+	// Listed are the digests of all signatures that were listed together with this one and could be read. A plan whose result is among them is Status "there", unless it has something to delete.
 	Listed []digest.Digest
 }
 
