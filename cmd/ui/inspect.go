@@ -87,11 +87,14 @@ func inspectContent(w io.Writer, sig audit.Signature, in audit.Inspection) {
 		if sig.Agent != "" {
 			by = " by " + sig.Agent
 		}
-		end := "no expiry"
-		if sig.Expiry != nil {
-			end = "expires " + minute(*sig.Expiry) + " (" + left(*sig.Expiry, in.Now) + ")"
+		when := fmt.Sprintf("%s (%s)%s", minute(*sig.SignedAt), age(*sig.SignedAt, in.Now), by)
+		if sig.Expiry == nil {
+			when += ", no expiry"
 		}
-		field(w, 2, "signed", fmt.Sprintf("%s (%s)%s, %s", minute(*sig.SignedAt), age(*sig.SignedAt, in.Now), by, end))
+		field(w, 2, "signed", when)
+	}
+	if sig.Expiry != nil {
+		field(w, 2, "expires", minute(*sig.Expiry)+" ("+left(*sig.Expiry, in.Now)+")")
 	}
 	if sig.Timestamp != nil {
 		field(w, 2, "timestamp", minute(*sig.Timestamp)+" (not checked)")

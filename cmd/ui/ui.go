@@ -138,8 +138,8 @@ func age(t, now time.Time) string {
 
 // left says how much time is left until t.
 func left(t, now time.Time) string {
-	if d := t.Sub(now); d >= 0 {
-		return span(d)
+	if t.Sub(now) >= 0 { // by the minute, as times are shown: what was just made for 5 days has 5 days
+		return span(t.Truncate(time.Minute).Sub(now.Truncate(time.Minute)))
 	}
 	return "ended " + span(now.Sub(t)) + " ago"
 }

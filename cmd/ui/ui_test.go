@@ -398,6 +398,8 @@ func TestTimes(t *testing.T) {
 		{left(now.AddDate(0, 0, 364), now), "364 days"},
 		{left(now.AddDate(2, 1, 0), now), "2 years"},
 		{left(now.Add(-time.Hour), now), "ended 1 hour ago"},
+		{left(now.Truncate(time.Second).Add(5*24*time.Hour), now.Truncate(time.Second).Add(900*time.Millisecond)), "5 days"}, // signed just now
+		{left(now.Add(5*24*time.Hour-time.Minute), now), "4 days"},
 		{minute(now), "2026-11-22 08:41 UTC"},
 		{number(1234567), "1,234,567"},
 		{number(123), "123"},
