@@ -438,3 +438,22 @@ func TestUsageErrorsKeepTheirWrapping(t *testing.T) {
 		}
 	}
 }
+
+// TestA22TheSameTwiceInABatch: lines that name one artifact, by one tag or several, do not each sign what the others sign too.
+func TestA22TheSameTwiceInABatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.keys()
+	d := w.image("lay", "one", "1.0", "2.0")
+	s := regtest.New(t, regtest.WithAPI)
+	w.want(0, "copy", "oci:"+w.path("lay")+":1.0", s.Host+"/app", "--tag", "1.0", "--tag", "2.0")
+	var refs []string
+	for range 4 {
+		refs = append(refs, s.Host+"/app:1.0", s.Host+"/app:2.0", s.Host+"/app:1.0@"+d.String())
+	}
+	list := w.file("list", strings.Join(refs, "\n"))
+	got := w.want(0, "sign", "--batch", list, "--key", w.path("leaf.key"), "--chain", w.path("chain.pem"))
+	if !strings.Contains(got.out, "2 signed, 10 already signed of 12 items") && !strings.Contains(got.out, "10 already signed, 2 signed of 12 items") {
+		t.Errorf("two claims are two signatures, and no more:\n%s", got.out)
+	}
+}

@@ -93,6 +93,9 @@ func (s *session) settle(c *cobra.Command) error {
 	for _, f := range flagsOf(c) {
 		if f.Changed {
 			s.sources[f.Name] = source{fromCommandLine, "--" + f.Name}
+			if err == nil && holdsNothing(f) {
+				err = usageHint("give it a value, or leave it out", "--%s is empty", f.Name)
+			}
 			continue
 		}
 		if wrong := s.ambient(f); err == nil {
@@ -152,6 +155,16 @@ func (s *session) assign(f *pflag.Flag, values []string, from source) error {
 	}
 	s.sources[f.Name] = from
 	return nil
+}
+
+// holdsNothing reports whether a flag was given an empty value. In scripts that is a variable that is not set: --policy "$POLICY" asks for a judgement, which
+// must not be left out for it.
+func holdsNothing(f *pflag.Flag) bool {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		values := list.GetSlice()
+		return len(values) == 0 || slices.Contains(values, "")
+	}
+	return f.Value.String() == ""
 }
 
 // rank says how near to the command line a flag's value was given.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,10 +97,11 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 	if err := chain.Matches(key.Public()); err != nil {
 		return &handedIn{fmt.Errorf("checking the key %s: %w", keyName(key, in.key.key), err)}
 	}
+	var turn turns
 	return runBatch(ctx, s, in.batch, items, batch[signer.Result]{
 		kind: "sign",
 		do: func(ctx context.Context, it item) (signer.Result, error) {
-			r, err := in.sign(ctx, s, it[0], key, chain, o)
+			r, err := in.sign(ctx, s, it[0], key, chain, o, &turn)
 			if err != nil {
 				err = partlyDone(fmt.Errorf("sign %s: %w", it[0], err), r.Written > 0)
 			}
@@ -109,6 +111,28 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 		line: func(w io.Writer, r signer.Result) { ui.SignLine(w, r, s.now) },
 		word: func(r signer.Result) string { return ui.SignWord(r) },
 	})
+}
+
+// turns lets those that are about the same thing go one after the other.
+type turns struct {
+	mu sync.Mutex
+	of map[string]*sync.Mutex
+}
+
+// take waits for the turn of name and returns how to give it up.
+func (t *turns) take(name string) (done func()) {
+	t.mu.Lock()
+	if t.of == nil {
+		t.of = map[string]*sync.Mutex{}
+	}
+	own := t.of[name]
+	if own == nil {
+		own = &sync.Mutex{}
+		t.of[name] = own
+	}
+	t.mu.Unlock()
+	own.Lock()
+	return own.Unlock
 }
 
 // options checks the flags that hold for every reference.
@@ -197,7 +221,7 @@ func tagOf(ref registry.Reference) string {
 	return ref.Tag
 }
 
-func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.Key, chain certchain.Chain, o signer.Options) (signer.Result, error) {
+func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.Key, chain certchain.Chain, o signer.Options, turn *turns) (signer.Result, error) {
 	ref, err := signable(text)
 	if err != nil {
 		return signer.Result{}, err
@@ -212,6 +236,8 @@ func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.
 	if err != nil {
 		return signer.Result{}, err
 	}
+	// Beside one another two items of the same artifact would each find it unsigned.
+	defer turn.take(ref.Repository().With("", subject.Descriptor.Digest).String())()
 	r, err := signer.Sign(ctx, repo, subject, key, chain, o)
 	r.Reference = ref.String()
 	if ref.Tag != "" && ref.Digest == "" && err == nil {

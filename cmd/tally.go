@@ -1,0 +1,110 @@
+package cmd
+
+import (
+	"io"
+
+	"github.com/imprint-oci/imprint/cmd/ui"
+)
+
+// A tally counts a batch.
+type tally struct {
+	of, ran, done, verdicts, failed int
+	skipped                         []error // why, each
+	first                           int     // exit code of the first failure
+	signal                          int     // exit code of an interruption
+	words                           map[string]int
+	order, hints                    []string
+}
+
+func (t *tally) count(err error) {
+	t.ran++
+	code := exitCode(err)
+	switch code {
+	case exitDone:
+		t.done++
+		return
+	case exitRejected:
+		t.verdicts++
+	default:
+		t.failed++
+	}
+	if t.first == 0 {
+		t.first = code
+	}
+	if code > exitSignal {
+		t.signal = code
+	}
+}
+
+func (t *tally) skip(why error) {
+	t.ran++
+	t.skipped = append(t.skipped, why)
+}
+
+func (t *tally) word(w string) {
+	if t.words[w]++; t.words[w] == 1 {
+		t.order = append(t.order, w)
+	}
+}
+
+func (t *tally) hint(h string) {
+	for _, known := range t.hints {
+		if known == h {
+			return
+		}
+	}
+	if h != "" {
+		t.hints = append(t.hints, h)
+	}
+}
+
+// code is the exit code of a batch (DESIGN.md section 3).
+func (t *tally) code() int {
+	switch {
+	case t.signal != 0:
+		return t.signal
+	case t.verdicts+t.failed == 0 && t.done == 0 && len(t.skipped) > 0:
+		return exitCode(t.skipped[0])
+	case t.verdicts+t.failed == 0:
+		return exitDone
+	case t.failed == 0:
+		return exitRejected
+	case t.done > 0:
+		return exitPartly
+	}
+	return t.first
+}
+
+// summary is the last line of a batch.
+type summary struct {
+	Items    int            `json:"items"`
+	Done     int            `json:"done"`
+	Rejected int            `json:"rejected"`
+	Failed   int            `json:"failed"`
+	Skipped  int            `json:"skipped,omitempty"`
+	NotRun   int            `json:"notRun,omitempty"`
+	Statuses map[string]int `json:"statuses,omitempty"`
+	ExitCode int            `json:"exitCode"`
+}
+
+func (t *tally) end(s *session, text bool) error {
+	if len(t.skipped) > 0 && t.ran == len(t.skipped) {
+		s.report(t.skipped[0], nil)
+		t.hint(s.hint(t.skipped[0]))
+	}
+	for _, h := range t.hints {
+		s.talk("imprint: hint: ", h)
+	}
+	sum := summary{t.of, t.done, t.verdicts, t.failed, len(t.skipped), t.of - t.ran, t.words, t.code()}
+	if text || s.json {
+		counts := ui.Counts{Items: sum.Items, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
+		for _, w := range t.order {
+			counts.Words = append(counts.Words, ui.Count{N: t.words[w], Word: w})
+		}
+		_ = s.answer("summary", sum, func(w io.Writer) { ui.Summary(w, counts) })
+	}
+	if sum.ExitCode != exitDone {
+		return &batchError{sum.ExitCode}
+	}
+	return nil
+}
