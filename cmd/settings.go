@@ -161,8 +161,7 @@ func (s *session) assign(f *pflag.Flag, values []string, from source) error {
 // must not be left out for it.
 func holdsNothing(f *pflag.Flag) bool {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
-		values := list.GetSlice()
-		return len(values) == 0 || slices.Contains(values, "")
+		return len(list.GetSlice()) == 0 // an empty one among several is no value of any flag, and refused as such
 	}
 	return f.Value.String() == ""
 }
