@@ -190,13 +190,6 @@ type batch[T any] struct {
 	skipped func(v T) error
 }
 
-func (b batch[T]) leftOut(v T, err error) error {
-	if err != nil || b.skipped == nil {
-		return nil
-	}
-	return b.skipped(v)
-}
-
 // interruptedBy returns the interruption of an item that a signal stopped, nil if it ended by itself.
 func interruptedBy(ctx context.Context, err error) *interrupted {
 	var signal interruption
@@ -283,8 +276,12 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 			s.failureObject(stopped, it)
 			continue
 		}
-		if err := b.leftOut(o.value, o.err); err != nil {
-			t.skip(fmt.Errorf("%s %s: %w", b.kind, it[0], err))
+		var left error
+		if o.err == nil && b.skipped != nil {
+			left = b.skipped(o.value)
+		}
+		if left != nil {
+			t.skip(fmt.Errorf("%s %s: %w", b.kind, it[0], left))
 		} else {
 			t.count(o.err)
 		}

@@ -113,7 +113,7 @@ func (j judgingFlags) unnarrowed(s *session) (*trust.Policy, error) {
 		if _, err := os.Stat(file); err == nil {
 			return trust.Load(file)
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, usage("looking for a trust policy: %w", err)
+			return nil, usageHint("it takes the right to look there; or name it: --policy FILE", "looking for a trust policy: %w", err)
 		}
 		places = append(places, file)
 	}

@@ -171,7 +171,7 @@ func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
 			for i, l := range fold(Escape(text), 52) {
 				name := ""
 				if i == 0 {
-					name = tail(r.Source, 42)
+					name = tail(abbreviated(r.Source), 42)
 				}
 				warnings = append(warnings, []string{name, l})
 			}
@@ -207,7 +207,7 @@ func refused(w io.Writer, failed []Failure) {
 	width := Width("REFUSED")
 	for _, f := range failed[:min(len(failed), maxRows)] {
 		if len(f.Item) > 0 {
-			width = max(width, Width(tail(f.Item[0], 42)))
+			width = max(width, Width(tail(abbreviated(f.Item[0]), 42)))
 		}
 	}
 	var rows [][]string
@@ -218,7 +218,7 @@ func refused(w io.Writer, failed []Failure) {
 		}
 		name := ""
 		if len(f.Item) > 0 {
-			name = tail(f.Item[0], 42)
+			name = tail(abbreviated(f.Item[0]), 42)
 		}
 		why := fmt.Sprintf("exit %d: %s", f.Code, f.detail())
 		if f.Reason != "" {

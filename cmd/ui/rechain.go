@@ -108,11 +108,11 @@ func RechainLine(w io.Writer, r signer.RechainResult) {
 		}
 	}
 	if n == 0 && len(r.Plans) > 0 {
-		fmt.Fprintf(w, "%s  %s  %s  %s (%s)\n", open.Render(Pad(RechainWord(r), 9)), Escape(r.Reference), short(r.Digest),
+		fmt.Fprintf(w, "%s  %s  %s  %s (%s)\n", open.Render(Pad(RechainWord(r), 9)), Escape(undigested(r.Reference)), short(r.Digest),
 			"no certificate given is for the key that signed", Escape(r.Plans[0].Reason))
 		return
 	}
-	fmt.Fprintf(w, "%s  %s  %s  %s, until %s\n", good.Render(Pad(RechainWord(r), 9)), Escape(r.Reference), short(r.Digest), plural(n, "signature"), until(ends))
+	fmt.Fprintf(w, "%s  %s  %s  %s, until %s\n", good.Render(Pad(RechainWord(r), 9)), Escape(undigested(r.Reference)), short(r.Digest), plural(n, "signature"), until(ends))
 }
 
 // A chainGroup is all signatures that get the same new chain.

@@ -85,7 +85,7 @@ func SignLine(w io.Writer, r signer.Result, now time.Time) {
 	if r.DryRun {
 		style = plain
 	}
-	fmt.Fprintf(w, "%s  %s  %s  %s, holds until %s\n", style.Render(Pad(SignWord(r), 14)), Escape(r.Reference), short(r.Digest),
+	fmt.Fprintf(w, "%s  %s  %s  %s, holds until %s\n", style.Render(Pad(SignWord(r), 14)), Escape(undigested(r.Reference)), short(r.Digest),
 		plural(len(r.Signatures), "signature"), day(r.HoldsUntil))
 }
 

@@ -144,6 +144,23 @@ func left(t, now time.Time) string {
 	return "ended " + span(now.Sub(t)) + " ago"
 }
 
+// undigested returns a reference without its digest, for lines that show the digest beside it.
+func undigested(reference string) string {
+	if i := strings.LastIndexByte(reference, '@'); i >= 0 && digest.Digest(reference[i+1:]).Validate() == nil {
+		return reference[:i]
+	}
+	return reference
+}
+
+// abbreviated returns a reference with 12 digits of its digest.
+func abbreviated(reference string) string {
+	name, d, ok := strings.Cut(reference, "@sha256:")
+	if !ok || len(d) != 64 {
+		return reference
+	}
+	return name + "@" + d[:12]
+}
+
 // span writes a length of time in its largest unit, rounded down: nobody is told of a day that is not there.
 func span(d time.Duration) string {
 	const hours, days, years = time.Hour, 24 * time.Hour, 365 * 24 * time.Hour

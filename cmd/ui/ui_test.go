@@ -193,6 +193,25 @@ func rechained(status string) signer.RechainResult {
 }
 
 // TestScreens compares each screen with testdata: within 100 columns, nothing unescaped, no colour where there is no terminal.
+func TestReferencesInLines(t *testing.T) {
+	t.Parallel()
+	const d = "sha256:4f0c6f5bb1d7a3e0f0a6c1b2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f60"
+	for _, tt := range []struct{ ref, without, short string }{
+		{"h/a:1", "h/a:1", "h/a:1"},
+		{"h/a:1@" + d, "h/a:1", "h/a:1@4f0c6f5bb1d7"},
+		{"oci:l@" + d, "oci:l", "oci:l@4f0c6f5bb1d7"},
+		{"oci:a@b:1", "oci:a@b:1", "oci:a@b:1"},
+		{"h/a@sha256:zz", "h/a@sha256:zz", "h/a@sha256:zz"},
+	} {
+		if got := undigested(tt.ref); got != tt.without {
+			t.Errorf("%s without digest is %s", tt.ref, got)
+		}
+		if got := abbreviated(tt.ref); got != tt.short {
+			t.Errorf("%s is abbreviated as %s", tt.ref, got)
+		}
+	}
+}
+
 func TestScreens(t *testing.T) {
 	t.Parallel()
 	screens := map[string]func(w io.Writer){

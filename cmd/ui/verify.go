@@ -108,7 +108,7 @@ func VerifyLine(w io.Writer, r trust.Report) {
 	case r.Verdict == trust.Undetermined:
 		style = open
 	}
-	fmt.Fprintf(w, "%s  %s  %s  %s\n", style.Render(Pad(r.Verdict, 12)), Escape(r.Reference), short(r.Digest), Escape(text))
+	fmt.Fprintf(w, "%s  %s  %s  %s\n", style.Render(Pad(r.Verdict, 12)), Escape(undigested(r.Reference)), short(r.Digest), Escape(text))
 }
 
 // VerifyHint says what to do about a rejection. It never suggests loosening the policy.
