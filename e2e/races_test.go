@@ -101,8 +101,8 @@ func killedRechains(t *testing.T, kind regtest.Kind, replace, delivered bool) {
 		}
 		return ref
 	}
-	survived := false
-	for n := 1; n < 200 && !survived; n++ {
+	survived, n := false, 1
+	for ; n < 200 && !survived; n++ {
 		ref := prepare(fmt.Sprintf("killed%d", n))
 		before := verifying(t, ref, l.roots)
 		o := killedAt(t, server, n, delivered, p, append([]string{"rechain", ref}, args...))
@@ -123,6 +123,7 @@ func killedRechains(t *testing.T, kind regtest.Kind, replace, delivered bool) {
 	if !survived {
 		t.Error("it never got through")
 	}
+	t.Logf("killed at each of %d requests", n-2)
 }
 
 // killedAt runs imprint until the registry has got its n-th request, whose answer it never sees, and ends it there.
