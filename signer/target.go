@@ -232,6 +232,10 @@ func (s *signing) ours(sig registry.Signature, payload envelope.Payload) (envelo
 	if !c.Expiry.IsZero() && !c.Expiry.After(s.o.Now) {
 		return envelope.Content{}, false
 	}
+	// The chain is not signed: whoever may push can list our signature under a root of his own, which nobody trusts. That must not keep us from signing.
+	if !c.Chain.Root().Equal(s.chain.Root()) {
+		return envelope.Content{}, false
+	}
 	return c, c.Chain.Check(s.o.Now) == nil
 }
 

@@ -121,6 +121,22 @@ func (p place) strip(t testing.TB, subject registry.Manifest) {
 	must(t, p.Detach(t.Context(), subject.Descriptor, sig.Descriptor.Digest))
 }
 
+// The chain is unsigned: our own signature under a stranger's root is not the one that verifiers take.
+func TestAlreadySignedUnderAnotherRoot(t *testing.T) {
+	t.Parallel()
+	p := remote(t, regtest.New(t, regtest.WithAPI))
+	id := newIdentity("release")
+	stranger := id
+	root := certtest.Root("stranger")
+	stranger.chain = root.Chain(root.Leaf(id.key.Public(), "release"))
+	subject := p.image(t, "app", "")
+	p.sign(t, subject, stranger, Options{})
+	p.strip(t, subject) // so that it is read
+	if r := p.sign(t, subject, id, Options{}); r.Written != 1 || r.There != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // The annotation is a hint: one that is malformed is no reason to sign again, one that lies costs a second signature and no more.
 func TestAlreadySignedByHint(t *testing.T) {
 	t.Parallel()
