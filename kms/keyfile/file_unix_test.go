@@ -123,6 +123,7 @@ func TestA09Links(t *testing.T) {
 		"stays":            {"inside.key", ""},
 		"leaves":           {rel, "leaves its folder"},
 		"leaves, absolute": {outside, "leaves its folder"},
+		"leaves, dangling": {outside + ".absent", "leads nowhere"},
 		"loops":            {"loops", "link"},
 		"leads nowhere":    {"nothing.key", "no such file"},
 	} {

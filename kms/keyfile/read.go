@@ -69,7 +69,9 @@ func leaves(root *os.Root, name string, err error) error {
 	if lerr != nil || info.Mode()&fs.ModeSymlink == 0 {
 		return err
 	}
-	if _, serr := os.Stat(filepath.Join(root.Name(), name)); serr != nil {
+	if _, serr := os.Stat(filepath.Join(root.Name(), name)); errors.Is(serr, fs.ErrNotExist) {
+		return errors.New("it is a link that leads nowhere: no such file")
+	} else if serr != nil {
 		return err
 	}
 	return errors.New("it is a link that leaves its folder (an absolute link does, too): name the file it leads to")
