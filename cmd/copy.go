@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -80,15 +81,19 @@ func runCopy(ctx context.Context, s *session, in copyInputs, args []string) erro
 	if err := patterns(in.move); err != nil {
 		return err
 	}
+	if err := archivesOnce(items); err != nil {
+		return err
+	}
 	g, err := in.gate(s)
 	if err != nil {
 		return err
 	}
 	in.alone = len(items) == 1 && in.batch.file == ""
+	var turn turns
 	b := batch[copy.Result]{
 		kind: "copy",
 		do: func(ctx context.Context, it item) (copy.Result, error) {
-			r, err := in.copy(ctx, s, it[0], it[1], g)
+			r, err := in.copy(ctx, s, it[0], it[1], g, &turn)
 			if err != nil {
 				err = fmt.Errorf("copy %s to %s: %w", it[0], it[1], err)
 			}
@@ -103,6 +108,23 @@ func runCopy(ctx context.Context, s *session, in copyInputs, args []string) erro
 		b.full = func(w io.Writer, r copy.Result) { ui.CopyPlan(w, []copy.Result{r}, nil) }
 	}
 	return runBatch(ctx, s, in.batch, items, b)
+}
+
+// archivesOnce refuses items that write one archive: an archive is written whole, so that only the last would be in it.
+func archivesOnce(items []item) error {
+	seen := map[string]bool{}
+	for _, it := range items {
+		ref, err := registry.ParseReference(it[1])
+		if err != nil || ref.Kind != registry.Archive {
+			continue // what is wrong with an item is said when its turn comes
+		}
+		path := filepath.Clean(ref.Path)
+		if seen[path] {
+			return usageHint("copy them into a layout, oci:DIR, or each into an archive of its own", "two items write the archive %s", path)
+		}
+		seen[path] = true
+	}
+	return nil
 }
 
 // A gate is what a source must pass before a byte of it moves.
@@ -122,7 +144,7 @@ func (in copyInputs) gate(s *session) (gate, error) {
 	return gate{policy, len(in.judging.roots) > 0, as, in.requireSignature}, err
 }
 
-func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g gate) (copy.Result, error) {
+func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g gate, turn *turns) (copy.Result, error) {
 	source, err := artifact(from)
 	if err != nil {
 		return copy.Result{}, err
@@ -135,6 +157,12 @@ func (in copyInputs) copy(ctx context.Context, s *session, from, to string, g ga
 		return copy.Result{}, usageHint("name a repository, with or without a tag", "%s: the source says which digest is copied", to)
 	}
 	tags := in.destinationTags(source, destination)
+	// Beside one another two items of the same tag would each find it free, and --move would not be asked for.
+	var names []string
+	for _, t := range tags {
+		names = append(names, destination.With(t, "").String())
+	}
+	defer turn.take(names...)()
 
 	src, err := s.open(ctx, source)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -111,28 +110,6 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 		line: func(w io.Writer, r signer.Result) { ui.SignLine(w, r, s.now) },
 		word: func(r signer.Result) string { return ui.SignWord(r) },
 	})
-}
-
-// turns lets those that are about the same thing go one after the other.
-type turns struct {
-	mu sync.Mutex
-	of map[string]*sync.Mutex
-}
-
-// take waits for the turn of name and returns how to give it up.
-func (t *turns) take(name string) (done func()) {
-	t.mu.Lock()
-	if t.of == nil {
-		t.of = map[string]*sync.Mutex{}
-	}
-	own := t.of[name]
-	if own == nil {
-		own = &sync.Mutex{}
-		t.of[name] = own
-	}
-	t.mu.Unlock()
-	own.Lock()
-	return own.Unlock
 }
 
 // options checks the flags that hold for every reference.
