@@ -286,9 +286,10 @@ func TestCasesRechain(t *testing.T) {
 		})
 	}
 	for name, status := range map[string]int{"405": http.StatusMethodNotAllowed, "403": http.StatusForbidden, "409": http.StatusConflict} {
-		run("K19 DELETE answers "+name, func(t *testing.T, d *desk) {
+		t.Run("K19 DELETE answers "+name, func(t *testing.T) {
+			t.Parallel()
 			own := newFake(t)
-			d = newDesk(t, own, t.Name())
+			d := newDesk(t, own, t.Name())
 			old := d.signed()
 			own.Intercept(undeletable(status, "/v2/"+d.repo+"/"))
 			o := d.want(t, 0, "", d.rechain(renewed(d), "--replace")...)
@@ -370,9 +371,10 @@ func TestCasesRechain(t *testing.T) {
 			t.Error("two keys, one core id")
 		}
 	})
-	run("K26 the registry goes on showing the old list", func(t *testing.T, d *desk) {
+	t.Run("K26 the registry goes on showing the old list", func(t *testing.T) {
+		t.Parallel()
 		own := newFake(t)
-		d = newDesk(t, own, t.Name())
+		d := newDesk(t, own, t.Name())
 		old := d.signed()
 		stale := own.referrers(d.repo, d.subject.Digest)
 		own.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
