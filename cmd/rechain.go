@@ -38,7 +38,7 @@ signature stays beside the new one unless --replace. With --policy or --root the
 		Example: `  imprint rechain ghcr.io/acme/app:1.4.2 --chain new-intermediate.pem --dry-run
   imprint rechain --batch releases.txt --chain new/ --policy prod.yaml`,
 		Args:        arguments(1, many, "REF…"),
-		Annotations: map[string]string{exits: "0 done, or nothing to change   1 unsigned, not accepted, or a signature that is wrong   3 usage, or the chain does not fit   4 registry   5 not authorised   7 partly done, run it again"},
+		Annotations: map[string]string{exits: "0 done, or nothing to change   1 unsigned, not accepted, or a signature that is wrong   3 usage, or the chain does not fit   4 registry   5 not authorised   7 partly done, run it again   8 local disk"},
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runRechain(ctx, s, in, args) }),
 	}
 	f := c.Flags()

@@ -45,13 +45,13 @@ not accepted by imprint verify. What the same key has signed already is left as 
   imprint sign oci:app:1.0 --key file:leaf.key --chain chain.pem
   imprint sign --batch releases.txt --key release -o json`,
 		Args:        arguments(1, many, "REF…"),
-		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   3 usage, key or chain   4 registry   5 not authorised   6 key service   7 partly done, run it again"},
+		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   3 usage, key or chain   4 registry   5 not authorised   6 key service   7 partly done, run it again   8 local disk"},
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runSign(ctx, s, in, args) }),
 	}
 	f := c.Flags()
 	in.key.bind(c)
 	f.StringArrayVar(&in.chain, "chain", nil, "the certificates in `FILE`, from the signing one to the root, in any order")
-	f.StringVar(&in.format, "signature-format", "jws", "write signatures in the format `jws|cose`: JSON, which every verifier reads, or CBOR")
+	f.StringVar(&in.format, "signature-format", "jws", "write signatures in the format `jws|cose`: JSON or CBOR")
 	f.StringArrayVar(&in.claims, "claim", nil, "also claim `TAG`")
 	f.StringArrayVar(&in.claimNames, "claim-name", nil, "also claim the name `HOST/REPO[:TAG]`")
 	f.BoolVar(&in.noClaims, "no-claims", false, "claim nothing, not even the tag")
