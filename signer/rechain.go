@@ -65,6 +65,7 @@ type Plan struct {
 	HoldsUntil time.Time               `json:"holdsUntil"`
 	Chain      []certchain.Certificate `json:"chain,omitempty"`
 	Verdicts   []Verdict               `json:"verifiers,omitempty"`
+	Afterwards []Verdict               `json:"verifiersAfterwards,omitempty"` // once the present chain has ended, a second after NowUntil; empty if it has
 	Replace    bool                    `json:"replace,omitempty"`
 	Warnings   []string                `json:"warnings,omitempty"`
 
@@ -148,7 +149,10 @@ func (p *Plan) make(certs []*x509.Certificate, o RechainOptions) error {
 	if content.CoreID() != oldContent.CoreID() {
 		return fmt.Errorf("the new envelope: %w: it is another signature", envelope.ErrSignature)
 	}
-	p.judge(oldContent, content, o.Now)
+	p.Verdicts = verdicts(oldContent, content, o.Now)
+	if ended := p.NowUntil.Add(time.Second); ended.After(o.Now) {
+		p.Afterwards = verdicts(oldContent, content, ended)
+	}
 	if err := p.checkTimes(oldContent, content); err != nil {
 		return err
 	}
@@ -221,15 +225,16 @@ func (p *Plan) compare(old envelope.Content, chain certchain.Chain, o RechainOpt
 	return nil
 }
 
-// judge notes what each kind of verifier says of the present signature, the new one, and both side by side.
-func (p *Plan) judge(old, new envelope.Content, now time.Time) {
+// verdicts says what each kind of verifier says at a time of the present signature, the new one, and both side by side.
+func verdicts(old, new envelope.Content, now time.Time) (all []Verdict) {
 	for _, s := range envelope.Settings() {
 		v := Verdict{Setting: s}
 		v.Old, v.OldWhy = passes(old, s, now)
 		v.New, v.NewWhy = passes(new, s, now)
 		v.Both = v.Old || v.New
-		p.Verdicts = append(p.Verdicts, v)
+		all = append(all, v)
 	}
+	return all
 }
 
 // passes says what a verifier of setting s says of c: of its certificates, and of its expiry, which no setting forgives.

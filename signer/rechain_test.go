@@ -373,8 +373,12 @@ func TestRechainVerdicts(t *testing.T) {
 		{Setting: envelope.NoTSARoot, Old: true, New: true, Both: true},
 		{Setting: envelope.Always, Old: true, New: false, Both: true},
 		{Setting: envelope.AfterCertExpiry, Old: true, New: true, Both: true},
+		// Once the old chain has ended:
+		{Setting: envelope.NoTSARoot, Old: false, New: true, Both: true},
+		{Setting: envelope.Always, Old: true, New: false, Both: true},
+		{Setting: envelope.AfterCertExpiry, Old: true, New: true, Both: true},
 	} {
-		got := p.Verdicts[i]
+		got := slices.Concat(p.Verdicts, p.Afterwards)[i]
 		if (got.NewWhy != "") == got.New || (got.OldWhy != "") == got.Old {
 			t.Errorf("verdict without a why: %+v", got)
 		}

@@ -255,8 +255,14 @@ func replaces(all []signer.RechainResult) bool {
 	return false
 }
 
-// verdicts is the table of what verifiers who trust the root say of old chain, new chain, and both side by side.
+// verdicts are the tables of what verifiers who trust the root say of old chain, new chain, and both side by side: today, and once the old chain has ended, which is what
+// it is all for.
 func verdicts(w io.Writer, all []signer.RechainResult) {
+	verdictsAt(w, "VERIFIERS WHO TRUST THE ROOT, TODAY", all, func(p signer.Plan) []signer.Verdict { return p.Verdicts })
+	verdictsAt(w, "ONCE THE OLD CHAIN HAS ENDED       ", all, func(p signer.Plan) []signer.Verdict { return p.Afterwards })
+}
+
+func verdictsAt(w io.Writer, head string, all []signer.RechainResult, of func(signer.Plan) []signer.Verdict) {
 	type count struct{ old, new, both, of int }
 	counts := map[envelope.Setting]*count{}
 	for _, r := range all {
@@ -264,7 +270,7 @@ func verdicts(w io.Writer, all []signer.RechainResult) {
 			if p.Status == signer.StatusSkipped || p.Status == signer.StatusUnchanged {
 				continue
 			}
-			for _, v := range p.Verdicts {
+			for _, v := range of(p) {
 				c := counts[v.Setting]
 				if c == nil {
 					c = &count{}
@@ -292,7 +298,7 @@ func verdicts(w io.Writer, all []signer.RechainResult) {
 		}
 	}
 	fmt.Fprintln(w)
-	table(w, []column{{head: "VERIFIERS WHO TRUST THE ROOT, TODAY"}, {head: "OLD CHAIN"}, {head: after}, {head: both}}, rows)
+	table(w, []column{{head: head}, {head: "OLD CHAIN"}, {head: after}, {head: both}}, rows)
 }
 
 func one(b bool) int {

@@ -176,6 +176,11 @@ func plan(name, status string, chain []certchain.Certificate, until time.Time) s
 			{Setting: envelope.Always, Old: name == "s1", New: false, Both: name == "s1"},
 			{Setting: envelope.AfterCertExpiry, Old: true, New: true, Both: true},
 		}
+		p.Afterwards = []signer.Verdict{
+			{Setting: envelope.NoTSARoot, New: true, Both: true},
+			{Setting: envelope.Always, Old: name == "s1", Both: name == "s1"},
+			{Setting: envelope.AfterCertExpiry, Old: name == "s1", New: true, Both: true},
+		}
 	}
 	return p
 }
