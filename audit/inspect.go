@@ -58,8 +58,8 @@ type Inspection struct {
 	Now        time.Time          `json:"now"`
 }
 
-// Inspect reads all signatures of the artifact, sorted by the time of signing, copies of one signature together and the longest lasting last; what could not be read comes at the end. It
-// never says "trusted".
+// Inspect reads all signatures of the artifact, sorted by the time of signing, copies of one signature together and
+// the longest lasting last; what could not be read comes at the end. It never says "trusted".
 func Inspect(ctx context.Context, repo *registry.Repo, ref registry.Reference, root registry.Manifest, now time.Time) (Inspection, error) {
 	parts, err := root.Parse()
 	if err != nil {

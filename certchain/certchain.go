@@ -1,8 +1,8 @@
 // Package certchain parses, orders, checks and describes X.509 signing chains.
 //
-// A chain is complete: the leaf first, every issuer after what it issued, the self-signed root last, nothing else. [Parse] reads
-// certificates, [Order] and [Build] make a chain of them, [Chain.Check] applies the rules. Every refusal is a [*RuleError] with a stable
-// name. Nothing here reads a clock, a file or a network.
+// A chain is complete: the leaf first, every issuer after what it issued, the self-signed root last, nothing else.
+// [Parse] reads certificates, [Order] and [Build] make a chain of them, [Chain.Check] applies the rules. Every
+// refusal is a [*RuleError] with a stable name. Nothing here reads a clock, a file or a network.
 package certchain
 
 import (
@@ -89,7 +89,8 @@ func Thumbprint(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Thumbprints returns those of the whole chain, leaf first: the value of io.cncf.notary.x509chain.thumbprint#S256 once encoded as JSON.
+// Thumbprints returns those of the whole chain, leaf first: the value of io.cncf.notary.x509chain.thumbprint#S256
+// once encoded as JSON.
 func (c Chain) Thumbprints() []string {
 	t := make([]string, len(c))
 	for i, cert := range c {

@@ -20,8 +20,8 @@ type Development struct {
 // Chain returns the hierarchy as a signing chain.
 func (d Development) Chain() Chain { return Chain{d.Leaf, d.Intermediate, d.Root} }
 
-// Develop issues a development hierarchy for leaf (its public key): a root and an intermediate whose keys are thrown away, "DEVELOPMENT ONLY" in each common
-// name, valid 30 days.
+// Develop issues a development hierarchy for leaf (its public key): a root and an intermediate whose keys are thrown
+// away, "DEVELOPMENT ONLY" in each common name, valid 30 days.
 func Develop(leaf crypto.PublicKey, now time.Time) (Development, error) {
 	if _, err := signatureAlgorithm(leaf); err != nil {
 		return Development{}, err

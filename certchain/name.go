@@ -81,8 +81,9 @@ func NameFrom(raw []byte) (Name, error) {
 	return n, nil
 }
 
-// NameOf renders a DER-encoded name the way every screen of imprint shows it: C first, then ST, L, O, OU, CN, others; ", " between; values
-// escaped by RFC 4514, control and bidi characters too. A name that does not parse is rendered as hex.
+// NameOf renders a DER-encoded name the way every screen of imprint shows it: C first, then ST, L, O, OU, CN, others;
+// ", " between; values escaped by RFC 4514, control and bidi characters too. A name that does not parse is rendered
+// as hex.
 func NameOf(raw []byte) string {
 	n, err := NameFrom(raw)
 	if err != nil {
@@ -166,9 +167,10 @@ func tlv(tag byte, content []byte) []byte {
 	return der
 }
 
-// Contains reports whether every attribute of part stands in n with exactly the same value (type and characters; case and spaces count).
-// It is how a trusted identity is compared with a leaf's subject. An empty part is in nothing, and an attribute that n has
-// twice though names have it once (two O) matches nothing: which of the two is meant is not for us to guess.
+// Contains reports whether every attribute of part stands in n with exactly the same value (type and characters; case
+// and spaces count). It is how a trusted identity is compared with a leaf's subject. An empty part is in nothing, and
+// an attribute that n has twice though names have it once (two O) matches nothing: which of the two is meant is not
+// for us to guess.
 func (n Name) Contains(part Name) bool {
 	if part.Empty() {
 		return false

@@ -119,8 +119,8 @@ func (g *graph) dead(p path) error {
 	return incomplete(last)
 }
 
-// Order puts certs in order, leaf first. Every certificate must be used exactly once: a missing, unrelated or duplicated one is an error
-// that names it. The last must be self-signed.
+// Order puts certs in order, leaf first. Every certificate must be used exactly once: a missing, unrelated or
+// duplicated one is an error that names it. The last must be self-signed.
 func Order(certs []*x509.Certificate) (Chain, error) {
 	if err := Chain(certs).checkShape(); err != nil {
 		return nil, err
@@ -166,9 +166,10 @@ func (g *graph) likelier(p, q path) bool {
 	return score(p) > score(q)
 }
 
-// Build finds in pool a chain for a leaf that holds pub: leaf candidates are all certificates of pool with that public key. What does not
-// belong is left out. Of several chains that pass [Chain.Check] at the time at, the one that holds longest, ties broken by bytes; if none passes,
-// the error of the best one. The result does not depend on the order of pool.
+// Build finds in pool a chain for a leaf that holds pub: leaf candidates are all certificates of pool with that
+// public key. What does not belong is left out. Of several chains that pass [Chain.Check] at the time at, the one
+// that holds longest, ties broken by bytes; if none passes, the error of the best one. The result does not depend on
+// the order of pool.
 func Build(pub crypto.PublicKey, pool []*x509.Certificate, at time.Time) (Chain, error) {
 	if slices.Contains(pool, nil) {
 		return nil, ruleError(ruleMalformed, nil, "there is a nil certificate")

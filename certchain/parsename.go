@@ -13,9 +13,10 @@ import (
 // maxNameText bounds a distinguished name written by a person.
 const maxNameText = 4 << 10
 
-// ParseName reads a distinguished name strictly by RFC 4514 (multi-valued RDNs, escapes, hex values; at most 4 KiB). Attribute types are those of RFC 4514 and ST/S, O,
-// OU, CN, C, L, STREET, DC, UID, SERIALNUMBER, E (emailAddress) or dotted OIDs. A duplicated attribute type in a single-valued position is an error for identities:
-// only OU, DC and types given as OIDs may stand twice, and not with the same value.
+// ParseName reads a distinguished name strictly by RFC 4514 (multi-valued RDNs, escapes, hex values; at most 4 KiB).
+// Attribute types are those of RFC 4514 and ST/S, O, OU, CN, C, L, STREET, DC, UID, SERIALNUMBER, E (emailAddress) or
+// dotted OIDs. A duplicated attribute type in a single-valued position is an error for identities: only OU, DC and
+// types given as OIDs may stand twice, and not with the same value.
 //
 // Beyond RFC 4514, spaces may follow a comma, as people write names. Empty names and values, quotes and unescaped spaces at the
 // ends of a value are errors. Both orders, C first and CN first, are understood.

@@ -59,8 +59,8 @@ func codeSigningUsage() []byte {
 	return der
 }
 
-// SelfSign returns a self-signed leaf certificate that Notary Project verifiers accept as a chain of one (not a CA), valid from (a few
-// minutes before) now for the given duration.
+// SelfSign returns a self-signed leaf certificate that Notary Project verifiers accept as a chain of one (not a CA),
+// valid from (a few minutes before) now for the given duration.
 func SelfSign(signer crypto.Signer, r Request, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	algorithm, err := signatureAlgorithm(signer.Public())
 	if err != nil {
@@ -81,7 +81,8 @@ func SelfSign(signer crypto.Signer, r Request, now time.Time, valid time.Duratio
 	return cert, Chain{cert}.Check(now)
 }
 
-// signatureAlgorithm returns how the key signs certificates: as it signs everything else, RSA with PSS and a salt as long as the hash.
+// signatureAlgorithm returns how the key signs certificates: as it signs everything else, RSA with PSS and a salt as
+// long as the hash.
 func signatureAlgorithm(pub crypto.PublicKey) (x509.SignatureAlgorithm, error) {
 	if !isSigningKey(pub) {
 		return 0, ruleError(ruleLeafKey, nil, "the key is %s: it must be RSA 2048, 3072, 4096 with an odd exponent of at least 65537, or ECDSA P-256, P-384, P-521", keyOf(pub))

@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// CheckStock applies exactly the rules that stock verifiers apply at verification (no validity, no rule of imprint's own), so that
-// what others signed is judged as they judge it. The rules are those of notation-core-go, its oddities included:
-// it rounds RSA sizes up to bytes, and takes SHA-1 in a chain of one. The one exception is an RSA key of more than 16384 bits, which is
-// refused before it is calculated with.
+// CheckStock applies exactly the rules that stock verifiers apply at verification (no validity, no rule of imprint's
+// own), so that what others signed is judged as they judge it. The rules are those of notation-core-go, its oddities
+// included: it rounds RSA sizes up to bytes, and takes SHA-1 in a chain of one. The one exception is an RSA key of
+// more than 16384 bits, which is refused before it is calculated with.
 func (c Chain) CheckStock() error {
 	if len(c) == 0 {
 		return ruleError(ruleEmpty, nil, "the chain is empty")

@@ -186,7 +186,8 @@ type batch[T any] struct {
 	word func(v T) string
 	// judged: a result that comes with a verdict is shown all the same.
 	judged bool
-	// skipped, if not nil, returns why there was nothing to do for an item: no failure, as long as there was something to do for another.
+	// skipped, if not nil, returns why there was nothing to do for an item: no failure, as long as there was
+	// something to do for another.
 	skipped func(v T) error
 }
 
@@ -212,8 +213,8 @@ type outcome[T any] struct {
 	ran   bool
 }
 
-// runBatch does the items, at most jobs at once, and says of each in their order what became of it. One item that did not come from a
-// batch is no batch: its error is the run's.
+// runBatch does the items, at most jobs at once, and says of each in their order what became of it. One item that did
+// not come from a batch is no batch: its error is the run's.
 func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []item, b batch[T]) error {
 	if len(items) == 1 && flags.file == "" {
 		v, err := b.do(ctx, items[0])

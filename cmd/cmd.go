@@ -110,8 +110,8 @@ func Run(ctx context.Context, args []string, env Env) int {
 // errNobody: there is no terminal to ask at.
 var errNobody = errors.New("there is no terminal to ask at")
 
-// askTerminal asks at the controlling terminal, so that standard input stays free for data. It gives the terminal its echo back when
-// ctx ends while it waits.
+// askTerminal asks at the controlling terminal, so that standard input stays free for data. It gives the terminal its
+// echo back when ctx ends while it waits.
 func askTerminal(ctx context.Context, prompt string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {

@@ -232,8 +232,8 @@ func (in copyInputs) destinationTags(source, destination registry.Reference) []s
 	return slices.Compact(tags)
 }
 
-// open opens the destination, and returns how to end with it. A dry run leaves no trace: what does not exist yet is an empty layout in a temporary
-// folder.
+// open opens the destination, and returns how to end with it. A dry run leaves no trace: what does not exist yet is
+// an empty layout in a temporary folder.
 func (in copyInputs) open(ctx context.Context, s *session, ref registry.Reference) (*registry.Repo, func(commit bool) error, error) {
 	c, err := s.client()
 	if err != nil {
@@ -310,8 +310,8 @@ func (e *refusal) exitCode() int {
 	return exitRejected
 }
 
-// judge judges the source under its own name (or --as) with each tag of the destination, and without a policy warns of a tag that its signatures do not
-// claim.
+// judge judges the source under its own name (or --as) with each tag of the destination, and without a policy warns
+// of a tag that its signatures do not claim.
 func (g gate) judge(ctx context.Context, s *session, src *registry.Repo, source registry.Reference, root registry.Manifest, destination registry.Reference, tags []string) ([]string, error) {
 	if g.policy == nil && !g.requireSignature && len(tags) == 0 {
 		return nil, nil

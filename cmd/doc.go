@@ -40,10 +40,11 @@
 //	in.judging.policy(s)        the policy of --policy or --root, narrowed (judging.go)
 //	runBatch                    REF… or --batch FILE, items at once, summary, exit code (batch.go)
 //
-// Errors are returned, never printed. What the caller handed in wrong is [usage]("…"), with a next step [usageHint]; every
-// other error keeps its sentinel, so that exit.go finds its exit code and hint.go its hint. A judgement that is not an error (verify said no)
-// is a *verdict: nothing is printed but its hint.
+// Errors are returned, never printed. What the caller handed in wrong is [usage]("…"), with a next step [usageHint];
+// every other error keeps its sentinel, so that exit.go finds its exit code and hint.go its hint. A judgement that is
+// not an error (verify said no) is a *verdict: nothing is printed but its hint.
 //
-// A flag is taken from the command line, else from IMPRINT_<FLAG>, else from the configuration file (settings.go); a command sees only the
-// result. Flags that must never come from the environment stand in neverAmbient there; flags that name files stand in pathFlags.
+// A flag is taken from the command line, else from IMPRINT_<FLAG>, else from the configuration file (settings.go); a
+// command sees only the result. Flags that must never come from the environment stand in neverAmbient there; flags
+// that name files stand in pathFlags.
 package cmd

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestEmptyJudgingFlags: what a script hands in as "" because its variable is not set asked for a judgement, which must not be left out for it.
+// TestEmptyJudgingFlags: what a script hands in as "" because its variable is not set asked for a judgement, which
+// must not be left out for it.
 func TestEmptyJudgingFlags(t *testing.T) {
 	t.Parallel()
 	w, lay := signedLayout(t)

@@ -384,7 +384,8 @@ func TestSkippable(t *testing.T) {
 	}
 }
 
-// TestK01InABatch: signatures that none of the certificates is for are skipped and counted, and it is an error only if there are no others.
+// TestK01InABatch: signatures that none of the certificates is for are skipped and counted, and it is an error only
+// if there are no others.
 func TestK01InABatch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -125,8 +125,8 @@ func rootName(files []string) string {
 	return filepath.Base(files[0])
 }
 
-// pinned checks the policy's digest, where one is asked for. The policy that --root makes has none: a root nearer to the command line than
-// the digest stands in the place of the policy that was pinned.
+// pinned checks the policy's digest, where one is asked for. The policy that --root makes has none: a root nearer to
+// the command line than the digest stands in the place of the policy that was pinned.
 func (j judgingFlags) pinned(p *trust.Policy) error {
 	if want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:")); j.sha256 != "" && p.File() != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
 		return &usageError{code: "policy-digest", hint: reasonHints["policy-digest"],

@@ -156,8 +156,8 @@ func newLogout(s *session) *cobra.Command {
 	}
 }
 
-// registryHost parses the host that a credential is for. Its errors repeat no more than what can be no secret: people paste URLs with
-// a password in them.
+// registryHost parses the host that a credential is for. Its errors repeat no more than what can be no secret: people
+// paste URLs with a password in them.
 func registryHost(command, text string) (string, error) {
 	usageLine := "usage: imprint " + command + " HOST, as ghcr.io or localhost:5000"
 	switch {
@@ -177,7 +177,8 @@ func registryHost(command, text string) (string, error) {
 	return ref.Host, nil
 }
 
-// credentialDir returns the folder of docker's configuration. Without one nothing is guessed: a credential must not land in another's home.
+// credentialDir returns the folder of docker's configuration. Without one nothing is guessed: a credential must not
+// land in another's home.
 func (s *session) credentialDir() (string, error) {
 	if dir := s.dockerDir(); dir != "" {
 		return dir, nil

@@ -157,9 +157,10 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 	return r, refused
 }
 
-// plan plans every signature. One that the given certificates are not for, or that is no proper signature, is skipped, unless no other is left. refused is why one
-// that they are for may not have them, while others may: whoever may push can plant such a one under a root of his own, so it must neither keep the others from
-// their new chain nor make anybody loosen a check, and is told in the end. Where there are no others it is the error.
+// plan plans every signature. One that the given certificates are not for, or that is no proper signature, is
+// skipped, unless no other is left. refused is why one that they are for may not have them, while others may: whoever
+// may push can plant such a one under a root of his own, so it must neither keep the others from their new chain nor
+// make anybody loosen a check, and is told in the end. Where there are no others it is the error.
 func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x509.Certificate) (plans []signer.Plan, refused, err error) {
 	o := signer.RechainOptions{
 		AllowIdentityChange: in.allowIdentityChange,
@@ -199,8 +200,8 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 	return plans, refused, nil
 }
 
-// nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one can (CASES.md K01: in a
-// batch that is counted, and an error only if it is so of all).
+// nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one
+// can (CASES.md K01: in a batch that is counted, and an error only if it is so of all).
 func nothingFits(r signer.RechainResult) error {
 	for _, p := range r.Plans {
 		if p.Status != signer.StatusSkipped {

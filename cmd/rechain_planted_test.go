@@ -14,7 +14,8 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// plant attaches a copy of the artifact's first signature with another chain: who may push can make one for the public key of anybody, under a root of his own.
+// plant attaches a copy of the artifact's first signature with another chain: who may push can make one for the
+// public key of anybody, under a root of his own.
 func (w *world) plant(layout, tag string, chain func(pub crypto.PublicKey) []*x509.Certificate) {
 	w.t.Helper()
 	ctx := context.Background()
@@ -49,8 +50,8 @@ func (w *world) plant(layout, tag string, chain func(pub crypto.PublicKey) []*x5
 	}
 }
 
-// TestRechainBesideAPlantedSignature: what somebody planted keeps no genuine signature from its new chain. That it was refused is told, and nobody has to
-// loosen a check for it.
+// TestRechainBesideAPlantedSignature: what somebody planted keeps no genuine signature from its new chain. That it
+// was refused is told, and nobody has to loosen a check for it.
 func TestRechainBesideAPlantedSignature(t *testing.T) {
 	t.Parallel()
 	never := certtest.Valid(time.Now().Add(-time.Hour), time.Now().Add(50*365*24*time.Hour))

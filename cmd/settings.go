@@ -85,8 +85,8 @@ func variable(flag string) string {
 	return "IMPRINT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// settle gives every flag of c that does not stand on the command line its value from the environment, else from the configuration. After
-// an error the flags have what could be read all the same.
+// settle gives every flag of c that does not stand on the command line its value from the environment, else from the
+// configuration. After an error the flags have what could be read all the same.
 func (s *session) settle(c *cobra.Command) error {
 	all := allFlags(c.Root())
 	err := s.configure(all)
@@ -157,8 +157,8 @@ func (s *session) assign(f *pflag.Flag, values []string, from source) error {
 	return nil
 }
 
-// holdsNothing reports whether a flag was given an empty value. In scripts that is a variable that is not set: --policy "$POLICY" asks for a judgement, which
-// must not be left out for it.
+// holdsNothing reports whether a flag was given an empty value. In scripts that is a variable that is not set:
+// --policy "$POLICY" asks for a judgement, which must not be left out for it.
 func holdsNothing(f *pflag.Flag) bool {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
 		return len(list.GetSlice()) == 0 // an empty one among several is no value of any flag, and refused as such

@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// turns lets the items of a batch that are about the same thing go one after the other, so that each finds what the one before it did.
+// turns lets the items of a batch that are about the same thing go one after the other, so that each finds what the
+// one before it did.
 type turns struct {
 	mu sync.Mutex
 	of map[string]*sync.Mutex

@@ -130,10 +130,11 @@ func fail(code, format string, args ...any) error {
 // ErrPlatform: the artifact has no (or no single) image for the platform that was asked for.
 var ErrPlatform = errors.New("no such platform")
 
-// Artifact copies root, which was resolved in src, with its children and all that refers to any of them, to dst: blobs, manifests by digest from the bottom up, referrers after
-// their subject, and the tags last, once dst lists every referrer that was promised. Byte-exact; what is there is not sent again; nothing is deleted. A tag that would move without
-// leave is refused before the first write (registry.ErrTagMoves, reason tag-moves). Killed anywhere, a second run ends as an undisturbed one. The Result says how far it came
-// even with an error.
+// Artifact copies root, which was resolved in src, with its children and all that refers to any of them, to dst:
+// blobs, manifests by digest from the bottom up, referrers after their subject, and the tags last, once dst lists
+// every referrer that was promised. Byte-exact; what is there is not sent again; nothing is deleted. A tag that would
+// move without leave is refused before the first write (registry.ErrTagMoves, reason tag-moves). Killed anywhere, a
+// second run ends as an undisturbed one. The Result says how far it came even with an error.
 func Artifact(ctx context.Context, dst, src *registry.Repo, root registry.Manifest, o Options) (Result, error) {
 	c := &copier{dst: dst, src: src, o: o}
 	c.result = Result{Source: src.Reference().String(), Destination: dst.Reference().String(), DryRun: o.DryRun}

@@ -216,8 +216,8 @@ func TestRequests(t *testing.T) {
 	if n := count(to, http.MethodPut, "/manifests/"); n != 4 {
 		t.Errorf("%d manifests were written, want 4: three by digest and the tag", n)
 	}
-	// HEAD of the tag, by digest, and of the tag again before it is written; 3 single uploads; 3 for each of 6 blobs, one of them this registry's odd answer to a mount; 3 manifests, the
-	// list, the tag.
+	// HEAD of the tag, by digest, and of the tag again before it is written; 3 single uploads; 3 for each of 6 blobs,
+	// one of them this registry's odd answer to a mount; 3 manifests, the list, the tag.
 	if n := to.Count(nil); n > 3+3+18+3+1+1 {
 		t.Errorf("%d requests to the destination", n)
 	}
@@ -475,7 +475,8 @@ func TestRegistryForgets(t *testing.T) {
 	}
 }
 
-// Killed at every request, copy leaves no tag on something whose referrers are missing, and a second run ends as an undisturbed one.
+// Killed at every request, copy leaves no tag on something whose referrers are missing, and a second run ends as an
+// undisturbed one.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {

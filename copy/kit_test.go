@@ -136,8 +136,8 @@ func sign(t testing.TB, r *registry.Repo, subject registry.Manifest, envelope st
 	return m
 }
 
-// A release is an index of two platforms with all that belongs to it: a signature on the index and on each image, an SBOM on each image and a signature on each
-// SBOM.
+// A release is an index of two platforms with all that belongs to it: a signature on the index and on each image, an
+// SBOM on each image and a signature on each SBOM.
 type release struct {
 	root     registry.Manifest
 	children []registry.Manifest

@@ -154,8 +154,8 @@ func plain(d ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
-// plan finds out what the destination has. there says that root is: then its children and what refers to them are asked for; else everything is sent, since asking for each would
-// cost as many requests.
+// plan finds out what the destination has. there says that root is: then its children and what refers to them are
+// asked for; else everything is sent, since asking for each would cost as many requests.
 func (c *copier) plan(ctx context.Context, there bool) error {
 	c.items = make(map[*registry.Node]*item)
 	var ask, subjects []*registry.Node
@@ -283,7 +283,8 @@ func blobsOf(n *registry.Node) []ocispec.Descriptor {
 	return slices.DeleteFunc(all, func(d ocispec.Descriptor) bool { return d.Digest.Validate() != nil || d.Size < 0 })
 }
 
-// foreign reports layers that lie elsewhere by licence: they are never fetched from their URLs, and no registry wants them (CASES.md C12).
+// foreign reports layers that lie elsewhere by licence: they are never fetched from their URLs, and no registry wants
+// them (CASES.md C12).
 func (c *copier) foreign(d ocispec.Descriptor) bool {
 	if len(d.URLs) == 0 {
 		return false

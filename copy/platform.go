@@ -11,8 +11,8 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// ForPlatform returns root's image for a platform (os/arch[/variant]): the child of an index, or root itself if it is that image. It is what is then judged and
-// copied. ErrPlatform if there is none, or several.
+// ForPlatform returns root's image for a platform (os/arch[/variant]): the child of an index, or root itself if it is
+// that image. It is what is then judged and copied. ErrPlatform if there is none, or several.
 func ForPlatform(ctx context.Context, src *registry.Repo, root registry.Manifest, platform string) (registry.Manifest, error) {
 	parts, err := root.Parse()
 	if err != nil {

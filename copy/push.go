@@ -117,7 +117,8 @@ func (c *copier) levels() [][]*registry.Node {
 	return levels
 }
 
-// A batch is what is sent in one step: one manifest, or all referrers of one subject, which a registry without the API lists by one write.
+// A batch is what is sent in one step: one manifest, or all referrers of one subject, which a registry without the
+// API lists by one write.
 type batch struct {
 	subject *registry.Node // nil: by digest
 	nodes   []*registry.Node
@@ -184,8 +185,8 @@ func (c *copier) pushBatch(ctx context.Context, b *batch) error {
 	return c.dst.Attach(ctx, b.subject.Manifest.Descriptor, manifests...)
 }
 
-// readBack asks the destination for the list of each subject that got referrers. Some registries forget some of many that come at once, though each was answered well
-// (COPY.md part B): these are attached again.
+// readBack asks the destination for the list of each subject that got referrers. Some registries forget some of many
+// that come at once, though each was answered well (COPY.md part B): these are attached again.
 func (c *copier) readBack(ctx context.Context) error {
 	var subjects []*registry.Node
 	for _, n := range c.nodes {
@@ -239,7 +240,8 @@ func (c *copier) promised(s *registry.Node) []*registry.Node {
 	return nodes
 }
 
-// tag writes the tags that do not name root yet, in order. Without any, root is listed without a name where it would not be found else.
+// tag writes the tags that do not name root yet, in order. Without any, root is listed without a name where it would
+// not be found else.
 func (c *copier) tag(ctx context.Context) error {
 	if len(c.result.Tags) == 0 {
 		return c.dst.Tag(ctx, c.root.Manifest, "")

@@ -9,9 +9,9 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// supersede marks the source's signatures that the destination has with a chain that holds longer, and what refers to them, unless
-// the caller wants them all the same. Only signatures which the source has not got itself count: a faithful copy carries an old chain and a new one, whichever
-// arrives first.
+// supersede marks the source's signatures that the destination has with a chain that holds longer, and what refers to
+// them, unless the caller wants them all the same. Only signatures which the source has not got itself count: a
+// faithful copy carries an old chain and a new one, whichever arrives first.
 func (c *copier) supersede(ctx context.Context, subjects []*registry.Node) error {
 	if c.o.Downgrade {
 		return nil

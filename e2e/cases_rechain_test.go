@@ -342,8 +342,8 @@ func TestCasesRechain(t *testing.T) {
 		}
 	})
 	run("K25 another key under which the signature verifies", func(t *testing.T, d *desk) {
-		// Each ECDSA signature verifies under two public keys at least, which anyone can compute from it; a CA may certify the second. (For RSA such keys have exponents
-		// that crypto/x509 does not read.)
+		// Each ECDSA signature verifies under two public keys at least, which anyone can compute from it; a CA may
+		// certify the second. (For RSA such keys have exponents that crypto/x509 does not read.)
 		s := d.jws().seal()
 		d.f.attach(d.repo, d.subject, jwsType, s.bytes())
 		twin := twinKey(t, s, d.key.Public().(*ecdsa.PublicKey))

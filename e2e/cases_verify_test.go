@@ -21,8 +21,8 @@ import (
 	"github.com/imprint-oci/imprint/certchain/certtest"
 )
 
-// The rows of CASES.md 2.2, through the command. Each envelope is right but for one thing; alone it is rejected with its reason, and
-// beside a good signature it hides nothing.
+// The rows of CASES.md 2.2, through the command. Each envelope is right but for one thing; alone it is rejected with
+// its reason, and beside a good signature it hides nothing.
 
 // chainOf is the desk's own chain.
 func (d *desk) chain() []*x509.Certificate { return d.ca.Chain(d.leaf) }
@@ -35,7 +35,8 @@ func (d *desk) verify(more ...string) []string {
 	return append([]string{"verify", d.ref, "--root", d.at("root.pem")}, more...)
 }
 
-// rejects wants the only signature listed to be rejected for the reason, and accepted is the artifact once a good one stands beside it.
+// rejects wants the only signature listed to be rejected for the reason, and accepted is the artifact once a good one
+// stands beside it.
 func (d *desk) rejects(t testing.TB, reason string) {
 	t.Helper()
 	o := d.want(t, 1, "", d.verify()...)

@@ -14,8 +14,8 @@ import (
 
 const module = "github.com/imprint-oci/imprint"
 
-// rooms are the packages of the house and what each may import besides the standard library (DESIGN.md section 2). Names without a dot in their
-// first segment are this module's. Tests are exempt.
+// rooms are the packages of the house and what each may import besides the standard library (DESIGN.md section 2).
+// Names without a dot in their first segment are this module's. Tests are exempt.
 var rooms = map[string][]string{
 	"kms":                {},
 	"kms/keyfile":        {"kms", "github.com/youmark/pkcs8"},

@@ -80,8 +80,8 @@ func oddRSA(bits, e int) *rsa.PublicKey {
 	return &rsa.PublicKey{N: n.Add(n, low).SetBit(n, 0, 1), E: e}
 }
 
-// withSPKI makes leaf a certificate for any public key: spki is put into it and issuer signs again. It returns PEM, since Go may not
-// parse the result.
+// withSPKI makes leaf a certificate for any public key: spki is put into it and issuer signs again. It returns PEM,
+// since Go may not parse the result.
 func withSPKI(leaf *x509.Certificate, spki []byte, issuer *certtest.Authority) []byte {
 	var outer struct {
 		TBS       asn1.RawValue

@@ -33,8 +33,9 @@ type lineage struct {
 	roots    []*x509.Certificate // those of both
 }
 
-// newLineage makes a chain of n certificates and its renewal. Of one: the self-signed leaf made anew. Of two: the leaf re-issued by the root. Of three: the leaf
-// re-issued under a new intermediate. Of four: the upper intermediate renewed, same name and key, all below kept.
+// newLineage makes a chain of n certificates and its renewal. Of one: the self-signed leaf made anew. Of two: the
+// leaf re-issued by the root. Of three: the leaf re-issued under a new intermediate. Of four: the upper intermediate
+// renewed, same name and key, all below kept.
 func newLineage(n int, algorithm string) lineage {
 	longer := certtest.Valid(time.Now().Add(-time.Hour), time.Now().Add(4*365*24*time.Hour))
 	l := lineage{key: certtest.Key(algorithm)}
@@ -86,8 +87,9 @@ func opens(t testing.TB, ref string) (*registry.Repo, registry.Reference) {
 	return repo, r
 }
 
-// TestInterop: 6 algorithms × 2 formats × chains of 1 to 4 × 3 kinds of artifact. Signed by imprint, accepted by stock notation at level strict; again after rechain, each of the two
-// signatures alone; again after copy to a registry without the referrers API.
+// TestInterop: 6 algorithms × 2 formats × chains of 1 to 4 × 3 kinds of artifact. Signed by imprint, accepted by
+// stock notation at level strict; again after rechain, each of the two signatures alone; again after copy to a
+// registry without the referrers API.
 func TestInterop(t *testing.T) {
 	t.Parallel()
 	source, dest := regtest.New(t, regtest.WithAPI), regtest.New(t, regtest.WithoutAPI)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// lookup finds a value in a decoded JSON document: names and positions joined by dots, "signatures.0.reason"; a last "len" is the length
-// of the array that stands there. ok is false if there is nothing.
+// lookup finds a value in a decoded JSON document: names and positions joined by dots, "signatures.0.reason"; a last
+// "len" is the length of the array that stands there. ok is false if there is nothing.
 func lookup(doc any, path string) (v any, ok bool) {
 	v = doc
 	if path == "" || path == "." {

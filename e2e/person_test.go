@@ -98,8 +98,8 @@ func (p *person) process(t testing.TB, args ...string) outcome {
 	return outcome{c.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// want runs imprint with -o json and wants an exit code and a reason code: that of the error, of the verdict, or ("a signature's") of any
-// signature in a report. An empty reason asks for none.
+// want runs imprint with -o json and wants an exit code and a reason code: that of the error, of the verdict, or ("a
+// signature's") of any signature in a report. An empty reason asks for none.
 func (p *person) want(t testing.TB, code int, reason string, args ...string) outcome {
 	t.Helper()
 	o := p.run(t, append(slices.Clone(args), "-o", "json")...)

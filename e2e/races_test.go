@@ -19,8 +19,9 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// TestRaceSigners: 20 signers with 20 keys in 20 processes sign one artifact at once, at the registry without the referrers API, as if on 20 machines: nothing
-// is shared between them but the registry. All 20 are listed, every time.
+// TestRaceSigners: 20 signers with 20 keys in 20 processes sign one artifact at once, at the registry without the
+// referrers API, as if on 20 machines: nothing is shared between them but the registry. All 20 are listed, every
+// time.
 func TestRaceSigners(t *testing.T) {
 	const signers, rounds = 20, 10
 	binary, err := exec.LookPath("imprint") // this test binary, by another name
@@ -63,8 +64,8 @@ func TestRaceSigners(t *testing.T) {
 	}
 }
 
-// TestRaceRechain: rechain, with and without --replace, killed at each request boundary, the request delivered or not. At no moment are there fewer
-// verifying signatures than before, and the second run ends as an undisturbed one.
+// TestRaceRechain: rechain, with and without --replace, killed at each request boundary, the request delivered or
+// not. At no moment are there fewer verifying signatures than before, and the second run ends as an undisturbed one.
 func TestRaceRechain(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {
@@ -175,8 +176,8 @@ func mustVerify(t testing.TB, ref string, roots []*x509.Certificate, before map[
 	}
 }
 
-// TestRaceTwoRechains: K16 and K17. Two machines rechain at once, with the same and with different chains; at no moment is there no verifying
-// signature.
+// TestRaceTwoRechains: K16 and K17. Two machines rechain at once, with the same and with different chains; at no
+// moment is there no verifying signature.
 func TestRaceTwoRechains(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {
@@ -224,8 +225,8 @@ func TestRaceTwoRechains(t *testing.T) {
 	}
 }
 
-// atOnce rechains the one signature of ref to each chain at the same time and returns the digests of the new ones: nobody writes before everybody has read. All
-// the while some signature verifies.
+// atOnce rechains the one signature of ref to each chain at the same time and returns the digests of the new ones:
+// nobody writes before everybody has read. All the while some signature verifies.
 func atOnce(t *testing.T, server *regtest.Server, ref string, roots []*x509.Certificate, more []string, chains ...[]*x509.Certificate) []string {
 	t.Helper()
 	before, err := judge.Signatures(t.Context(), ref)
@@ -267,7 +268,8 @@ func atOnce(t *testing.T, server *regtest.Server, ref string, roots []*x509.Cert
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for ctx.Err() == nil {
-			// Reading a list and then its entries is no one moment: an entry may be gone by then. Twice in a row it is not bad luck.
+			// Reading a list and then its entries is no one moment: an entry may be gone by then. Twice in a row it
+			// is not bad luck.
 			if judge.Verify(t.Context(), ref, roots...) == nil {
 				continue
 			}

@@ -17,8 +17,8 @@ const distance = 20 * time.Millisecond
 // A budget is what a command may cost: requests in all, and one after another.
 type budget struct{ requests, row int }
 
-// TestRequests counts what the common commands ask of a registry: few requests, and few that wait for one another. It runs alone: what may overlap must not
-// wait for another test.
+// TestRequests counts what the common commands ask of a registry: few requests, and few that wait for one another. It
+// runs alone: what may overlap must not wait for another test.
 func TestRequests(t *testing.T) {
 	// What the fallback index may cost on top: reading and writing it, and reading it back twice to see it settled.
 	settling := budget{4, 6}

@@ -37,7 +37,8 @@ const layout = "layout"
 //	lines FILE LINE…         write a file
 //	oneerror                 the program wrote exactly one "imprint: error:" line and one hint to stderr, nothing to stdout
 //
-// and the variables $REPO (HOST/app, or oci:DIR), $HOST, $DEST (a repository of the other kind), $WORK. Conditions: [layout] [registry] [api] [noapi].
+// and the variables $REPO (HOST/app, or oci:DIR), $HOST, $DEST (a repository of the other kind), $WORK. Conditions:
+// [layout] [registry] [api] [noapi].
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	for _, place := range []string{string(regtest.WithAPI), string(regtest.WithoutAPI), layout} {

@@ -24,8 +24,8 @@ const (
 	attrAgent     = "io.cncf.notary.signingAgent"
 )
 
-// maxExtended limits the attributes that are carried without being understood. Signers write a handful; each is compared with every member of the unprotected
-// header, of which 1 MiB holds some ten thousand.
+// maxExtended limits the attributes that are carried without being understood. Signers write a handful; each is
+// compared with every member of the unprotected header, of which 1 MiB holds some ten thousand.
 const maxExtended = 256
 
 // attributes are the signed attributes of an envelope of either format.
@@ -63,7 +63,8 @@ func (a attributes) check() error {
 	return a.checkTimes()
 }
 
-// checkCritical applies RFC 7515, 4.1.11, and the list of attributes that the specification wants there. Only what is processed here may be critical.
+// checkCritical applies RFC 7515, 4.1.11, and the list of attributes that the specification wants there. Only what is
+// processed here may be critical.
 func (a attributes) checkCritical() error {
 	if len(a.critical) == 0 {
 		return refuse(codeCritical, "the protected header has no list of critical attributes, or an empty one")
@@ -135,14 +136,16 @@ func checkTime(name string, t time.Time) error {
 // extensionName is a name under somebody's domain, written backwards.
 var extensionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9_-]+)+$`)
 
-// isExtension reports whether a protected attribute may be carried without being understood. The Notary Project's own names are not for others: an unknown
-// one, or one in another case, is something that we should have understood. io.cncf.notary.verificationPlugin is one of them.
+// isExtension reports whether a protected attribute may be carried without being understood. The Notary Project's own
+// names are not for others: an unknown one, or one in another case, is something that we should have understood.
+// io.cncf.notary.verificationPlugin is one of them.
 func isExtension(name string) bool {
 	return len(name) <= 255 && extensionName.MatchString(name) && !strings.HasPrefix(strings.ToLower(name), reservedPrefix)
 }
 
-// checkUnprotected refuses unsigned members that a reader could mistake for others: those that belong into the protected header, those that stand
-// there already (RFC 7515, 4; RFC 9052, 3), and known names in another case. What else is unknown is carried.
+// checkUnprotected refuses unsigned members that a reader could mistake for others: those that belong into the
+// protected header, those that stand there already (RFC 7515, 4; RFC 9052, 3), and known names in another case. What
+// else is unknown is carried.
 func (a attributes) checkUnprotected(name string, known ...string) error {
 	if slices.Contains(known, name) {
 		return nil

@@ -228,9 +228,10 @@ func TestK13InvalidSignature(t *testing.T) {
 	}
 }
 
-// TestK25DuplicateKey: for every ECDSA signature there is a second public key under which it verifies over the same message, and anyone
-// can compute it (the other point with the x coordinate r). With it the envelope verifies for itself, but it is another's: the chain is refused,
-// and the core id is another. (The RSA form of the attack needs a public exponent that package crypto/x509 does not read.)
+// TestK25DuplicateKey: for every ECDSA signature there is a second public key under which it verifies over the same
+// message, and anyone can compute it (the other point with the x coordinate r). With it the envelope verifies for
+// itself, but it is another's: the chain is refused, and the core id is another. (The RSA form of the attack needs a
+// public exponent that package crypto/x509 does not read.)
 func TestK25DuplicateKey(t *testing.T) {
 	t.Parallel()
 	for _, f := range []Format{JWS, COSE} {
@@ -274,7 +275,8 @@ func TestK25DuplicateKey(t *testing.T) {
 	}
 }
 
-// duplicateKey returns the other key under which the signature verifies: Q' = r⁻¹(-sR - zG), where R is the point that verification finds.
+// duplicateKey returns the other key under which the signature verifies: Q' = r⁻¹(-sR - zG), where R is the point
+// that verification finds.
 //
 //nolint:staticcheck // an attack needs the arithmetic that nothing else should
 func duplicateKey(pub *ecdsa.PublicKey, message, sig []byte) *ecdsa.PublicKey {

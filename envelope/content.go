@@ -38,8 +38,8 @@ func (c *Content) take(a attributes) {
 	c.Extended = a.extended
 }
 
-// CoreID identifies the signature whatever chain, timestamp or (r,s) form it carries (DESIGN.md section 4). It is empty unless the content
-// came out of Verify.
+// CoreID identifies the signature whatever chain, timestamp or (r,s) form it carries (DESIGN.md section 4). It is
+// empty unless the content came out of Verify.
 func (c Content) CoreID() digest.Digest { return c.core }
 
 // coreID covers the leaf's SPKI, the protected header and the payload, each preceded by its length.
@@ -60,8 +60,9 @@ func (c Content) SignedAt() time.Time {
 	return c.SigningTime
 }
 
-// Supersedes reports whether c makes o needless: both verified, same core id, same leaf subject, byte-equal last certificates, and c's
-// chain ends strictly later (DESIGN.md section 4). Anyone can make a chain for a public key under a root of his own, so another root never supersedes.
+// Supersedes reports whether c makes o needless: both verified, same core id, same leaf subject, byte-equal last
+// certificates, and c's chain ends strictly later (DESIGN.md section 4). Anyone can make a chain for a public key
+// under a root of his own, so another root never supersedes.
 func (c Content) Supersedes(o Content) bool {
 	if c.core == "" || c.core != o.core {
 		return false

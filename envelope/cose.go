@@ -49,7 +49,8 @@ type coseSigner struct {
 func (s coseSigner) Algorithm() cose.Algorithm                        { return s.alg }
 func (s coseSigner) Sign(_ io.Reader, message []byte) ([]byte, error) { return s.sign(message) }
 
-// writeCOSE builds an envelope; sign makes the primitive signature of a message. go-cose sorts the labels, so that the bytes are deterministic.
+// writeCOSE builds an envelope; sign makes the primitive signature of a message. go-cose sorts the labels, so that
+// the bytes are deterministic.
 func writeCOSE(a attributes, payload []byte, chain certchain.Chain, agent string, sign func(message []byte) ([]byte, error)) ([]byte, error) {
 	alg, err := coseAlgorithm(a.algorithm)
 	if err != nil {
@@ -90,7 +91,8 @@ func encodeTime(t time.Time) cbor.Tag {
 	return cbor.Tag{Number: timeTag, Content: t.Unix()}
 }
 
-// encodeX5Chain always writes an array: a single byte string, which RFC 9360 prescribes for one certificate, stock verifiers do not read.
+// encodeX5Chain always writes an array: a single byte string, which RFC 9360 prescribes for one certificate, stock
+// verifiers do not read.
 func encodeX5Chain(c certchain.Chain) ([]byte, error) {
 	ders := [][]byte{}
 	for _, cert := range c {
@@ -250,7 +252,8 @@ func readAlgorithm(b []byte) string {
 	return fmt.Sprint(number)
 }
 
-// readCritical reads the list of critical labels. Integer labels belong to COSE itself and are never listed by signers of the Notary Project.
+// readCritical reads the list of critical labels. Integer labels belong to COSE itself and are never listed by
+// signers of the Notary Project.
 func readCritical(b []byte) ([]string, error) {
 	items, err := arrayValue(b, len(b))
 	if err != nil {

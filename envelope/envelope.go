@@ -1,8 +1,9 @@
 // Package envelope writes and reads the two signature envelopes of the Notary Project: JWS and COSE_Sign1. It knows no network.
 //
-// [Sign] writes an envelope and [Parse] reads one; there is one strict parser for each format, and what it does not understand it
-// refuses with a reason code (see [Reasons]). Parsing proves nothing: the way to trusted content is [Envelope.Verify], and [Envelope.Unverified]
-// is for screens only. [Envelope.WithChain] exchanges the certificate chain, which is not signed, and leaves every other byte as it was.
+// [Sign] writes an envelope and [Parse] reads one; there is one strict parser for each format, and what it does not
+// understand it refuses with a reason code (see [Reasons]). Parsing proves nothing: the way to trusted content is
+// [Envelope.Verify], and [Envelope.Unverified] is for screens only. [Envelope.WithChain] exchanges the certificate
+// chain, which is not signed, and leaves every other byte as it was.
 //
 // Whether the chain is trusted, whether the signature has expired and whether a timestamp is genuine is judged elsewhere.
 package envelope
@@ -70,7 +71,8 @@ func (e *Envelope) Format() Format { return e.format }
 // Bytes returns the envelope as it is stored; callers must not change it.
 func (e *Envelope) Bytes() []byte { return e.raw }
 
-// Parse reads an envelope strictly (CASES.md 2.2). The media type alone decides which parser reads it. Parse proves nothing. Errors are *Error.
+// Parse reads an envelope strictly (CASES.md 2.2). The media type alone decides which parser reads it. Parse proves
+// nothing. Errors are *Error.
 func Parse(mediaType string, b []byte) (*Envelope, error) {
 	if len(b) > MaxBytes {
 		return nil, refuse(codeTooLarge, "the envelope has more than %d bytes", MaxBytes)
@@ -91,9 +93,9 @@ func Parse(mediaType string, b []byte) (*Envelope, error) {
 	return nil, refuse(codeFormat, "media type %q is not that of a signature envelope", mediaType)
 }
 
-// Verify checks that the leaf key of the envelope's own chain signed its payload, and the chain's form by the rules that stock verifiers apply
-// ([certchain.Chain.CheckStock]). Trust in the chain and time are not its business: neither the end of certificates nor the signature's own expiry
-// is looked at. Errors are *Error.
+// Verify checks that the leaf key of the envelope's own chain signed its payload, and the chain's form by the rules
+// that stock verifiers apply ([certchain.Chain.CheckStock]). Trust in the chain and time are not its business:
+// neither the end of certificates nor the signature's own expiry is looked at. Errors are *Error.
 func (e *Envelope) Verify() (Content, error) {
 	c := e.content
 	pub := c.Chain.Leaf().PublicKey
@@ -122,8 +124,9 @@ func (e *Envelope) Verify() (Content, error) {
 // Unverified returns what the envelope says, proving nothing; its CoreID is empty.
 func (e *Envelope) Unverified() Content { return e.content }
 
-// WithChain returns the envelope with another chain: protected header, payload and signature bytes are carried verbatim, unprotected members that are not the chain
-// too. The chain must be for the same public key (byte-equal SPKI) and the result must verify; an envelope whose chain is in the protected header never got through [Parse]
+// WithChain returns the envelope with another chain: protected header, payload and signature bytes are carried
+// verbatim, unprotected members that are not the chain too. The chain must be for the same public key (byte-equal
+// SPKI) and the result must verify; an envelope whose chain is in the protected header never got through [Parse]
 // (chain-is-signed). The result is deterministic, and is e itself when the chain is the same. Errors are *Error.
 func (e *Envelope) WithChain(c certchain.Chain) (*Envelope, error) {
 	if len(c) == 0 {

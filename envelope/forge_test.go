@@ -91,7 +91,8 @@ type jwsParts struct{ protected, payload, header, signature, whole string }
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// jws makes an envelope. %P, %L, %H and %S in whole stand for protected, payload, header and signature (a JSON string each, header an object), %C in header for x5c.
+// jws makes an envelope. %P, %L, %H and %S in whole stand for protected, payload, header and signature (a JSON string
+// each, header an object), %C in header for x5c.
 func (f *forger) jws(p jwsParts) []byte {
 	if p.protected == "" {
 		p.protected = goodProtected(f.alg)

@@ -20,8 +20,8 @@ import (
 	"github.com/imprint-oci/imprint/certchain/certtest"
 )
 
-// leafSigned recomputes with package crypto alone what the leaf's key signed, and returns the payload. It reads the envelope in its own, lax way and builds
-// the signing input from its definition.
+// leafSigned recomputes with package crypto alone what the leaf's key signed, and returns the payload. It reads the
+// envelope in its own, lax way and builds the signing input from its definition.
 func leafSigned(f Format, b []byte) (payload []byte, err error) {
 	var message, sig, leaf []byte
 	if f == JWS {
@@ -184,7 +184,8 @@ func byteString(b []byte) []byte {
 	}
 }
 
-// checkAccepted holds for every input: what is accepted, the leaf's key signed, exactly those bytes; and stock verifiers accept it too.
+// checkAccepted holds for every input: what is accepted, the leaf's key signed, exactly those bytes; and stock
+// verifiers accept it too.
 func checkAccepted(t *testing.T, f Format, b []byte) {
 	e, err := Parse(string(f), b)
 	if err != nil {
@@ -277,8 +278,8 @@ func TestLeafSigned(t *testing.T) {
 	}
 }
 
-// TestV26EveryFlip flips every bit of a good envelope, puts every byte to a few values, drops and doubles it, and cuts the envelope there: it is refused, or the
-// signed bytes, the signature and the leaf's key are what they were.
+// TestV26EveryFlip flips every bit of a good envelope, puts every byte to a few values, drops and doubles it, and
+// cuts the envelope there: it is refused, or the signed bytes, the signature and the leaf's key are what they were.
 func TestV26EveryFlip(t *testing.T) {
 	t.Parallel()
 	fo := newForger(1, "P-256") // chains of one: what is in a certificate is certchain's to test

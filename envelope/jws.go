@@ -232,8 +232,8 @@ func base64URL(raw json.RawMessage) ([]byte, error) { return strictBase64(base64
 // base64Std reads a string of padded standard base64 (RFC 7515, 4.1.6).
 func base64Std(raw json.RawMessage) ([]byte, error) { return strictBase64(base64.StdEncoding, raw) }
 
-// strictBase64 reads a string that is not empty and that enc itself would have written: package base64 skips line ends and, unless told
-// otherwise, bits left over in the last character.
+// strictBase64 reads a string that is not empty and that enc itself would have written: package base64 skips line
+// ends and, unless told otherwise, bits left over in the last character.
 func strictBase64(enc *base64.Encoding, raw json.RawMessage) ([]byte, error) {
 	s, err := stringValue(raw)
 	if err != nil {
@@ -249,8 +249,8 @@ func strictBase64(enc *base64.Encoding, raw json.RawMessage) ([]byte, error) {
 	return b, nil
 }
 
-// rfc3339 is the grammar of RFC 3339, 5.6, in upper case as stock signers write it. The ranges of date and time are left to package time (which
-// does not check those of the offset, and knows no leap seconds).
+// rfc3339 is the grammar of RFC 3339, 5.6, in upper case as stock signers write it. The ranges of date and time are
+// left to package time (which does not check those of the offset, and knows no leap seconds).
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 func jsonTime(m member) (time.Time, error) {

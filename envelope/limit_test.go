@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Tens of thousands of attributes in both headers took seconds to be compared with one another; whoever may push could keep every verifier busy.
+// Tens of thousands of attributes in both headers took seconds to be compared with one another; whoever may push
+// could keep every verifier busy.
 func TestManyAttributes(t *testing.T) {
 	t.Parallel()
 	f := newForger(1, "P-256")

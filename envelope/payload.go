@@ -35,8 +35,8 @@ type Payload struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// Claims returns the claims of the payload, and whether there are any at all: an empty list is one. An annotation that is not a JSON
-// array of strings is an error (reason claims-malformed).
+// Claims returns the claims of the payload, and whether there are any at all: an empty list is one. An annotation
+// that is not a JSON array of strings is an error (reason claims-malformed).
 func (p Payload) Claims() (claims []string, present bool, err error) {
 	value, ok := p.Annotations[ClaimsAnnotation]
 	if !ok {
@@ -52,7 +52,8 @@ func (p Payload) Claims() (claims []string, present bool, err error) {
 	return claims, true, nil
 }
 
-// EncodeClaims returns the canonical value of ClaimsAnnotation: sorted, unique, no white space; "[]" for none. HTML escaping is off.
+// EncodeClaims returns the canonical value of ClaimsAnnotation: sorted, unique, no white space; "[]" for none. HTML
+// escaping is off.
 func EncodeClaims(claims []string) string {
 	sorted := slices.Compact(slices.Sorted(slices.Values(claims)))
 	if len(sorted) == 0 {
@@ -129,8 +130,8 @@ func (p Payload) encode() ([]byte, error) {
 	return b, nil
 }
 
-// parsePayload reads a payload strictly. Members that the plugin protocol allows in the descriptor (INTEROP.md 3g) are accepted and not
-// interpreted; no other unknown member is.
+// parsePayload reads a payload strictly. Members that the plugin protocol allows in the descriptor (INTEROP.md 3g)
+// are accepted and not interpreted; no other unknown member is.
 func parsePayload(b []byte) (Payload, error) {
 	p, err := readPayload(b)
 	if err == nil {

@@ -18,9 +18,10 @@ type Options struct {
 	Agent       string    // io.cncf.notary.signingAgent, unsigned; "" leaves it out
 }
 
-// Sign checks payload, key and chain (certchain rules, key matches leaf, valid at SigningTime) before key is used, signs once, and verifies its own result
-// strictly. If the key returned something else than its own signature the error wraps ErrKeyMisbehaved (reason key-misbehaved). Errors about payload and options are *Error; those of the key,
-// of certchain and of kms are wrapped.
+// Sign checks payload, key and chain (certchain rules, key matches leaf, valid at SigningTime) before key is used,
+// signs once, and verifies its own result strictly. If the key returned something else than its own signature the
+// error wraps ErrKeyMisbehaved (reason key-misbehaved). Errors about payload and options are *Error; those of the
+// key, of certchain and of kms are wrapped.
 func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain.Chain, o Options) (*Envelope, error) {
 	pub := key.Public()
 	alg, err := kms.AlgorithmOf(pub)

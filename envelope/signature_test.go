@@ -21,7 +21,8 @@ func (fo *forger) resigned(f Format, sig []byte) []byte {
 	return fo.cose(coseParts{signature: sig})
 }
 
-// TestV16Malleated: for each signature (r, s) the pair (r, n-s) is one too. It is accepted as ECDSA demands, and is the same signature.
+// TestV16Malleated: for each signature (r, s) the pair (r, n-s) is one too. It is accepted as ECDSA demands, and is
+// the same signature.
 func TestV16Malleated(t *testing.T) {
 	t.Parallel()
 	for _, algorithm := range []string{"P-256", "P-384", "P-521"} {

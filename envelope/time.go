@@ -23,8 +23,9 @@ const (
 // Settings returns the three, in that order.
 func Settings() []Setting { return []Setting{NoTSARoot, Always, AfterCertExpiry} }
 
-// Passes says what a verifier of setting s, who trusts the root and the TSA, says of c's certificates at the time now, and why not. A timestamp is taken at its
-// word here: its own signature is judged elsewhere, and so is c's Expiry, which no setting and no chain can change.
+// Passes says what a verifier of setting s, who trusts the root and the TSA, says of c's certificates at the time
+// now, and why not. A timestamp is taken at its word here: its own signature is judged elsewhere, and so is c's
+// Expiry, which no setting and no chain can change.
 func (c Content) Passes(s Setting, now time.Time) (ok bool, why string) {
 	// A signing authority vouches for its time; a timestamp is not looked at (INTEROP.md 3e).
 	if c.Scheme == SchemeSigningAuthority {
@@ -76,8 +77,9 @@ func subject(cert *x509.Certificate) string { return certchain.NameOf(cert.RawSu
 // maxAccuracy bounds what a token may say of itself, so that no sum overflows. Whether an accuracy is good enough is for a policy.
 const maxAccuracy = 366 * 24 * time.Hour
 
-// TimestampRange returns the earliest and the latest time that the token states (genTime ± accuracy). ok is false without a token; a token that cannot be read, or that
-// was made for another signature, is an error (timestamp-malformed).
+// TimestampRange returns the earliest and the latest time that the token states (genTime ± accuracy). ok is false
+// without a token; a token that cannot be read, or that was made for another signature, is an error
+// (timestamp-malformed).
 func (c Content) TimestampRange() (from, to time.Time, ok bool, err error) {
 	if len(c.Timestamp) == 0 {
 		return time.Time{}, time.Time{}, false, nil

@@ -21,10 +21,11 @@ const maxURI = 4 << 10
 //	pkcs11:RFC 7512                                             a PIN in it is refused
 //	plugin:NAME?id=KEY
 //
-// What follows file: is percent-decoded, a bare path is not. A text without a scheme that contains / \ or . is a path; so is one that
-// starts with a drive letter. A bare name is an error: only the configuration gives it a meaning. A URI of another scheme is returned as
-// [url.Parse] reads it, for providers that imprint does not know. User information, a fragment and unknown query keys are refused.
-// Errors wrap [ErrInvalid] and never repeat a secret.
+// What follows file: is percent-decoded, a bare path is not. A text without a scheme that contains / \ or . is a
+// path; so is one that starts with a drive letter. A bare name is an error: only the configuration gives it a
+// meaning. A URI of another scheme is returned as [url.Parse] reads it, for providers that imprint does not know.
+// User information, a fragment and unknown query keys are refused. Errors wrap [ErrInvalid] and never repeat a
+// secret.
 func ParseURI(uri string) (*url.URL, error) {
 	if err := checkText(uri); err != nil {
 		return nil, err

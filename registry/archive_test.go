@@ -466,7 +466,8 @@ func TestC10SparseArchive(t *testing.T) {
 	}
 }
 
-// extended makes an archive whose first file has an extended header that archive/tar would not write: it goes in as a file, and its type is changed afterwards.
+// extended makes an archive whose first file has an extended header that archive/tar would not write: it goes in as a
+// file, and its type is changed afterwards.
 func extended(t testing.TB, record string, files ...tarFile) string {
 	t.Helper()
 	file := writeTar(t, append([]tarFile{named("x", record)}, files...)...)

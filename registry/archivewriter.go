@@ -17,7 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// smallBlob is read before the archive is taken, so that many small downloads run at once though a tar is written one file after another.
+// smallBlob is read before the archive is taken, so that many small downloads run at once though a tar is written one
+// file after another.
 const smallBlob = 256 << 10
 
 const tarBlock = 512

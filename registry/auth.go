@@ -40,9 +40,10 @@ type CredentialFunc func(ctx context.Context, host string) (Credential, error)
 
 const maxRedirects = 5
 
-// An authorizer sends requests with what the registry asks for. oras-go's auth client decides when to ask and remembers tokens by host and scope; the
-// authorizer sits around it and decides what may be answered: only believed realms, only the request's own scopes, and a credential that
-// was refused is never sent a second time (CASES.md F21, G03–G05).
+// An authorizer sends requests with what the registry asks for. oras-go's auth client decides when to ask and
+// remembers tokens by host and scope; the authorizer sits around it and decides what may be answered: only believed
+// realms, only the request's own scopes, and a credential that was refused is never sent a second time (CASES.md F21,
+// G03–G05).
 type authorizer struct {
 	client *auth.Client
 	tokens *http.Client
@@ -66,8 +67,8 @@ type hostAuth struct {
 	tokens   []string // that its token service gave for the credential, to know them if they come back
 }
 
-// An exchange is one request with its challenge; it travels in the request's context between auth.Client, which sees the answer, and the credential
-// function that it calls.
+// An exchange is one request with its challenge; it travels in the request's context between auth.Client, which sees
+// the answer, and the credential function that it calls.
 type exchange struct {
 	host         string // canonical, for the credential
 	origin       *url.URL
@@ -101,7 +102,8 @@ func (a *authorizer) do(req *http.Request, host string, scopes map[string]string
 	return a.client.Do(req.WithContext(auth.WithScopes(ctx, hints...)))
 }
 
-// RoundTrip carries requests of auth.Client: it holds back a credential that was refused, and replaces a challenge by what we are willing to answer.
+// RoundTrip carries requests of auth.Client: it holds back a credential that was refused, and replaces a challenge by
+// what we are willing to answer.
 func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	x, _ := req.Context().Value(exchangeKey{}).(*exchange)
 	if x == nil || !sameOrigin(x.origin, req.URL) {
@@ -136,15 +138,15 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	x.challenge = c
-	// The token is fetched by [authorizer.token] and handed over as an access token, so that the realm given here is never used: oras-go refuses those on
-	// private addresses, which --trust-realm may name.
+	// The token is fetched by [authorizer.token] and handed over as an access token, so that the realm given here is
+	// never used: oras-go refuses those on private addresses, which --trust-realm may name.
 	own := strings.Join(ownScope(c.scope, x.repositories), " ")
 	resp.Header.Set("Www-Authenticate", fmt.Sprintf("Bearer realm=%q,scope=%q", x.origin.Scheme+"://"+x.origin.Host, own))
 	return resp, nil
 }
 
-// guarded sends a request with a credential. Until the registry has accepted it once, it is sent by one request at a time, and once refused never again: sixteen
-// requests with an old password lock an account.
+// guarded sends a request with a credential. Until the registry has accepted it once, it is sent by one request at a
+// time, and once refused never again: sixteen requests with an old password lock an account.
 func (a *authorizer) guarded(host string) func(*http.Request) (*http.Response, error) {
 	h := a.host(host)
 	return func(req *http.Request) (*http.Response, error) {
@@ -274,7 +276,8 @@ func (a *authorizer) remember(ctx context.Context, host, token string) error {
 	return nil
 }
 
-// redact takes a host's credential, and the tokens that it gave for it, out of what that host has written: some repeat in their errors what they were sent.
+// redact takes a host's credential, and the tokens that it gave for it, out of what that host has written: some
+// repeat in their errors what they were sent.
 func (a *authorizer) redact(host, text string) string {
 	h := a.host(host)
 	h.mu <- struct{}{}
@@ -293,7 +296,8 @@ func noCredential(host string) error {
 	return fail(codeUnauthorized, "%w: no credential for %s", ErrUnauthorized, host)
 }
 
-// checkRedirect follows reads only, from https to https, and not for ever; auth.Client takes the credentials off when the host changes (CASES.md G01, G06).
+// checkRedirect follows reads only, from https to https, and not for ever; auth.Client takes the credentials off when
+// the host changes (CASES.md G01, G06).
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0]
 	if first.Method != http.MethodGet && first.Method != http.MethodHead {

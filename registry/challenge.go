@@ -19,8 +19,9 @@ var errChallenge = errors.New("malformed WWW-Authenticate header")
 
 const maxChallenge = 8 << 10 // bytes of all WWW-Authenticate headers together
 
-// parseChallenges picks the challenge to answer: Bearer before Basic, the first of its kind. ok is false if there is neither. A header that is not exactly
-// RFC 9110's grammar is an error: what parsers read differently is not answered with a password.
+// parseChallenges picks the challenge to answer: Bearer before Basic, the first of its kind. ok is false if there is
+// neither. A header that is not exactly RFC 9110's grammar is an error: what parsers read differently is not answered
+// with a password.
 func parseChallenges(h http.Header) (c challenge, ok bool, err error) {
 	var basic bool
 	total := 0
@@ -96,7 +97,8 @@ func parseChallengeList(s string) ([]rawChallenge, error) {
 	return list, nil
 }
 
-// cutParam cuts name=value off s; name is empty if s begins with another scheme instead. token68 is not among what registries send and is refused.
+// cutParam cuts name=value off s; name is empty if s begins with another scheme instead. token68 is not among what
+// registries send and is refused.
 func cutParam(s string) (name, value, rest string, err error) {
 	name, rest = cutToken(s)
 	if name == "" {
@@ -146,8 +148,8 @@ func cutToken(s string) (token, rest string) {
 	return s[:end], s[end:]
 }
 
-// ownScope returns those scopes of a challenge that concern one of the repositories that the request is about, with actions that exist. A registry cannot
-// make us fetch a token for another repository (CASES.md G04).
+// ownScope returns those scopes of a challenge that concern one of the repositories that the request is about, with
+// actions that exist. A registry cannot make us fetch a token for another repository (CASES.md G04).
 func ownScope(scope string, repositories []string) []string {
 	var own []string
 	for s := range strings.FieldsSeq(scope) {

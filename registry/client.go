@@ -30,7 +30,8 @@ type Options struct {
 	UserAgent                     string
 	// Credentials returns what docker's configuration holds for host; nil: anonymous. See [DockerCredentials].
 	Credentials CredentialFunc
-	// Warn is told once per thing that a person should know (a registry without DELETE); nil: dropped. It may be called concurrently.
+	// Warn is told once per thing that a person should know (a registry without DELETE); nil: dropped. It may be
+	// called concurrently.
 	Warn func(code, text string)
 }
 
@@ -114,8 +115,8 @@ func NewClient(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Open opens where ref is, for reading (and, remote repositories and layouts, for writing what refers to what is there). A layout or archive that does
-// not exist is ErrNotFound. For a remote repository no request is made.
+// Open opens where ref is, for reading (and, remote repositories and layouts, for writing what refers to what is
+// there). A layout or archive that does not exist is ErrNotFound. For a remote repository no request is made.
 func (c *Client) Open(ctx context.Context, ref Reference) (*Repo, error) {
 	switch ref.Kind {
 	case Remote:
@@ -136,8 +137,8 @@ func (c *Client) Open(ctx context.Context, ref Reference) (*Repo, error) {
 	return nil, fmt.Errorf("%w: kind %d", ErrReference, ref.Kind)
 }
 
-// Create opens where ref is for writing; a layout's folder is made, an archive begun. overwrite replaces an archive that exists, which is
-// otherwise an error.
+// Create opens where ref is for writing; a layout's folder is made, an archive begun. overwrite replaces an archive
+// that exists, which is otherwise an error.
 func (c *Client) Create(ctx context.Context, ref Reference, overwrite bool) (*Repo, error) {
 	switch ref.Kind {
 	case Remote:

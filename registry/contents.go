@@ -19,8 +19,8 @@ type blobs interface {
 	open(d digest.Digest) (rc io.ReadCloser, size int64, err error)
 }
 
-// A contents answers what a registry would about the manifests of a layout or archive. It remembers what it read of each: content addressed by digest
-// does not change.
+// A contents answers what a registry would about the manifests of a layout or archive. It remembers what it read of
+// each: content addressed by digest does not change.
 type contents struct {
 	blobs blobs
 
@@ -39,7 +39,8 @@ type outline struct {
 	children    []ocispec.Descriptor
 }
 
-// manifest reads a manifest by digest and checks that it is this one. The media type is the entry's in the index, else the body's own, else "".
+// manifest reads a manifest by digest and checks that it is this one. The media type is the entry's in the index,
+// else the body's own, else "".
 func (c *contents) manifest(ix *layoutIndex, d digest.Digest) (mediaType string, body []byte, err error) {
 	if body, err = c.read(d); err != nil {
 		return "", nil, err
@@ -217,7 +218,8 @@ func (c *contents) remember(d digest.Digest, o *outline) {
 	c.known[d] = o
 }
 
-// listing returns the index entry of a referrer: untagged, with artifact type and annotations, as oras and notation write and read it.
+// listing returns the index entry of a referrer: untagged, with artifact type and annotations, as oras and notation
+// write and read it.
 func listing(m Manifest) ocispec.Descriptor {
 	d := ocispec.Descriptor{MediaType: m.Descriptor.MediaType, Digest: m.Descriptor.Digest, Size: m.Descriptor.Size}
 	if p, err := m.Parse(); err == nil {
@@ -233,7 +235,8 @@ func listing(m Manifest) ocispec.Descriptor {
 	return d
 }
 
-// indexEntry returns the index entry of a manifest without annotations: media type, digest and size, and the artifact type where it has one of its own.
+// indexEntry returns the index entry of a manifest without annotations: media type, digest and size, and the artifact
+// type where it has one of its own.
 func indexEntry(m Manifest) ocispec.Descriptor {
 	d := listing(m)
 	d.Annotations = nil

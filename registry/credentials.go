@@ -30,9 +30,10 @@ const dockerHub = "https://index.docker.io/v1/"
 
 var helperName = regexp.MustCompile(`^[a-z0-9-]+$`)
 
-// DockerCredentials reads docker's config.json (DOCKER_CONFIG's folder given as dir, else the user's) and its credential helpers lazily: nothing is opened before a
-// registry asks for a credential. Entries count for exactly the host that they name. A file that cannot be read as docker's is [ErrConfig]; a helper that
-// fails or does not answer within 30 seconds is [ErrUnauthorized] with reason credential-helper.
+// DockerCredentials reads docker's config.json (DOCKER_CONFIG's folder given as dir, else the user's) and its
+// credential helpers lazily: nothing is opened before a registry asks for a credential. Entries count for exactly the
+// host that they name. A file that cannot be read as docker's is [ErrConfig]; a helper that fails or does not answer
+// within 30 seconds is [ErrUnauthorized] with reason credential-helper.
 func DockerCredentials(dir string) CredentialFunc {
 	return func(ctx context.Context, host string) (Credential, error) {
 		path, err := dockerConfigPath(dir)
@@ -76,7 +77,8 @@ type dockerAuth struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// readDockerConfig reads config.json; one that does not exist is empty. One that is cut off is read again: `docker login` may be writing it (CASES.md P17).
+// readDockerConfig reads config.json; one that does not exist is empty. One that is cut off is read again: `docker
+// login` may be writing it (CASES.md P17).
 func readDockerConfig(ctx context.Context, path string) (*dockerConfig, error) {
 	for try := 1; ; try++ {
 		config, err := readDockerConfigOnce(path)

@@ -20,8 +20,8 @@ const (
 	capDenied  = "denied" // we may not
 )
 
-// examine asks for what never was: the referrers of a digest that nobody has, and with write the deletion of it, a small blob that nothing refers to, and its
-// mount. Reading needs one request.
+// examine asks for what never was: the referrers of a digest that nobody has, and with write the deletion of it, a
+// small blob that nothing refers to, and its mount. Reading needs one request.
 func (s *remote) examine(ctx context.Context, write bool) (found Capabilities, err error) {
 	var nonce [16]byte
 	if _, err := rand.Read(nonce[:]); err != nil {

@@ -21,22 +21,23 @@ const (
 	maxSettling   = 90 * time.Second
 	minSettleWait = 20 * time.Millisecond
 	maxSettleBack = 4 * time.Second
-	// CNCF distribution refuses an index with an entry whose manifest is gone: somebody has deleted it since we read, or before us without taking it out.
+	// CNCF distribution refuses an index with an entry whose manifest is gone: somebody has deleted it since we read,
+	// or before us without taking it out.
 	maxGhostRounds = 8
 )
 
 // errOccupied: what is at the fallback tag is no list of referrers to the subject, and is never overwritten (CASES.md G12).
 var errOccupied = errors.New("the fallback tag holds something else")
 
-// fallbackTag is where a registry without the API keeps the list of a subject's referrers (distribution specification, "Referrers Tag Schema"):
-// algorithm and digest, each cut to its length.
+// fallbackTag is where a registry without the API keeps the list of a subject's referrers (distribution
+// specification, "Referrers Tag Schema"): algorithm and digest, each cut to its length.
 func fallbackTag(subject digest.Digest) string {
 	algorithm, encoded := subject.Algorithm().String(), subject.Encoded()
 	return algorithm[:min(len(algorithm), 32)] + "-" + encoded[:min(len(encoded), 64)]
 }
 
-// A fallbackEntry is an entry of a fallback index, with the bytes in which it was found: others' entries are carried as they are, members we do not
-// know included.
+// A fallbackEntry is an entry of a fallback index, with the bytes in which it was found: others' entries are carried
+// as they are, members we do not know included.
 type fallbackEntry struct {
 	descriptor ocispec.Descriptor
 	raw        json.RawMessage
@@ -82,8 +83,8 @@ func (s *remote) readFallback(ctx context.Context, subject ocispec.Descriptor) (
 	return x, nil
 }
 
-// parseFallback believes what came back for a fallback tag only if it can be a list of referrers: GitLab answers with the image itself, `cosign copy` stores an
-// image there (COPY.md part A).
+// parseFallback believes what came back for a fallback tag only if it can be a list of referrers: GitLab answers with
+// the image itself, `cosign copy` stores an image there (COPY.md part A).
 func parseFallback(h http.Header, body []byte, subject digest.Digest) (fallbackIndex, error) {
 	if !isIndex(h) {
 		return fallbackIndex{}, fmt.Errorf("it is %q, not an index", quote(h.Get("Content-Type")))
@@ -168,8 +169,8 @@ func (x fallbackIndex) encode() Manifest {
 	}
 }
 
-// describeReferrer describes a referrer as the specification wants its entry: with artifact type and annotations of its manifest. One that cannot be parsed is
-// listed without.
+// describeReferrer describes a referrer as the specification wants its entry: with artifact type and annotations of
+// its manifest. One that cannot be parsed is listed without.
 func describeReferrer(m Manifest) (fallbackEntry, error) {
 	d := ocispec.Descriptor{MediaType: m.Descriptor.MediaType, Digest: m.Descriptor.Digest, Size: m.Descriptor.Size}
 	if parts, err := m.Parse(); err == nil {
@@ -198,9 +199,10 @@ type settling struct {
 	ghosts int           // how often the registry found an entry without a manifest in what we wrote
 }
 
-// settle writes a change so that it stays, although no registry offers a compare-and-swap (DESIGN.md section 6.6): read, merge with everything seen, write, read again; when
-// all is there wait twice the slowest read-to-write, plus up to half of that, and read once more; else back off and do it again. An index that shows the change
-// already is not written: wrote says whether it was. ErrUnsettled after 90 seconds; errOccupied if the tag holds something else.
+// settle writes a change so that it stays, although no registry offers a compare-and-swap (DESIGN.md section 6.6):
+// read, merge with everything seen, write, read again; when all is there wait twice the slowest read-to-write, plus
+// up to half of that, and read once more; else back off and do it again. An index that shows the change already is
+// not written: wrote says whether it was. ErrUnsettled after 90 seconds; errOccupied if the tag holds something else.
 func (s *remote) settle(ctx context.Context, subject ocispec.Descriptor, c change) (wrote bool, err error) {
 	t := &settling{store: s, subject: subject, tag: fallbackTag(subject.Digest), remove: c.remove}
 	for _, m := range c.add {
@@ -294,8 +296,9 @@ func (t *settling) shows(x fallbackIndex) bool {
 	return !slices.ContainsFunc(t.remove, x.has)
 }
 
-// merge is what is there, without what we remove, with what we add, and with what was there before and has been overwritten since: unless its manifest is gone,
-// when somebody has deleted it on purpose. Once the registry has refused an entry for that, those that are there are looked up as well.
+// merge is what is there, without what we remove, with what we add, and with what was there before and has been
+// overwritten since: unless its manifest is gone, when somebody has deleted it on purpose. Once the registry has
+// refused an entry for that, those that are there are looked up as well.
 func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex, error) {
 	next := fallbackIndex{members: now.members}
 	var kept, lost []fallbackEntry

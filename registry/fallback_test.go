@@ -212,7 +212,8 @@ func TestF24RemoveWhileAdding(t *testing.T) {
 	}
 }
 
-// A ghost in the list, whose manifest somebody deleted, does not keep others from writing: the registry refuses it, and it is left out.
+// A ghost in the list, whose manifest somebody deleted, does not keep others from writing: the registry refuses it,
+// and it is left out.
 func TestFallbackGhost(t *testing.T) {
 	t.Parallel()
 	s := regtest.New(t, regtest.WithoutAPI)
@@ -275,7 +276,8 @@ func TestFallbackPutsBack(t *testing.T) {
 	}
 }
 
-// A rival who puts the entry back while its manifest still answers does not leave a ghost behind: the list is looked at again after the deletion.
+// A rival who puts the entry back while its manifest still answers does not leave a ghost behind: the list is looked
+// at again after the deletion.
 func TestDetachLeavesNoGhost(t *testing.T) {
 	t.Parallel()
 	s := regtest.New(t, regtest.WithoutAPI)
@@ -358,7 +360,8 @@ func TestFallbackKeepsForeignBytes(t *testing.T) {
 		foreign.Descriptor.Size, foreign.Descriptor.Digest, foreign.Descriptor.MediaType)
 	doc := []byte(`{"annotations":{"k":"<v>"},"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[` + entry + `,` +
 		`{"mediaType":"` + ocispec.MediaTypeImageManifest + `","digest":"` + foreign.Descriptor.Digest.String()[:70] + `0","size":2,"artifactType":"application/x"}]}`)
-	// The second entry is a ghost: nothing has that digest. Registries check that entries exist, so it is left out where we store it.
+	// The second entry is a ghost: nothing has that digest. Registries check that entries exist, so it is left out
+	// where we store it.
 	doc = []byte(strings.Replace(string(doc), string(doc[strings.Index(string(doc), `,{"mediaType"`):strings.LastIndex(string(doc), "]}")]), "", 1))
 	doc = []byte(strings.Replace(string(doc), `,"platform":{"os":"linux","architecture":"arm64"}`, `,"artifactType":"application/x","platform":{"os":"linux","architecture":"arm64"}`, 1))
 	entry = strings.Replace(entry, `,"platform"`, `,"artifactType":"application/x","platform"`, 1)

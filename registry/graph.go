@@ -43,7 +43,8 @@ func (n *Node) IsSignature() bool {
 
 // All visits n and everything below it once, children and subjects first, so that each node comes after what it refers to.
 func (n *Node) All(yield func(*Node) bool) {
-	// Discovery first: a referrer may be an index of nodes that stand elsewhere in the graph, so the order follows references, not reachability.
+	// Discovery first: a referrer may be an index of nodes that stand elsewhere in the graph, so the order follows
+	// references, not reachability.
 	var found []*Node
 	subjects := make(map[*Node][]*Node)
 	seen := map[*Node]bool{n: true}
@@ -123,9 +124,10 @@ type look struct {
 	list []Referrer // of what refers to it
 }
 
-// Graph reads root with its children and all that refers to any of them, level by level with all look-ups of a level in flight. Depth, number and
-// cycles are bounded (MaxDepth, MaxReferrers, a set of digests): beyond a bound it is an error, not a part. A referrer whose own subject is another digest is left out and
-// reported in skipped, with the reason; so is one that is listed and not there. A referrer that does not parse is kept, with Malformed set.
+// Graph reads root with its children and all that refers to any of them, level by level with all look-ups of a level
+// in flight. Depth, number and cycles are bounded (MaxDepth, MaxReferrers, a set of digests): beyond a bound it is an
+// error, not a part. A referrer whose own subject is another digest is left out and reported in skipped, with the
+// reason; so is one that is listed and not there. A referrer that does not parse is kept, with Malformed set.
 func (r *Repo) Graph(ctx context.Context, root Manifest, o GraphOptions) (n *Node, skipped []Skipped, err error) {
 	parts, err := root.Parse()
 	if err != nil {

@@ -57,7 +57,8 @@ func registryHost(s string) (string, error) {
 			return "", fmt.Errorf("%q is not a port", port)
 		}
 	}
-	// The default port says nothing, unless it is what tells the name from a path on docker.io. Which one that is depends on the scheme: loopback hosts speak plain HTTP.
+	// The default port says nothing, unless it is what tells the name from a path on docker.io. Which one that is
+	// depends on the scheme: loopback hosts speak plain HTTP.
 	usual := map[bool]string{false: "443", true: "80"}[isLoopback(host)]
 	if port == usual && namesRegistry(host) {
 		port = ""

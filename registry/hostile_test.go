@@ -86,7 +86,8 @@ func TestFallbackIndexOfManyEntries(t *testing.T) {
 	})
 }
 
-// Ten thousand manifests of 4 MiB each would be 40 GiB: what is kept of one artifact is bounded as a whole, and what lies beyond is an error, never a part.
+// Ten thousand manifests of 4 MiB each would be 40 GiB: what is kept of one artifact is bounded as a whole, and what
+// lies beyond is an error, never a part.
 func TestWhatIsKeptIsBounded(t *testing.T) {
 	t.Parallel()
 	r := newLayout(t)

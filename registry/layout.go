@@ -16,11 +16,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// temporary begins the names of files that are being written. They lie beside what they become, so that a rename never leaves the file system.
+// temporary begins the names of files that are being written. They lie beside what they become, so that a rename
+// never leaves the file system.
 const temporary = ".imprint-"
 
-// A layout is an OCI layout folder. Nothing is opened outside of it, whatever links and digests say (os.Root). Readers need no lock: every file is whole from
-// its first moment. Writers of index.json take turns by a lock on the oci-layout file, other processes too.
+// A layout is an OCI layout folder. Nothing is opened outside of it, whatever links and digests say (os.Root).
+// Readers need no lock: every file is whole from its first moment. Writers of index.json take turns by a lock on the
+// oci-layout file, other processes too.
 type layout struct {
 	dir  string
 	root *os.Root
@@ -48,7 +50,8 @@ func diskError(doing string, err error) error {
 	return fail(codeDisk, "%s: %w: %w", doing, ErrDisk, err)
 }
 
-// openLayout opens the layout in dir. With create the folder and an empty layout are made if there is nothing; a folder that holds other things is refused.
+// openLayout opens the layout in dir. With create the folder and an empty layout are made if there is nothing; a
+// folder that holds other things is refused.
 func openLayout(dir string, create bool) (store, error) {
 	if create {
 		if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -73,7 +73,8 @@ func (l *layout) load() (*layoutIndex, error) {
 	return ix, nil
 }
 
-// change writes what edit makes of a copy of the index, with the lock held and the file read afresh. edit reports whether it changed anything.
+// change writes what edit makes of a copy of the index, with the lock held and the file read afresh. edit reports
+// whether it changed anything.
 func (l *layout) change(ctx context.Context, edit func(old, ix *layoutIndex) (bool, error)) error {
 	unlock, err := l.lock(ctx)
 	if err != nil {
@@ -182,7 +183,8 @@ func (l *layout) writeNew(name string, b []byte) error {
 	return l.syncDir(path.Dir(name))
 }
 
-// spool writes r to a synced temporary file in the folder of name and returns its path. It leaves nothing behind if that goes wrong.
+// spool writes r to a synced temporary file in the folder of name and returns its path. It leaves nothing behind if
+// that goes wrong.
 func (l *layout) spool(ctx context.Context, name string, r io.Reader) (temp string, err error) {
 	doing := "writing " + path.Join(l.dir, name)
 	temp = path.Join(path.Dir(name), temporary+rand.Text())

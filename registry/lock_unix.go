@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryLock takes the advisory lock of an open file unless another process, or another file opened by this one, holds it. Closing the file gives it back.
+// tryLock takes the advisory lock of an open file unless another process, or another file opened by this one, holds
+// it. Closing the file gives it back.
 func tryLock(f *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// tryLock takes the lock of an open file unless another process, or another file opened by this one, holds it. Closing the file gives it back.
+// tryLock takes the lock of an open file unless another process, or another file opened by this one, holds it.
+// Closing the file gives it back.
 func tryLock(f *os.File) (bool, error) {
 	// One byte far behind the end: what is locked here cannot be read by others.
 	at := &windows.Overlapped{OffsetHigh: 0x7fffffff}

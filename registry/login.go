@@ -13,8 +13,9 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
-// Login checks the credential against host and stores it as docker login does: with the helper that docker's configuration in dir names for the host, else in
-// the file itself. c's transport is used, not its credentials. Nothing is stored that the registry refuses.
+// Login checks the credential against host and stores it as docker login does: with the helper that docker's
+// configuration in dir names for the host, else in the file itself. c's transport is used, not its credentials.
+// Nothing is stored that the registry refuses.
 func Login(ctx context.Context, c *Client, dir, host string, cred Credential) error {
 	path, err := dockerConfigPath(dir)
 	if err != nil {
@@ -45,7 +46,8 @@ func Login(ctx context.Context, c *Client, dir, host string, cred Credential) er
 	return err
 }
 
-// CredentialStore says where [Login] keeps the credential for host: the program of docker's credential helper, or else docker's file itself.
+// CredentialStore says where [Login] keeps the credential for host: the program of docker's credential helper, or
+// else docker's file itself.
 func CredentialStore(ctx context.Context, dir, host string) (helper, file string, err error) {
 	path, err := dockerConfigPath(dir)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 // maxNesting limits the depth of a manifest's JSON; real ones need six.
 const maxNesting = 32
 
-// The members that some reader of manifests gives a meaning to. Another spelling of one of them is read as that member by Go's encoding/json and ignored by
-// others, so it is refused.
+// The members that some reader of manifests gives a meaning to. Another spelling of one of them is read as that
+// member by Go's encoding/json and ignored by others, so it is refused.
 var (
 	manifestMembers = []string{
 		"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations",
@@ -36,8 +36,9 @@ func malformed(format string, args ...any) error {
 	return fail(codeMalformed, "%w: %w", ErrMalformed, fmt.Errorf(format, args...))
 }
 
-// Parse reads the manifest strictly: duplicate or case-variant members, both manifests and layers, sizes that are not integers, or a body that states another
-// media type than was served are ErrAmbiguous; anything else wrong is ErrMalformed. Schema 1 is ErrMalformed. An unknown media type is ShapeUnknown without error.
+// Parse reads the manifest strictly: duplicate or case-variant members, both manifests and layers, sizes that are not
+// integers, or a body that states another media type than was served are ErrAmbiguous; anything else wrong is
+// ErrMalformed. Schema 1 is ErrMalformed. An unknown media type is ShapeUnknown without error.
 func (m Manifest) Parse() (Parts, error) {
 	if len(m.Bytes) > MaxManifest {
 		return Parts{}, fail(codeTooLarge, "manifest %s: %w: %d bytes", m.Descriptor.Digest, ErrTooLarge, len(m.Bytes))
@@ -139,7 +140,8 @@ func checkShape(o object, mediaType, shape string) error {
 // An object is a JSON object without duplicate members. Numbers are json.Number.
 type object map[string]any
 
-// parseObject reads one JSON object and nothing after it, strictly: valid UTF-8, no duplicate members at any depth, bounded nesting.
+// parseObject reads one JSON object and nothing after it, strictly: valid UTF-8, no duplicate members at any depth,
+// bounded nesting.
 func parseObject(b []byte) (object, error) {
 	if !utf8.Valid(b) {
 		return nil, malformed("it is not UTF-8")

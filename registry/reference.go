@@ -21,7 +21,8 @@ const (
 // A Reference names an artifact, or with neither Tag nor Digest a repository, a layout or an archive (DESIGN.md section 3).
 type Reference struct {
 	Kind Kind
-	// Host is canonical (POLICY.md N2): lower case, no default port, no trailing dot, docker.io for its aliases. Empty unless Remote.
+	// Host is canonical (POLICY.md N2): lower case, no default port, no trailing dot, docker.io for its aliases.
+	// Empty unless Remote.
 	Host string
 	// Path is the repository's path below the host, or the folder or file.
 	Path string
@@ -43,8 +44,9 @@ const (
 	maxName      = 512     // of a layout's NAME
 )
 
-// ParseReference parses HOST[:PORT]/REPO[:TAG][@DIGEST], oci:DIR[:NAME][@DIGEST] or oci-archive:FILE.tar[:NAME][@DIGEST]. A name without a registry host is an error,
-// never docker.io; so is docker.io/alpine (write docker.io/library/alpine). Digests are lower-case sha256 or sha512.
+// ParseReference parses HOST[:PORT]/REPO[:TAG][@DIGEST], oci:DIR[:NAME][@DIGEST] or
+// oci-archive:FILE.tar[:NAME][@DIGEST]. A name without a registry host is an error, never docker.io; so is
+// docker.io/alpine (write docker.io/library/alpine). Digests are lower-case sha256 or sha512.
 func ParseReference(s string) (Reference, error) {
 	r, err := parseReference(s)
 	if err != nil {
@@ -141,8 +143,8 @@ func parseLayout(k Kind, s string) (Reference, error) {
 	return r, nil
 }
 
-// checkName checks a layout's NAME. What other tools wrote into org.opencontainers.image.ref.name can be named too, so this is wider than tags and full names; but
-// it is one word.
+// checkName checks a layout's NAME. What other tools wrote into org.opencontainers.image.ref.name can be named too,
+// so this is wider than tags and full names; but it is one word.
 func checkName(name string) error {
 	if len(name) > maxName {
 		return errors.New("the name is too long")
@@ -314,7 +316,8 @@ func (r Reference) With(tag string, d digest.Digest) Reference { r.Tag, r.Digest
 // IsRepository reports whether r has neither tag nor digest.
 func (r Reference) IsRepository() bool { return r.Tag == "" && r.Digest == "" }
 
-// FullName returns the remote reference that a layout's or archive's NAME spells when it is a full name (host/repo:tag); ok is false otherwise.
+// FullName returns the remote reference that a layout's or archive's NAME spells when it is a full name
+// (host/repo:tag); ok is false otherwise.
 func (r Reference) FullName() (Reference, bool) {
 	if r.Kind == Remote || r.Tag == "" {
 		return Reference{}, false

@@ -75,8 +75,8 @@ func TestG13APIThatListsNothing(t *testing.T) {
 	}
 }
 
-// A registry that gains the API between runs: what the tag lists is found as long as the API lists nothing, and a later write neither moves nor loses
-// anything (CASES.md F26, G11).
+// A registry that gains the API between runs: what the tag lists is found as long as the API lists nothing, and a
+// later write neither moves nor loses anything (CASES.md F26, G11).
 func TestF26APIAppears(t *testing.T) {
 	t.Parallel()
 	inner := regtest.New(t, regtest.WithAPI)

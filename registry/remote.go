@@ -64,12 +64,14 @@ type call struct {
 	from   string // a second repository that must be readable (mount)
 
 	body []byte
-	// open makes the body instead, of size bytes; such a request is sent once (see [withoutRetry]), and opened again only to answer a challenge.
+	// open makes the body instead, of size bytes; such a request is sent once (see [withoutRetry]), and opened again
+	// only to answer a challenge.
 	open func() (io.ReadCloser, error)
 	size int64
 }
 
-// do sends a call. The caller closes the answer's body; its errors wrap the sentinels, and name the host, never a URL: those may carry secrets.
+// do sends a call. The caller closes the answer's body; its errors wrap the sentinels, and name the host, never a
+// URL: those may carry secrets.
 func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
 	target := c.url
 	if target == nil {
@@ -161,7 +163,8 @@ func (s *remote) exec(ctx context.Context, c call) (*http.Response, error) {
 	return resp, nil
 }
 
-// manifest reads by tag or digest. Bytes that do not have the digest (asked for, or stated) are asked for once more: a broken cache on the way is more frequent than a lie.
+// manifest reads by tag or digest. Bytes that do not have the digest (asked for, or stated) are asked for once more:
+// a broken cache on the way is more frequent than a lie.
 func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (string, []byte, error) {
 	by := tag
 	if by == "" {
@@ -176,7 +179,8 @@ func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (str
 		}
 		want := d
 		if tag != "" {
-			// What a registry says of the tag decides nothing, but a registry whose word and bytes differ is broken or lies (CASES.md A11).
+			// What a registry says of the tag decides nothing, but a registry whose word and bytes differ is broken
+			// or lies (CASES.md A11).
 			want = digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 			if unusable := want.Validate() != nil; unusable {
 				return servedType(resp.Header), body, nil //nolint:nilerr // nothing usable is stated

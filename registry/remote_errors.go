@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// ErrRefused: the registry answered that it will not, and trying again would not help (a 4xx that has no sentinel of its own, an immutable tag), or what it
-// demands is not done (a redirect or an upload elsewhere).
+// ErrRefused: the registry answered that it will not, and trying again would not help (a 4xx that has no sentinel of
+// its own, an immutable tag), or what it demands is not done (a redirect or an upload elsewhere).
 var ErrRefused = errors.New("refused")
 
 // The codes of remote repositories; [Reasons] explains them.
@@ -72,8 +72,8 @@ type answerError struct {
 func (e *answerError) Error() string { return e.err.Error() }
 func (e *answerError) Unwrap() error { return e.err }
 
-// parseRegistryError reads an error's body. What is to be told of it is redacted as it was written: once it is quoted and cut short, half a secret, or one with
-// a character that is quoted, is no longer known for one.
+// parseRegistryError reads an error's body. What is to be told of it is redacted as it was written: once it is quoted
+// and cut short, half a secret, or one with a character that is quoted, is no longer known for one.
 func parseRegistryError(status int, body []byte, redact func(string) string) registryError {
 	e := registryError{status: status}
 	var doc struct {

@@ -13,8 +13,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// referrers asks the API, and the fallback tag where there is no API or it lists nothing (CASES.md G11): a registry that has gained the API since does not know what
-// was attached before.
+// referrers asks the API, and the fallback tag where there is no API or it lists nothing (CASES.md G11): a registry
+// that has gained the API since does not know what was attached before.
 func (s *remote) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
 	if !s.state.api.no() {
 		list, ok, err := s.listAPI(ctx, subject, artifactType)
@@ -129,8 +129,8 @@ func parseEntry(raw json.RawMessage) (ocispec.Descriptor, error) {
 	return d, nil
 }
 
-// attach stores manifests and makes sure that they are listed. A registry that has taken notice says so by OCI-Subject; some have the API and do not say so
-// (CASES.md G13), which the list tells.
+// attach stores manifests and makes sure that they are listed. A registry that has taken notice says so by
+// OCI-Subject; some have the API and do not say so (CASES.md G13), which the list tells.
 func (s *remote) attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
 	if len(manifests) == 0 {
 		return nil
@@ -183,8 +183,8 @@ func (s *remote) putReferrers(ctx context.Context, subject ocispec.Descriptor, m
 	return !slices.ContainsFunc(subjects, func(d digest.Digest) bool { return d != subject.Digest }), nil
 }
 
-// detach takes a referrer out of the list and then deletes it. In that order: a listed manifest that is gone makes stock notation refuse the whole
-// artifact (DESIGN.md section 5).
+// detach takes a referrer out of the list and then deletes it. In that order: a listed manifest that is gone makes
+// stock notation refuse the whole artifact (DESIGN.md section 5).
 func (s *remote) detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {
 	s.state.setRemoved(d, true)
 	out := change{remove: []digest.Digest{d}}
@@ -197,7 +197,8 @@ func (s *remote) detach(ctx context.Context, subject ocispec.Descriptor, d diges
 	switch {
 	case err == nil, errors.Is(err, ErrNotFound):
 	case ok && errors.Is(err, ErrRefused):
-		// A manifest that an index refers to (ECR, Artifact Registry), a retention rule, a lock: for reasons that only the registry knows.
+		// A manifest that an index refers to (ECR, Artifact Registry), a retention rule, a lock: for reasons that
+		// only the registry knows.
 		return fail(codeDeleteRefused, "deleting manifest %s: %w: %s answered %s", d, ErrUnsupported, s.host, e)
 	default:
 		return fmt.Errorf("deleting manifest %s: %w", d, err)
@@ -205,7 +206,8 @@ func (s *remote) detach(ctx context.Context, subject ocispec.Descriptor, d diges
 	if !wrote {
 		return nil
 	}
-	// Somebody whose entry was overwritten may have put everything back that he had seen, this one too, while its manifest still answered.
+	// Somebody whose entry was overwritten may have put everything back that he had seen, this one too, while its
+	// manifest still answered.
 	_, err = s.settle(ctx, subject, out)
 	return err
 }

@@ -13,11 +13,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxSingleUpload bounds what is sent together with the request that opens an upload: where a registry ignores it, it has travelled for nothing.
+// maxSingleUpload bounds what is sent together with the request that opens an upload: where a registry ignores it, it
+// has travelled for nothing.
 const maxSingleUpload = 4 << 20
 
-// pushBytes stores a small blob: one POST where the registry takes single-request uploads (COPY.md part B: zot, olareg, ociserver), else POST and PUT. Which of
-// both is found out once per host.
+// pushBytes stores a small blob: one POST where the registry takes single-request uploads (COPY.md part B: zot,
+// olareg, ociserver), else POST and PUT. Which of both is found out once per host.
 func (s *remote) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
 	if s.state.hasPushed(d.Digest) {
 		return nil
@@ -70,8 +71,8 @@ func (s *remote) sendBytes(ctx context.Context, d ocispec.Descriptor, b []byte) 
 	return s.refused(resp)
 }
 
-// pushBlob stores a blob that is not there. A mount from the repository itself asks for it and opens the upload in one request; from a sibling it saves
-// the bytes (COPY.md part B).
+// pushBlob stores a blob that is not there. A mount from the repository itself asks for it and opens the upload in
+// one request; from a sibling it saves the bytes (COPY.md part B).
 func (s *remote) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, open func(context.Context) (io.ReadCloser, error)) (sent int64, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -129,8 +130,8 @@ func (s *remote) pauseUpload(ctx context.Context, try int, err error) (wait time
 	return s.client.retry.pause(ctx, try, nil, err)
 }
 
-// openUpload asks for a blob and opens an upload session if it is not there. Any answer to a mount but 201 and 202 means "plain upload": some registries answer a
-// mount of an absent blob with an error, others forbid mounting.
+// openUpload asks for a blob and opens an upload session if it is not there. Any answer to a mount but 201 and 202
+// means "plain upload": some registries answer a mount of an absent blob with an error, others forbid mounting.
 func (s *remote) openUpload(ctx context.Context, d digest.Digest, from string) (there bool, session *http.Response, err error) {
 	resp, err := s.do(ctx, call{
 		method: http.MethodPost, path: "blobs/uploads/", query: url.Values{"mount": {d.String()}, "from": {from}}, action: actionPush, from: from,
@@ -163,7 +164,8 @@ func (s *remote) openUpload(ctx context.Context, d digest.Digest, from string) (
 // errSource marks an upload that failed because the source did.
 var errSource = errors.New("reading what is to be uploaded")
 
-// complete sends the whole blob in one PUT to where the session is. That must be on the registry itself, under the same scheme (CASES.md G02).
+// complete sends the whole blob in one PUT to where the session is. That must be on the registry itself, under the
+// same scheme (CASES.md G02).
 func (s *remote) complete(ctx context.Context, session *http.Response, d ocispec.Descriptor, open func(context.Context) (io.ReadCloser, error)) error {
 	base, err := url.Parse(s.base)
 	if err != nil {
@@ -216,7 +218,8 @@ func (s *remote) pushManifest(ctx context.Context, m Manifest) error {
 	return err
 }
 
-// putManifest returns the subject that the registry says it has taken notice of (distribution specification, "Pushing Manifests with Subject").
+// putManifest returns the subject that the registry says it has taken notice of (distribution specification, "Pushing
+// Manifests with Subject").
 func (s *remote) putManifest(ctx context.Context, by string, m Manifest) (subject digest.Digest, err error) {
 	resp, err := s.exec(ctx, call{
 		method: http.MethodPut, path: "manifests/" + by, action: actionPush,

@@ -23,11 +23,13 @@ const (
 	MaxDepth     = 8       // referrers of referrers; indexes in indexes
 	MaxInline    = 16 << 10
 
-	// maxHeld is how many bytes of manifests and envelopes one call keeps: ten thousand signatures as they are made, not as long as each may be.
+	// maxHeld is how many bytes of manifests and envelopes one call keeps: ten thousand signatures as they are made,
+	// not as long as each may be.
 	maxHeld = 512 << 20
 )
 
-// ArtifactTypeSignature is the artifact type of Notary Project signature manifests, and the configuration's media type of their legacy form.
+// ArtifactTypeSignature is the artifact type of Notary Project signature manifests, and the configuration's media
+// type of their legacy form.
 const ArtifactTypeSignature = "application/vnd.cncf.notary.signature"
 
 // AnnotationThumbprint is the annotation of signature manifests that holds a JSON array of certificate thumbprints, leaf first.
@@ -50,8 +52,8 @@ var (
 	ErrConfig         = errors.New("registry configuration")            // docker's config.json, CA file: exit 3
 )
 
-// An Error carries a stable reason code (not-found, unauthorized, digest-mismatch, ambiguous-manifest, tag-digest-mismatch, …) and wraps one of the
-// sentinels above.
+// An Error carries a stable reason code (not-found, unauthorized, digest-mismatch, ambiguous-manifest,
+// tag-digest-mismatch, …) and wraps one of the sentinels above.
 type Error struct {
 	Code string
 	Err  error
@@ -94,15 +96,16 @@ func (a *allowance) keep(of string, n int) error {
 	return fail(codeTooLarge, "%s: %w: together its signatures and referrers take more memory than they are given", of, ErrTooLarge)
 }
 
-// Close releases what Open or Create took. Of an archive that was created it writes index and end, syncs, and renames it into place if commit is true,
-// else it leaves nothing behind.
+// Close releases what Open or Create took. Of an archive that was created it writes index and end, syncs, and renames
+// it into place if commit is true, else it leaves nothing behind.
 func (r *Repo) Close(commit bool) error { return r.store.close(commit) }
 
 // Reference returns where the repository is, without tag and digest.
 func (r *Repo) Reference() Reference { return r.ref }
 
-// Resolve reads the manifest that ref names (its tag, digest or both) in this repository with one request, recomputes its digest, and parses
-// it strictly. ErrTagMismatch if tag and digest disagree or the tag does not exist, ErrAmbiguous for manifests that different parsers read differently.
+// Resolve reads the manifest that ref names (its tag, digest or both) in this repository with one request, recomputes
+// its digest, and parses it strictly. ErrTagMismatch if tag and digest disagree or the tag does not exist,
+// ErrAmbiguous for manifests that different parsers read differently.
 func (r *Repo) Resolve(ctx context.Context, ref Reference) (Manifest, error) {
 	where := r.ref.With(ref.Tag, ref.Digest)
 	if where.IsRepository() {
@@ -202,7 +205,8 @@ func (r *Repo) Tagged(ctx context.Context, tag string) (digest.Digest, error) {
 // Tags lists tags.
 func (r *Repo) Tags(ctx context.Context) iter.Seq2[string, error] { return r.store.tags(ctx) }
 
-// Manifest reads a manifest by digest; only digest and size are checked. Its media type is as served, or the descriptor's where the place keeps none.
+// Manifest reads a manifest by digest; only digest and size are checked. Its media type is as served, or the
+// descriptor's where the place keeps none.
 func (r *Repo) Manifest(ctx context.Context, d ocispec.Descriptor) (Manifest, error) {
 	if err := checkDescriptor(d); err != nil {
 		return Manifest{}, err
@@ -236,8 +240,8 @@ func (r *Repo) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 	return verifying(rc, d), nil
 }
 
-// ReadBlob reads a blob of at most limit bytes, its inline data if the descriptor carries any (checked all the same). The empty configuration
-// is known without asking.
+// ReadBlob reads a blob of at most limit bytes, its inline data if the descriptor carries any (checked all the same).
+// The empty configuration is known without asking.
 func (r *Repo) ReadBlob(ctx context.Context, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := checkDescriptor(d); err != nil {
 		return nil, err
@@ -278,8 +282,8 @@ func checkBytes(d ocispec.Descriptor, b []byte) error {
 	return nil
 }
 
-// PushBlob stores a blob unless it is there. open is called again when a body must be sent again. from, if not nil and of the same registry, is where it may be mounted from. sent is the number of
-// bytes that travelled.
+// PushBlob stores a blob unless it is there. open is called again when a body must be sent again. from, if not nil
+// and of the same registry, is where it may be mounted from. sent is the number of bytes that travelled.
 func (r *Repo) PushBlob(ctx context.Context, d ocispec.Descriptor, from *Repo, open func(ctx context.Context) (io.ReadCloser, error)) (sent int64, err error) {
 	if err := checkDescriptor(d); err != nil {
 		return 0, err
@@ -321,8 +325,8 @@ func (r *Repo) HasManifest(ctx context.Context, d ocispec.Descriptor) (bool, err
 	return has, nil
 }
 
-// PushManifest stores a manifest by digest, byte-exact. In a layout or archive it is found by its digest only once something leads to it: an index, [Repo.Attach] or
-// [Repo.Tag].
+// PushManifest stores a manifest by digest, byte-exact. In a layout or archive it is found by its digest only once
+// something leads to it: an index, [Repo.Attach] or [Repo.Tag].
 func (r *Repo) PushManifest(ctx context.Context, m Manifest) error {
 	if err := checkDescriptor(m.Descriptor); err != nil {
 		return err
@@ -336,8 +340,9 @@ func (r *Repo) PushManifest(ctx context.Context, m Manifest) error {
 	return nil
 }
 
-// Tag makes tag name m's digest, unless it does; m's bytes must be there (by PushManifest) already. With an empty tag it lists m in a layout's or
-// archive's index without a name, and does nothing to a remote repository, which keeps what has no tag.
+// Tag makes tag name m's digest, unless it does; m's bytes must be there (by PushManifest) already. With an empty tag
+// it lists m in a layout's or archive's index without a name, and does nothing to a remote repository, which keeps
+// what has no tag.
 func (r *Repo) Tag(ctx context.Context, m Manifest, tag string) error {
 	if tag == "" && r.ref.Kind == Remote {
 		return nil
@@ -359,8 +364,8 @@ type Referrer struct {
 	ocispec.Descriptor // with ArtifactType and Annotations as the list has them: hints
 }
 
-// Referrers lists what refers to subject: by the API, or the tag schema where there is no API or it lists nothing. artifactType filters (here, whatever the registry
-// did); "" is all. Order is the registry's; each digest once.
+// Referrers lists what refers to subject: by the API, or the tag schema where there is no API or it lists nothing.
+// artifactType filters (here, whatever the registry did); "" is all. Order is the registry's; each digest once.
 func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
 	if err := checkDescriptor(subject); err != nil {
 		return nil, err
@@ -389,9 +394,9 @@ func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifa
 	return out, nil
 }
 
-// Attach stores manifests that all have subject as their subject, and returns when the list of referrers has them: by the registry (OCI-Subject, or
-// seen in the list), or by the tag schema written as DESIGN.md section 6.6 says: one settled write for all of them. Their blobs must be there.
-// ErrUnsettled if the list does not come to hold them.
+// Attach stores manifests that all have subject as their subject, and returns when the list of referrers has them: by
+// the registry (OCI-Subject, or seen in the list), or by the tag schema written as DESIGN.md section 6.6 says: one
+// settled write for all of them. Their blobs must be there. ErrUnsettled if the list does not come to hold them.
 func (r *Repo) Attach(ctx context.Context, subject ocispec.Descriptor, manifests ...Manifest) error {
 	if len(manifests) == 0 {
 		return nil
@@ -413,8 +418,9 @@ func (r *Repo) Attach(ctx context.Context, subject ocispec.Descriptor, manifests
 	return nil
 }
 
-// Detach removes a referrer: out of the fallback index where there is one (read back settled), then the manifest is deleted. ErrUnsupported where manifests cannot be deleted;
-// ErrUnauthorized where we may not; what is gone already is no error.
+// Detach removes a referrer: out of the fallback index where there is one (read back settled), then the manifest is
+// deleted. ErrUnsupported where manifests cannot be deleted; ErrUnauthorized where we may not; what is gone already
+// is no error.
 func (r *Repo) Detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {
 	if err := checkDescriptor(subject); err != nil {
 		return err
@@ -438,7 +444,8 @@ type Capabilities struct {
 	Date time.Time `json:"date,omitzero"`
 }
 
-// Examine finds out what the repository's registry can do; write allows probes that write (an upload session, an unreferenced blob), all else only reads.
+// Examine finds out what the repository's registry can do; write allows probes that write (an upload session, an
+// unreferenced blob), all else only reads.
 func (r *Repo) Examine(ctx context.Context, write bool) (Capabilities, error) {
 	return r.store.examine(ctx, write)
 }

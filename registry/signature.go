@@ -22,12 +22,13 @@ type Signature struct {
 	Annotations map[string]string
 	MediaType   string // of the envelope: its layer's, exactly as written
 	Envelope    []byte
-	// Err is why it could not be read: *Error with reason manifest-malformed, or one that wraps ErrUnavailable, ErrNotFound and the like. Then the fields above may
-	// be empty, but for Subject and Descriptor.
+	// Err is why it could not be read: *Error with reason manifest-malformed, or one that wraps ErrUnavailable,
+	// ErrNotFound and the like. Then the fields above may be empty, but for Subject and Descriptor.
 	Err error
 }
 
-// Signatures lists and reads all signatures of subject, those that cannot be read with their Err. The error is of the listing, and of more than is kept (ErrTooLarge).
+// Signatures lists and reads all signatures of subject, those that cannot be read with their Err. The error is of the
+// listing, and of more than is kept (ErrTooLarge).
 func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Signature, error) {
 	list, err := r.Referrers(ctx, subject, ArtifactTypeSignature)
 	if err != nil {
@@ -122,8 +123,8 @@ type Form int
 const (
 	// ByArtifactType: an artifactType and the empty configuration (signature specification, "Storage"; DESIGN.md section 4).
 	ByArtifactType Form = iota
-	// ByConfig: the configuration's media type says what it is. Released versions of notation (1.3.2 was measured) write it and, in an OCI layout, see no other; every
-	// verifier accepts it.
+	// ByConfig: the configuration's media type says what it is. Released versions of notation (1.3.2 was measured)
+	// write it and, in an OCI layout, see no other; every verifier accepts it.
 	ByConfig
 )
 
@@ -143,8 +144,9 @@ func (s Signature) Form() Form {
 	return ByArtifactType
 }
 
-// SignatureManifest builds the manifest of a signature as DESIGN.md section 4 says, deterministically: empty config with inline data, one layer with inline data if the envelope
-// is at most MaxInline bytes, subject (media type, digest, size only), annotations.
+// SignatureManifest builds the manifest of a signature as DESIGN.md section 4 says, deterministically: empty config
+// with inline data, one layer with inline data if the envelope is at most MaxInline bytes, subject (media type,
+// digest, size only), annotations.
 func SignatureManifest(subject ocispec.Descriptor, envelopeType string, envelope []byte, annotations map[string]string) Manifest {
 	return ByArtifactType.Manifest(subject, envelopeType, envelope, annotations)
 }

@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// A source is a body on its way out that remembers why it could not be read: then not the registry is at fault, and trying again is not for us to decide.
+// A source is a body on its way out that remembers why it could not be read: then not the registry is at fault, and
+// trying again is not for us to decide.
 type source struct {
 	rc io.ReadCloser
 

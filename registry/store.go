@@ -9,9 +9,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A store is one kind of place: remote.go, layout.go, archive.go. Repo adds what is the same everywhere (strict parsing, digest checks, limits).
+// A store is one kind of place: remote.go, layout.go, archive.go. Repo adds what is the same everywhere (strict
+// parsing, digest checks, limits).
 type store interface {
-	// manifest reads by tag (NAME) or digest; it returns the media type as served (remote: Content-Type; layouts: of the index entry or the body) and at most MaxManifest bytes.
+	// manifest reads by tag (NAME) or digest; it returns the media type as served (remote: Content-Type; layouts: of
+	// the index entry or the body) and at most MaxManifest bytes.
 	manifest(ctx context.Context, tag string, d digest.Digest) (mediaType string, body []byte, err error)
 	hasManifest(ctx context.Context, d digest.Digest) (bool, error)
 	tagged(ctx context.Context, tag string) (digest.Digest, error)

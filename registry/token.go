@@ -119,8 +119,8 @@ func tokenError(x *exchange, cred Credential, realm string, status int) error {
 	return fail(codeUnauthorized, "%s: %w: status %d", doing, ErrUnauthorized, status)
 }
 
-// believe reports whether a token service may be asked, and be told who is asking: the registry's own host and port, one of the built-in list, or one that the
-// caller named. Never http where the registry speaks https.
+// believe reports whether a token service may be asked, and be told who is asking: the registry's own host and port,
+// one of the built-in list, or one that the caller named. Never http where the registry speaks https.
 func (a *authorizer) believe(realm string, registry *url.URL) error {
 	u, err := url.Parse(realm)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {

@@ -71,8 +71,9 @@ func newTransport(o Options) (*http.Transport, error) {
 	}, nil
 }
 
-// A retrier sends each request until it is answered for good. It is the only place that repeats a request; what may not be repeated as it stands
-// (the body of an upload session) is sent under [withoutRetry] and started afresh by its caller, by the same rules ([retrier.pause]).
+// A retrier sends each request until it is answered for good. It is the only place that repeats a request; what may
+// not be repeated as it stands (the body of an upload session) is sent under [withoutRetry] and started afresh by its
+// caller, by the same rules ([retrier.pause]).
 type retrier struct {
 	next  http.RoundTripper
 	sleep func(ctx context.Context, d time.Duration) error
@@ -126,8 +127,8 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// once sends a request when its host has a slot free. The slot is given back as soon as the answer begins: a body that is read slowly, or streamed into
-// another request to the same host, must not keep that one waiting.
+// once sends a request when its host has a slot free. The slot is given back as soon as the answer begins: a body
+// that is read slowly, or streamed into another request to the same host, must not keep that one waiting.
 func (r *retrier) once(req *http.Request) (*http.Response, error) {
 	slots := r.host(req.URL.Host)
 	select {
@@ -193,7 +194,8 @@ func isTransient(status int) bool {
 	return false
 }
 
-// backoff is 250 ms, doubled with each try, of which the second half is random: clients that failed together must not come back together.
+// backoff is 250 ms, doubled with each try, of which the second half is random: clients that failed together must not
+// come back together.
 func backoff(try int) time.Duration {
 	d := backoffBase << (try - 1)
 	return d/2 + rand.N(d/2+1)

@@ -18,8 +18,8 @@ func verifying(rc io.ReadCloser, d ocispec.Descriptor) io.ReadCloser {
 	return &verifier{rc: rc, d: d, left: d.Size, hash: d.Digest.Algorithm().Hash()}
 }
 
-// A verifier hands out at most the descriptor's size and reports io.EOF only if the digest is right. The last bytes are handed out once all are known to be
-// right: who sends them on as they come never completes a wrong blob.
+// A verifier hands out at most the descriptor's size and reports io.EOF only if the digest is right. The last bytes
+// are handed out once all are known to be right: who sends them on as they come never completes a wrong blob.
 type verifier struct {
 	rc   io.ReadCloser
 	d    ocispec.Descriptor

@@ -11,11 +11,13 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 )
 
-// choose builds the chain for the key of present's leaf out of the given certificates and those of present; present itself is the answer if the given ones change nothing.
+// choose builds the chain for the key of present's leaf out of the given certificates and those of present; present
+// itself is the answer if the given ones change nothing.
 //
-// A given certificate takes the place of the one in present that has its subject and its key, and a given leaf that of the present one, unless that one is given too. What is left of
-// present fills the gaps. So one file with a renewed intermediate serves every signature below it, a shorter chain that was asked for is not
-// hidden by the present one, and what was done once is found done the second time.
+// A given certificate takes the place of the one in present that has its subject and its key, and a given leaf that
+// of the present one, unless that one is given too. What is left of present fills the gaps. So one file with a
+// renewed intermediate serves every signature below it, a shorter chain that was asked for is not hidden by the
+// present one, and what was done once is found done the second time.
 func choose(present certchain.Chain, given []*x509.Certificate, now time.Time) (certchain.Chain, error) {
 	c := choice{present: present, given: given}
 	for _, g := range given {
@@ -30,8 +32,8 @@ func choose(present certchain.Chain, given []*x509.Certificate, now time.Time) (
 	if err == nil && !chain.Equal(present) {
 		return chain, nil
 	}
-	// The fresh ones are not used. Either they would be, and will not do; or they would be, and do not last as long as the present ones that are given too; or they
-	// have nothing to do with this signature.
+	// The fresh ones are not used. Either they would be, and will not do; or they would be, and do not last as long
+	// as the present ones that are given too; or they have nothing to do with this signature.
 	switch fits := c.fits(); {
 	case fits && err != nil:
 		return nil, chainError(err)
@@ -55,7 +57,8 @@ type choice struct {
 	fresh   []*x509.Certificate // those given that present does not have
 }
 
-// build finds the chain that lasts longest; of several that last as long, one that keeps the present root, which verifiers have pinned.
+// build finds the chain that lasts longest; of several that last as long, one that keeps the present root, which
+// verifiers have pinned.
 func (c choice) build(now time.Time) (certchain.Chain, error) {
 	pub, pool, root := c.present.Leaf().PublicKey, c.pool(), c.present.Root()
 	chain, err := certchain.Build(pub, pool, now)
@@ -88,7 +91,8 @@ func (c choice) pool() []*x509.Certificate {
 	return pool
 }
 
-// fits reports whether a fresh certificate belongs to this signature: it is for the key that signed, or it issued (by name and signature) something that does.
+// fits reports whether a fresh certificate belongs to this signature: it is for the key that signed, or it issued (by
+// name and signature) something that does.
 func (c choice) fits() bool {
 	belongs := []*x509.Certificate{c.present.Leaf()}
 	for _, g := range c.fresh {
@@ -111,8 +115,8 @@ func (c choice) fits() bool {
 	return false
 }
 
-// namesake returns a fresh certificate that has the name of an issuer in present but not its key, and what that issuer issued. Where the true issuer is given too, the namesake
-// is only one more that is not needed.
+// namesake returns a fresh certificate that has the name of an issuer in present but not its key, and what that
+// issuer issued. Where the true issuer is given too, the namesake is only one more that is not needed.
 func (c choice) namesake() (below, issuer *x509.Certificate) {
 	for i, p := range c.present[1:] {
 		if contains(c.given, p) {
@@ -127,7 +131,8 @@ func (c choice) namesake() (below, issuer *x509.Certificate) {
 	return nil, nil
 }
 
-// concerned reports whether the given certificates are the present chain's own with others that do not belong: its leaf, or all of its issuers and no leaf for another key.
+// concerned reports whether the given certificates are the present chain's own with others that do not belong: its
+// leaf, or all of its issuers and no leaf for another key.
 func (c choice) concerned() bool {
 	if contains(c.given, c.present.Leaf()) {
 		return true

@@ -16,10 +16,12 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// Names in a payload's annotations that nobody may choose: the Notary Project's own (signature specification, "Payload"), and imprint's.
+// Names in a payload's annotations that nobody may choose: the Notary Project's own (signature specification,
+// "Payload"), and imprint's.
 var reserved = []string{"io.cncf.notary", "io.imprint"}
 
-// CanonicalClaims checks and canonicalises claims: tags by the distribution grammar, qualified names (with a slash) by POLICY.md N2; sorted, unique.
+// CanonicalClaims checks and canonicalises claims: tags by the distribution grammar, qualified names (with a slash)
+// by POLICY.md N2; sorted, unique.
 func CanonicalClaims(tags, names []string) ([]string, error) {
 	claims := []string{}
 	for _, tag := range tags {
@@ -91,8 +93,8 @@ func tagOf(ref registry.Reference) string {
 	return ref.Tag
 }
 
-// checkMetadata says what may be signed besides the claims (CASES.md A16). Control characters are refused in names, and NUL everywhere: what a screen or
-// a C program shows must be what was signed.
+// checkMetadata says what may be signed besides the claims (CASES.md A16). Control characters are refused in names,
+// and NUL everywhere: what a screen or a C program shows must be what was signed.
 func (s *signing) checkMetadata() error {
 	total := 0
 	if claims, present := s.claimsOf(true); present {
@@ -132,8 +134,9 @@ type held struct {
 	tag   string
 }
 
-// checkClaims reads what the claimed tags of this repository name now. Where that is another digest that the same leaf subject signed with the same claim, signing would
-// make two digests claim one tag, which is refused unless the caller gave leave (DESIGN.md section 4).
+// checkClaims reads what the claimed tags of this repository name now. Where that is another digest that the same
+// leaf subject signed with the same claim, signing would make two digests claim one tag, which is refused unless the
+// caller gave leave (DESIGN.md section 4).
 func (s *signing) checkClaims(ctx context.Context) error {
 	if s.o.NoClaims {
 		return nil
@@ -144,7 +147,8 @@ func (s *signing) checkClaims(ctx context.Context) error {
 	})
 }
 
-// heldClaims lists what has to be asked. The tag by which the subject was resolved names the subject, and claims that may move need no answer.
+// heldClaims lists what has to be asked. The tag by which the subject was resolved names the subject, and claims that
+// may move need no answer.
 func (s *signing) heldClaims() []held {
 	var list []held
 	here := s.repo.Reference()
@@ -240,7 +244,8 @@ func (s *signing) holds(sig registry.Signature, d digest.Digest, spellings []str
 	return err == nil && slices.ContainsFunc(claims, func(c string) bool { return slices.Contains(spellings, c) })
 }
 
-// lasting reports whether reading again would give the same error: such a signature says nothing, while one that could not be fetched might.
+// lasting reports whether reading again would give the same error: such a signature says nothing, while one that
+// could not be fetched might.
 func lasting(err error) bool {
 	for _, target := range []error{registry.ErrMalformed, registry.ErrAmbiguous, registry.ErrTooLarge, registry.ErrNotFound, registry.ErrDigestMismatch} {
 		if errors.Is(err, target) {

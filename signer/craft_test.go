@@ -95,7 +95,8 @@ func authentic(t testing.TB, id identity, at time.Time) registry.Signature {
 		`"io.cncf.notary.signingScheme":"notary.x509.signingAuthority","io.cncf.notary.authenticSigningTime":"`+at.UTC().Format(time.RFC3339)+`"}`)
 }
 
-// coseWith adds an entry to the header of a COSE signature: to the unprotected one as it stands, to the protected one with a new signature.
+// coseWith adds an entry to the header of a COSE signature: to the unprotected one as it stands, to the protected one
+// with a new signature.
 func coseWith(t testing.TB, id identity, sig registry.Signature, protect bool, label, value any) registry.Signature {
 	t.Helper()
 	var tag cbor.RawTag
@@ -130,7 +131,8 @@ func encodeCBOR(t testing.TB, v any) []byte {
 	return b
 }
 
-// stamped adds an RFC 3161 token that states at to a JWS signature. The token itself is signed by nobody: whether it is worth anything is judged elsewhere.
+// stamped adds an RFC 3161 token that states at to a JWS signature. The token itself is signed by nobody: whether it
+// is worth anything is judged elsewhere.
 func stamped(t testing.TB, sig registry.Signature, at time.Time) registry.Signature {
 	t.Helper()
 	var whole struct{ Signature string }
@@ -189,7 +191,8 @@ func token(t testing.TB, message []byte, at time.Time) []byte {
 	return encode(content{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}, explicit(data)}, "")
 }
 
-// otherKey returns another public key under which a P-256 JWS signature verifies all the same: ECDSA lets anybody compute it from message and signature (CASES.md K25).
+// otherKey returns another public key under which a P-256 JWS signature verifies all the same: ECDSA lets anybody
+// compute it from message and signature (CASES.md K25).
 func otherKey(t testing.TB, sig registry.Signature, own *ecdsa.PublicKey) *ecdsa.PublicKey {
 	t.Helper()
 	var whole struct{ Payload, Protected, Signature string }

@@ -12,15 +12,17 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// How often, and after which first pause (doubled each time), a written signature is looked for before we give up: 8 seconds in all.
+// How often, and after which first pause (doubled each time), a written signature is looked for before we give up: 8
+// seconds in all.
 const (
 	readBacks      = 6
 	readBackPause  = 250 * time.Millisecond
 	readBackGrowth = 2
 )
 
-// Push writes the plan: the new envelope and manifest, read back through the listing; only then, with Replace, the old one is deleted. Killed anywhere, the artifact never has fewer verifying
-// signatures than before, and the next run ends the same. A registry that cannot delete leaves the old one: Status "old-left", no error.
+// Push writes the plan: the new envelope and manifest, read back through the listing; only then, with Replace, the
+// old one is deleted. Killed anywhere, the artifact never has fewer verifying signatures than before, and the next
+// run ends the same. A registry that cannot delete leaves the old one: Status "old-left", no error.
 func (p Plan) Push(ctx context.Context, repo *registry.Repo) (Plan, error) {
 	if p.envelope == nil || p.Status != StatusPlanned {
 		return p, nil
@@ -69,8 +71,8 @@ func (p Plan) listed(ctx context.Context, repo *registry.Repo, d digest.Digest) 
 	return false, nil
 }
 
-// readBack returns once the registry lists the new signature and gives back its very bytes. Registries exist that take a while (CASES.md K26); the old signature may not be
-// touched before.
+// readBack returns once the registry lists the new signature and gives back its very bytes. Registries exist that
+// take a while (CASES.md K26); the old signature may not be touched before.
 func (p Plan) readBack(ctx context.Context, repo *registry.Repo) error {
 	var last error
 	wait := readBackPause
@@ -125,8 +127,8 @@ func (p Plan) readBackOnce(ctx context.Context, repo *registry.Repo, listed bool
 	return nil
 }
 
-// deleteOld removes the signature that this plan was made of, and no other, now that the new one is listed. Where the registry does not delete, or does not let us,
-// the old one stays and harms nobody (CASES.md K19).
+// deleteOld removes the signature that this plan was made of, and no other, now that the new one is listed. Where the
+// registry does not delete, or does not let us, the old one stays and harms nobody (CASES.md K19).
 func (p Plan) deleteOld(ctx context.Context, repo *registry.Repo) (Plan, error) {
 	err := repo.Detach(ctx, p.subject, p.Signature)
 	switch {

@@ -178,7 +178,8 @@ func TestPushRequests(t *testing.T) {
 	}
 }
 
-// valid counts the listed signatures that verify and whose chain is valid now, seen by a client of its own. What is listed and not there does not count.
+// valid counts the listed signatures that verify and whose chain is valid now, seen by a client of its own. What is
+// listed and not there does not count.
 func (r rechaining) valid(t testing.TB, s *regtest.Server) (valid int, listed []digest.Digest, ghosts int) {
 	t.Helper()
 	sigs, err := remote(t, s).Signatures(t.Context(), r.subject.Descriptor)
@@ -199,8 +200,8 @@ func (r rechaining) valid(t testing.TB, s *regtest.Server) (valid int, listed []
 	return valid, digests(all), ghosts
 }
 
-// killAt runs f, and kills it at the n-th request: the context ends as soon as the connection is cut, so that no retry blurs the boundary. It returns false if f
-// ended before.
+// killAt runs f, and kills it at the n-th request: the context ends as soon as the connection is cut, so that no
+// retry blurs the boundary. It returns false if f ended before.
 func killAt(t testing.TB, s *regtest.Server, n int, delivered bool, f func(ctx context.Context) error) (killed bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -284,7 +285,8 @@ func (r rechaining) atOnce(t *testing.T, s *regtest.Server, runs ...func(p place
 	go func() {
 		defer close(watcher)
 		for !over.Load() {
-			// A look is two requests. What was listed by the first and is gone by the second makes it a look at no one moment, and another is taken.
+			// A look is two requests. What was listed by the first and is gone by the second makes it a look at no
+			// one moment, and another is taken.
 			valid, _, ghosts := r.valid(t, s)
 			for i := 0; valid < 1 && ghosts > 0 && i < 3; i++ {
 				valid, _, ghosts = r.valid(t, s)

@@ -3,10 +3,11 @@ package signer
 import "errors"
 
 var (
-	// ErrClaimMoves: another digest under the claimed tag holds the claim by the same leaf subject (reason claim-moves). Nothing was written.
+	// ErrClaimMoves: another digest under the claimed tag holds the claim by the same leaf subject (reason
+	// claim-moves). Nothing was written.
 	ErrClaimMoves = errors.New("the claim moves")
-	// ErrClaim: a claim that is not a tag or a qualified name, metadata that may not be signed, or a malformed pattern of what may move (reasons claim-invalid,
-	// metadata-invalid, move-invalid).
+	// ErrClaim: a claim that is not a tag or a qualified name, metadata that may not be signed, or a malformed
+	// pattern of what may move (reasons claim-invalid, metadata-invalid, move-invalid).
 	ErrClaim = errors.New("invalid claim")
 	// ErrClock: now lies outside the chain's validity, or the expiry is not ahead (reasons clock, expiry-invalid).
 	ErrClock = errors.New("time")
@@ -22,7 +23,8 @@ func (e *Error) Error() string  { return e.Err.Error() }
 func (e *Error) Unwrap() error  { return e.Err }
 func (e *Error) Reason() string { return e.Code }
 
-// Is reports whether e is of target's kind, so that callers can branch on the sentinels of this package and messages need not spell them out.
+// Is reports whether e is of target's kind, so that callers can branch on the sentinels of this package and messages
+// need not spell them out.
 func (e *Error) Is(target error) bool {
 	switch e.Code {
 	case codeClaimMoves:

@@ -24,7 +24,8 @@ type RechainOptions struct {
 	AllowShorter        bool
 	Replace             bool      // delete the old one once the new one is listed
 	Now                 time.Time // required
-	// Listed are the digests of all signatures that were listed together with this one and could be read. A plan whose result is among them is Status "there", unless it has something to delete.
+	// Listed are the digests of all signatures that were listed together with this one and could be read. A plan
+	// whose result is among them is Status "there", unless it has something to delete.
 	Listed []digest.Digest
 }
 
@@ -79,7 +80,8 @@ type Plan struct {
 // Envelope returns the new envelope of a plan, nil when nothing is to be written.
 func (p Plan) Envelope() *envelope.Envelope { return p.envelope }
 
-// Proposed returns the signature as it will stand after Push, so that a policy may judge it before anything is written; the present one when nothing is to be written.
+// Proposed returns the signature as it will stand after Push, so that a policy may judge it before anything is
+// written; the present one when nothing is to be written.
 func (p Plan) Proposed() registry.Signature {
 	if p.envelope == nil {
 		return p.sig
@@ -93,11 +95,13 @@ func (p Plan) Proposed() registry.Signature {
 	}
 }
 
-// Errors of PlanRechain are *Error with the codes leaf-key-differs, identity-changes, not-issued-by, chain-incomplete (and the certchain rules), ends-earlier, chain-is-signed,
-// would-break-timestamp, signature-invalid; or that of reading sig.
+// Errors of PlanRechain are *Error with the codes leaf-key-differs, identity-changes, not-issued-by, chain-incomplete
+// (and the certchain rules), ends-earlier, chain-is-signed, would-break-timestamp, signature-invalid; or that of
+// reading sig.
 
-// PlanRechain builds the new chain of sig from certs and the certificates already in it, and checks everything that DESIGN.md section 5 demands. It takes no key: it cannot sign.
-// A chain that is the present one gives Status "unchanged". With an error the plan is Status "skipped" and says as much of the signature as is known.
+// PlanRechain builds the new chain of sig from certs and the certificates already in it, and checks everything that
+// DESIGN.md section 5 demands. It takes no key: it cannot sign. A chain that is the present one gives Status
+// "unchanged". With an error the plan is Status "skipped" and says as much of the signature as is known.
 func PlanRechain(sig registry.Signature, certs []*x509.Certificate, o RechainOptions) (Plan, error) {
 	p := Plan{Subject: sig.Subject.Digest, Signature: sig.Descriptor.Digest, Status: StatusPlanned, Replace: o.Replace, sig: sig}
 	if err := p.make(certs, o); err != nil {
@@ -163,7 +167,8 @@ func (p *Plan) make(certs []*x509.Certificate, o RechainOptions) error {
 	return nil
 }
 
-// readPresent reads and verifies the signature as it stands. Nothing is built on one that does not verify, or that signs something else than what it refers to.
+// readPresent reads and verifies the signature as it stands. Nothing is built on one that does not verify, or that
+// signs something else than what it refers to.
 func (p *Plan) readPresent() (*envelope.Envelope, envelope.Content, error) {
 	if p.sig.Err != nil {
 		return nil, envelope.Content{}, fmt.Errorf("reading it: %w", p.sig.Err)
@@ -245,8 +250,9 @@ func passes(c envelope.Content, s envelope.Setting, now time.Time) (ok bool, why
 	return c.Passes(s, now)
 }
 
-// checkTimes refuses to replace a signature whose stated time (the timestamp's, or the authentic signing time) the new chain does not cover: verifiers that go by that time would
-// refuse the new one. Side by side with the old one it harms nobody (DESIGN.md section 5, INTEROP.md 3f traps 1 and 2).
+// checkTimes refuses to replace a signature whose stated time (the timestamp's, or the authentic signing time) the
+// new chain does not cover: verifiers that go by that time would refuse the new one. Side by side with the old one it
+// harms nobody (DESIGN.md section 5, INTEROP.md 3f traps 1 and 2).
 func (p *Plan) checkTimes(old, new envelope.Content) error {
 	why := ""
 	from, to, stamped, err := new.TimestampRange()

@@ -469,7 +469,8 @@ func TestK15UnknownMembersAreKept(t *testing.T) {
 	if !bytes.Contains(p.Envelope().Bytes(), entry) {
 		t.Error("the COSE entry is gone")
 	}
-	// But for the chain, not a byte differs: neither before its first certificate (less the heads that state lengths) nor after its last.
+	// But for the chain, not a byte differs: neither before its first certificate (less the heads that state lengths)
+	// nor after its last.
 	around := func(b []byte, first, last *x509.Certificate) (before, after []byte) {
 		return b[:bytes.Index(b, first.Raw)-3], b[bytes.Index(b, last.Raw)+len(last.Raw):]
 	}

@@ -24,8 +24,8 @@ import (
 // Options of [Sign].
 type Options struct {
 	Format envelope.Format // "" is JWS
-	// Tag is the tag (of a layout, the NAME) by which subject was resolved; "" if it was resolved by digest alone. It is claimed, and as it names subject by that very
-	// resolution the registry is not asked about it again.
+	// Tag is the tag (of a layout, the NAME) by which subject was resolved; "" if it was resolved by digest alone. It
+	// is claimed, and as it names subject by that very resolution the registry is not asked about it again.
 	Tag       string
 	Claims    []string // further tags, and qualified names; canonicalised and checked
 	NoClaims  bool     // leave the annotation out everywhere
@@ -82,8 +82,9 @@ type Result struct {
 // parallel bounds how many artifacts are looked at or signed at once; the registry's client bounds its requests besides.
 const parallel = 8
 
-// Sign signs subject, which was resolved in repo, and pushes the signature as its referrer. All checks (chain, key, claims, already signed) come before the first use
-// of the key, and each envelope is verified before anything is pushed. With Recursive, subject itself is signed last: who finds it signed finds all of it signed. On an error
+// Sign signs subject, which was resolved in repo, and pushes the signature as its referrer. All checks (chain, key,
+// claims, already signed) come before the first use of the key, and each envelope is verified before anything is
+// pushed. With Recursive, subject itself is signed last: who finds it signed finds all of it signed. On an error
 // Result says what was done.
 func Sign(ctx context.Context, repo *registry.Repo, subject registry.Manifest, key kms.Key, chain certchain.Chain, o Options) (Result, error) {
 	s, err := prepare(repo, subject, key, chain, o)
@@ -165,8 +166,9 @@ func prepare(repo *registry.Repo, subject registry.Manifest, key kms.Key, chain 
 	return s, s.checkMetadata()
 }
 
-// checkClock refuses to sign outside the chain's validity. If no certificate at all is valid now, it is more likely that the clock is wrong (CASES.md A19) than that
-// a whole hierarchy has ended; if some are, the one that is not is named (A06).
+// checkClock refuses to sign outside the chain's validity. If no certificate at all is valid now, it is more likely
+// that the clock is wrong (CASES.md A19) than that a whole hierarchy has ended; if some are, the one that is not is
+// named (A06).
 func checkClock(chain certchain.Chain, now time.Time) error {
 	within := func(c *x509.Certificate) bool { return !now.Before(c.NotBefore) && !now.After(c.NotAfter) }
 	if slices.ContainsFunc(chain, within) {
@@ -222,8 +224,9 @@ func (s *signing) payload(t target) envelope.Payload {
 	return p
 }
 
-// claimsOf returns what the payload of the root, or of anything below it, claims, and whether it has the annotation at all. What --recursive signs below
-// the root claims nothing, so that an old child cannot be passed off as a release (DESIGN.md section 4).
+// claimsOf returns what the payload of the root, or of anything below it, claims, and whether it has the annotation
+// at all. What --recursive signs below the root claims nothing, so that an old child cannot be passed off as a
+// release (DESIGN.md section 4).
 func (s *signing) claimsOf(root bool) (claims []string, present bool) {
 	switch {
 	case s.o.NoClaims:
@@ -240,7 +243,8 @@ func (s *signing) look(ctx context.Context) error {
 		func() error { return s.checkClaims(ctx) },
 		func() error { return s.findTargets(ctx) },
 	}
-	// These depend on nothing of one another, so they travel together: each round trip in a row costs. With Recursive the graph has the lists.
+	// These depend on nothing of one another, so they travel together: each round trip in a row costs. With Recursive
+	// the graph has the lists.
 	var there existing
 	if !s.o.Recursive {
 		tasks = append(tasks, func() (err error) {
@@ -328,8 +332,8 @@ func (k *countedKey) Sign(ctx context.Context, message []byte, opts crypto.Signe
 	return k.Key.Sign(ctx, message, opts)
 }
 
-// each calls f for 0…n-1, at most limit at once. After an error, or the end of ctx, nothing new is begun, and what was begun is waited for. The error returned
-// is that of the lowest index.
+// each calls f for 0…n-1, at most limit at once. After an error, or the end of ctx, nothing new is begun, and what
+// was begun is waited for. The error returned is that of the lowest index.
 func each(ctx context.Context, n, limit int, f func(i int) error) error {
 	var wg sync.WaitGroup
 	var failed atomic.Bool

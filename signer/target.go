@@ -35,7 +35,8 @@ func plain(d ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
-// findTargets lists what there is to sign: the root, and if asked for its children and all that refers to any of them, save signatures.
+// findTargets lists what there is to sign: the root, and if asked for its children and all that refers to any of
+// them, save signatures.
 func (s *signing) findTargets(ctx context.Context) error {
 	parts, err := s.subject.Parse()
 	if err != nil {
@@ -61,8 +62,9 @@ func (s *signing) findTargets(ctx context.Context) error {
 	return nil
 }
 
-// addChildren adds everything that node contains. None is malformed: [registry.Repo.Graph] refuses a graph with such a child, since an index must not look signed
-// as a whole when a part of it is not (and what different parsers read differently is never signed, CASES.md A12).
+// addChildren adds everything that node contains. None is malformed: [registry.Repo.Graph] refuses a graph with such
+// a child, since an index must not look signed as a whole when a part of it is not (and what different parsers read
+// differently is never signed, CASES.md A12).
 func (s *signing) addChildren(node *registry.Node, seen map[digest.Digest]bool) {
 	for _, child := range node.Children {
 		d := child.Manifest.Descriptor
@@ -75,8 +77,8 @@ func (s *signing) addChildren(node *registry.Node, seen map[digest.Digest]bool) 
 	}
 }
 
-// addReferrers adds what refers to node and to all below it. Anyone with push rights can attach something malformed, which must not keep the rest unsigned: it
-// is left out with a warning.
+// addReferrers adds what refers to node and to all below it. Anyone with push rights can attach something malformed,
+// which must not keep the rest unsigned: it is left out with a warning.
 func (s *signing) addReferrers(node *registry.Node, of string, seen map[digest.Digest]bool) {
 	for _, referrer := range node.Referrers {
 		d := referrer.Manifest.Descriptor
@@ -139,12 +141,14 @@ type existing struct {
 	content envelope.Content
 }
 
-// maxCandidates bounds how many listed signatures are read to find our own: whoever may push may list as many as he likes under our thumbprint.
+// maxCandidates bounds how many listed signatures are read to find our own: whoever may push may list as many as he
+// likes under our thumbprint.
 const maxCandidates = 100
 
-// existing looks for a signature of the same leaf key over the same payload whose expiry lies ahead and whose chain is valid now (DESIGN.md section 4, "already
-// signed"). Entries whose thumbprint annotation names another leaf certificate are not read, which saves a request for each foreign signature: the
-// annotation is only a hint, and one that lies (or a leaf re-issued since) costs at worst a second signature, which harms nobody.
+// existing looks for a signature of the same leaf key over the same payload whose expiry lies ahead and whose chain
+// is valid now (DESIGN.md section 4, "already signed"). Entries whose thumbprint annotation names another leaf
+// certificate are not read, which saves a request for each foreign signature: the annotation is only a hint, and one
+// that lies (or a leaf re-issued since) costs at worst a second signature, which harms nobody.
 func (s *signing) existing(ctx context.Context, t target) (existing, error) {
 	if s.o.Again {
 		return existing{}, nil
@@ -203,7 +207,8 @@ func (s *signing) listed(ctx context.Context, t target) ([]registry.Referrer, er
 	return list, nil
 }
 
-// firstThumbprint reads the thumbprint of the leaf out of a signature's annotations; ok is false if it is not stated in proper form.
+// firstThumbprint reads the thumbprint of the leaf out of a signature's annotations; ok is false if it is not stated
+// in proper form.
 func firstThumbprint(annotations map[string]string) (first string, ok bool) {
 	value, ok := annotations[registry.AnnotationThumbprint]
 	if !ok {
@@ -232,14 +237,16 @@ func (s *signing) ours(sig registry.Signature, payload envelope.Payload) (envelo
 	if !c.Expiry.IsZero() && !c.Expiry.After(s.o.Now) {
 		return envelope.Content{}, false
 	}
-	// The chain is not signed: whoever may push can list our signature under a root of his own, which nobody trusts. That must not keep us from signing.
+	// The chain is not signed: whoever may push can list our signature under a root of his own, which nobody trusts.
+	// That must not keep us from signing.
 	if !c.Chain.Root().Equal(s.chain.Root()) {
 		return envelope.Content{}, false
 	}
 	return c, c.Chain.Check(s.o.Now) == nil
 }
 
-// warnOfDifference says where the signature that is there already differs from the one asked for: the payload is the same, the rest need not be.
+// warnOfDifference says where the signature that is there already differs from the one asked for: the payload is the
+// same, the rest need not be.
 func (s *signing) warnOfDifference(signed Signed, e existing) {
 	if e.content.Format != s.o.Format {
 		s.warn("%s: signed already as %s; a %s signature besides needs --again", short(signed.Subject.Digest), e.content.Format.Short(), s.o.Format.Short())

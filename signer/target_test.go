@@ -338,7 +338,8 @@ func (p place) attachRaw(t testing.TB, subject registry.Manifest, body string) r
 	return m
 }
 
-// The budget of the issue: with the referrers API, without authentication, beside a foreign signature. The GET of the tag is the caller's.
+// The budget of the issue: with the referrers API, without authentication, beside a foreign signature. The GET of the
+// tag is the caller's.
 func TestSignRequestBudget(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -372,7 +373,8 @@ func TestSignRequestBudget(t *testing.T) {
 		}
 		t.Logf("%s: %d requests, %d in a row:\n%s", c.kind, len(list), s.RoundTrips(), strings.Join(list, "\n"))
 		if c.kind == regtest.WithoutAPI {
-			// Besides the nine: two uploads take two requests each, the list is asked for twice; then the index is read, written, read, and read again once it has settled.
+			// Besides the nine: two uploads take two requests each, the list is asked for twice; then the index is
+			// read, written, read, and read again once it has settled.
 			if len(list) > 9+4+1 {
 				t.Errorf("%d requests", len(list))
 			}

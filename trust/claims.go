@@ -19,7 +19,8 @@ const (
 
 var claimsModes = []string{string(claimsIgnore), string(claimsIfPresent), string(claimsTag), string(claimsName)}
 
-// claimsIn returns the mode that holds: the entry's, else the selected scope's, else if-present; a narrowing asks for at least the tag.
+// claimsIn returns the mode that holds: the entry's, else the selected scope's, else if-present; a narrowing asks for
+// at least the tag.
 func (p *Policy) claimsIn(entry, scope claimsMode) claimsMode {
 	mode := claimsIfPresent
 	switch {

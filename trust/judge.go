@@ -21,8 +21,9 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// Judge judges the signatures that were found on subject. It is pure: no network, no clock, and the order of sigs means nothing. ref is what is judged (its tag is
-// compared with claims); a signature with Err is reported, and never hides another.
+// Judge judges the signatures that were found on subject. It is pure: no network, no clock, and the order of sigs
+// means nothing. ref is what is judged (its tag is compared with claims); a signature with Err is reported, and never
+// hides another.
 func (p *Policy) Judge(ref registry.Reference, subject ocispec.Descriptor, sigs []registry.Signature, now time.Time) Report {
 	return p.judge(ref, subject, sigs, now, func(d digest.Digest) string { return d.String() })
 }
@@ -99,7 +100,8 @@ type finding struct {
 	trusted bool // the chain ends in a root that the scope trusts
 }
 
-// compare orders findings by core id, root and digest, so that a report does not depend on the registry's order; what has no core id comes last.
+// compare orders findings by core id, root and digest, so that a report does not depend on the registry's order; what
+// has no core id comes last.
 func compare(a, b finding) int {
 	if (a.Core == "") != (b.Core == "") {
 		return strings.Compare(string(b.Core), string(a.Core))
@@ -140,8 +142,8 @@ func (c court) judge(sig registry.Signature) finding {
 	return f
 }
 
-// malformed reports whether an error of reading says that the signature is wrong, and not that it could not be had. What is malformed or too large is so for
-// everybody; bytes of another digest are not the signature that is listed.
+// malformed reports whether an error of reading says that the signature is wrong, and not that it could not be had.
+// What is malformed or too large is so for everybody; bytes of another digest are not the signature that is listed.
 func malformed(err error) (code string, ok bool) {
 	if reasonOf(err, "") == codeMalformed {
 		return codeMalformed, true
@@ -248,7 +250,8 @@ func (c court) artifact(content envelope.Content) (at stage, code, detail string
 	return atRoot, "", ""
 }
 
-// weak says what is wrong with a certificate's cryptography (CASES.md X07). The last one is trusted for being itself, whatever it signed itself with.
+// weak says what is wrong with a certificate's cryptography (CASES.md X07). The last one is trusted for being itself,
+// whatever it signed itself with.
 func weak(cert *x509.Certificate, last bool) string {
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:

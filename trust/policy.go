@@ -1,8 +1,10 @@
 // Package trust judges signatures by a policy of scoped roots of trust.
 //
-// A policy says, in one YAML file, which roots may sign what: the longest scope that matches a reference is selected and decides alone, unless it says inherit.
-// [Load] reads one and checks all of it, [Single] makes one of a root certificate, [Policy.Judge] is a pure function of policy, reference, signatures and time, and
-// [Verify] fetches what it needs. Nothing here searches, orders or prefers: no signature and no scope can hide another (POLICY.md section 2).
+// A policy says, in one YAML file, which roots may sign what: the longest scope that matches a reference is selected
+// and decides alone, unless it says inherit. [Load] reads one and checks all of it, [Single] makes one of a root
+// certificate, [Policy.Judge] is a pure function of policy, reference, signatures and time, and [Verify] fetches what
+// it needs. Nothing here searches, orders or prefers: no signature and no scope can hide another (POLICY.md section
+// 2).
 package trust
 
 import (
@@ -20,7 +22,8 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 )
 
-// A Policy is a policy that loaded: it cannot fail later for a reason of configuration. It is never changed; [Policy.Narrow] makes another.
+// A Policy is a policy that loaded: it cannot fail later for a reason of configuration. It is never changed;
+// [Policy.Narrow] makes another.
 type Policy struct {
 	file     string
 	digest   string
@@ -39,7 +42,8 @@ type root struct {
 	used         bool
 }
 
-// Single is a whole policy of one root ("--root CERT [--identity DN]") for every reference: certificates that may stand last in a chain.
+// Single is a whole policy of one root ("--root CERT [--identity DN]") for every reference: certificates that may
+// stand last in a chain.
 func Single(name string, roots []*x509.Certificate, ids []string) (*Policy, error) {
 	wrong := func(code string, err error) error {
 		return &LoadError{Code: code, Err: fmt.Errorf("root %s: %w", name, err)}
@@ -152,8 +156,9 @@ func (a algorithms) and(b algorithms) algorithms {
 // File returns the name of the file that was read; it is empty for a policy of a single root.
 func (p *Policy) File() string { return p.file }
 
-// Digest identifies what the policy says (L4): the SHA-256, in hex, over the policy's bytes and, in the order of their names, each file that it names,
-// preceded by its length as 8 bytes big-endian. Without such files it is what sha256sum prints of the policy. It is empty for a policy of a single root.
+// Digest identifies what the policy says (L4): the SHA-256, in hex, over the policy's bytes and, in the order of
+// their names, each file that it names, preceded by its length as 8 bytes big-endian. Without such files it is what
+// sha256sum prints of the policy. It is empty for a policy of a single root.
 func (p *Policy) Digest() string { return p.digest }
 
 func digestOf(policy []byte, files []named) string {

@@ -24,7 +24,8 @@ type scope struct {
 	reject  bool
 	trust   []entry // its own
 	inherit bool
-	// enclosing is the longest other scope that matches name read as a repository (P4); nil: none. It never depends on a reference, so scopes are a tree.
+	// enclosing is the longest other scope that matches name read as a repository (P4); nil: none. It never depends
+	// on a reference, so scopes are a tree.
 	enclosing *scope
 
 	claims     claimsMode // "": as the default says
@@ -118,8 +119,8 @@ func enclosingName(name string) (string, bool) {
 	return name[:i], true
 }
 
-// lookup returns the longest scope that matches name, which is a repository or a scope (P1, P2), and how many names it looked up. It walks up name's
-// segments, so that the number of scopes does not matter.
+// lookup returns the longest scope that matches name, which is a repository or a scope (P1, P2), and how many names
+// it looked up. It walks up name's segments, so that the number of scopes does not matter.
 func lookup(scopes map[string]*scope, name string) (s *scope, steps int) {
 	for ok := true; ok; name, ok = enclosingName(name) {
 		steps++

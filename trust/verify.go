@@ -22,7 +22,8 @@ const (
 	Undetermined = "undetermined" // a signature that could have satisfied the rule could not be fetched
 )
 
-// A Judged is one signature in a report. What it says of itself is only there if its leaf key signed it; it is as signed, and not safe to print as it is.
+// A Judged is one signature in a report. What it says of itself is only there if its leaf key signed it; it is as
+// signed, and not safe to print as it is.
 type Judged struct {
 	Digest     digest.Digest           `json:"digest"`
 	Core       digest.Digest           `json:"core,omitempty"`
@@ -44,7 +45,8 @@ type Judged struct {
 	Unfetched  bool                    `json:"unfetched,omitempty"`
 }
 
-// A Report is the verdict on one reference and what it rests on. Signatures are sorted so that it does not depend on the registry's order.
+// A Report is the verdict on one reference and what it rests on. Signatures are sorted so that it does not depend on
+// the registry's order.
 type Report struct {
 	Reference    string        `json:"reference"`
 	JudgedAs     string        `json:"judgedAs,omitempty"` // --as, or a layout's full name
@@ -63,7 +65,8 @@ type Report struct {
 	Warnings     []string      `json:"warnings,omitempty"`
 }
 
-// Passed reports whether the artifact may be used: accepted, or the scope does not enforce. It is the only place where success is decided.
+// Passed reports whether the artifact may be used: accepted, or the scope does not enforce. It is the only place
+// where success is decided.
 func (r Report) Passed() bool { return r.Verdict == Accepted || r.Scope != nil && !r.Enforced }
 
 // Options of [Verify].
@@ -72,8 +75,8 @@ type Options struct {
 	Now time.Time          // required
 }
 
-// ErrAs: a layout or archive without a full name is judged by a policy only with As (reason as-required, exit 3), or As is no remote reference
-// (as-invalid).
+// ErrAs: a layout or archive without a full name is judged by a policy only with As (reason as-required, exit 3), or
+// As is no remote reference (as-invalid).
 var ErrAs = errors.New("judging as if it were elsewhere")
 
 type asError struct{ code, why string }
@@ -82,8 +85,9 @@ func (e *asError) Error() string        { return e.why }
 func (e *asError) Is(target error) bool { return target == ErrAs }
 func (e *asError) Reason() string       { return e.code }
 
-// Verify resolves ref once in repo, reads all its signatures and judges them. The manifest that was judged is returned, so that callers go on with
-// exactly these bytes. The error is of reading (and of what the caller handed in); verdicts are in the report.
+// Verify resolves ref once in repo, reads all its signatures and judges them. The manifest that was judged is
+// returned, so that callers go on with exactly these bytes. The error is of reading (and of what the caller handed
+// in); verdicts are in the report.
 func Verify(ctx context.Context, repo *registry.Repo, ref registry.Reference, policy *Policy, o Options) (Report, registry.Manifest, error) {
 	judged, err := policy.judgedAs(ref, o.As)
 	if err != nil {
@@ -157,8 +161,8 @@ func platform(child ocispec.Descriptor) string {
 	return strings.ToValidUTF8(name, "?")
 }
 
-// signedChild looks for a child of an unsigned index that is signed, so that a rejection can say what was signed instead (CASES.md V30). It is only a
-// hint: errors are no news.
+// signedChild looks for a child of an unsigned index that is signed, so that a rejection can say what was signed
+// instead (CASES.md V30). It is only a hint: errors are no news.
 func signedChild(ctx context.Context, repo *registry.Repo, parts registry.Parts) string {
 	const most = 16
 	children := parts.Manifests[:min(len(parts.Manifests), most)]

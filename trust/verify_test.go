@@ -112,7 +112,8 @@ func (s *shelf) verify(reference registry.Reference, p *Policy, as string) (Repo
 	return r, err
 }
 
-// everywhere runs test at a registry with the referrers API, at one without, and at a layout. at returns a new reference NAME for a repository.
+// everywhere runs test at a registry with the referrers API, at one without, and at a layout. at returns a new
+// reference NAME for a repository.
 func everywhere(t *testing.T, test func(t *testing.T, at func(name string) registry.Reference)) {
 	for _, kind := range regtest.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -190,7 +191,8 @@ func TestV23HostileReferrers(t *testing.T) {
 	everywhere(t, func(t *testing.T, at func(string) registry.Reference) {
 		release := newSignatory("release")
 		p := oneRoot(t, release)
-		// What a referrer of another artifact's is stays in that artifact's list; what claims to be one of ours is what counts here.
+		// What a referrer of another artifact's is stays in that artifact's list; what claims to be one of ours is
+		// what counts here.
 		other := payloadOf(describe("another"))
 		jws := release.sign(t, signing{payload: &other}).Envelope
 		empty := ocispec.DescriptorEmptyJSON

@@ -12,8 +12,8 @@ import (
 	yaml "go.yaml.in/yaml/v4"
 )
 
-// A document is one policy's YAML with its file's name for errors. It is read as a tree of nodes and walked by hand: every key is asked for by name, so that
-// nothing is ignored, and no value is converted by YAML's rules.
+// A document is one policy's YAML with its file's name for errors. It is read as a tree of nodes and walked by hand:
+// every key is asked for by name, so that nothing is ignored, and no value is converted by YAML's rules.
 type document struct {
 	file string
 }
@@ -59,7 +59,8 @@ func firstOf(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// checkText refuses what a reader sees otherwise than a parser: other encodings than UTF-8, control characters, and those that reorder text.
+// checkText refuses what a reader sees otherwise than a parser: other encodings than UTF-8, control characters, and
+// those that reorder text.
 func (d document) checkText(b []byte) error {
 	line, column := 1, 1
 	for i := 0; i < len(b); {

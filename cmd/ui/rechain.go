@@ -255,8 +255,8 @@ func replaces(all []signer.RechainResult) bool {
 	return false
 }
 
-// verdicts are the tables of what verifiers who trust the root say of old chain, new chain, and both side by side: today, and once the old chain has ended, which is what
-// it is all for.
+// verdicts are the tables of what verifiers who trust the root say of old chain, new chain, and both side by side:
+// today, and once the old chain has ended, which is what it is all for.
 func verdicts(w io.Writer, all []signer.RechainResult) {
 	verdictsAt(w, "VERIFIERS WHO TRUST THE ROOT, TODAY", all, func(p signer.Plan) []signer.Verdict { return p.Verdicts })
 	verdictsAt(w, "ONCE THE OLD CHAIN HAS ENDED       ", all, func(p signer.Plan) []signer.Verdict { return p.Afterwards })

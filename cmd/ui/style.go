@@ -82,7 +82,8 @@ func fold(text string, width int) []string {
 	return append(lines, text)
 }
 
-// maxLines is how much of one value a screen shows. What a registry sends can be long enough to drown the verdict; -o json has all of it.
+// maxLines is how much of one value a screen shows. What a registry sends can be long enough to drown the verdict; -o
+// json has all of it.
 const maxLines = 12
 
 // clip cuts text to n characters.

@@ -1,8 +1,9 @@
 // Package ui turns results into text: functions from a value to what a person reads.
 //
-// The rules of every screen: the first word of the first line is the answer, and the only thing in colour; the full digest stands once, on a
-// line of its own, elsewhere its first 12 hex digits; times are UTC to the minute with the age beside; names of certificates have C
-// first; what was not checked is said; the last line counts. Nothing from outside reaches a terminal unescaped. Lines keep within 100 columns.
+// The rules of every screen: the first word of the first line is the answer, and the only thing in colour; the full
+// digest stands once, on a line of its own, elsewhere its first 12 hex digits; times are UTC to the minute with the
+// age beside; names of certificates have C first; what was not checked is said; the last line counts. Nothing from
+// outside reaches a terminal unescaped. Lines keep within 100 columns.
 package ui
 
 import (

@@ -49,7 +49,8 @@ func build(ctx context.Context, dir string) (map[string]string, error) {
 	return binaries, nil
 }
 
-// makeImage writes an OCI layout with an image of the binaries for each platform, an SBOM that refers to each, and their index under tag.
+// makeImage writes an OCI layout with an image of the binaries for each platform, an SBOM that refers to each, and
+// their index under tag.
 func makeImage(dir, tag string, binaries map[string]string) error {
 	ctx := context.Background()
 	layout, err := oci.New(dir)

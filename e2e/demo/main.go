@@ -1,5 +1,6 @@
-// Demo tells the story of imprint with real commands on real registries in this process: an image is published, signed, promoted, and moved to a
-// new certificate chain after its key is gone. Stock notation judges each side before and after. Go is all it needs: go run ./e2e/demo
+// Demo tells the story of imprint with real commands on real registries in this process: an image is published,
+// signed, promoted, and moved to a new certificate chain after its key is gone. Stock notation judges each side
+// before and after. Go is all it needs: go run ./e2e/demo
 package main
 
 import (

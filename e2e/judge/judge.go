@@ -1,4 +1,5 @@
-// Package judge is the stock verifier and signer of the Notary Project, notation-go, as tests and the demo use it: nothing of imprint is in it.
+// Package judge is the stock verifier and signer of the Notary Project, notation-go, as tests and the demo use it:
+// nothing of imprint is in it.
 package judge
 
 import (
@@ -65,7 +66,8 @@ func (s store) GetCertificates(_ context.Context, kind truststore.Type, _ string
 	return s, truststore.ValidateCertificates(s)
 }
 
-// Verify says what `notation verify` says of ref at level strict, with roots as its only trust store and any identity. nil is acceptance.
+// Verify says what `notation verify` says of ref at level strict, with roots as its only trust store and any
+// identity. nil is acceptance.
 func Verify(ctx context.Context, ref string, roots ...*x509.Certificate) error {
 	p, err := open(ref)
 	if err != nil {
@@ -74,8 +76,8 @@ func Verify(ctx context.Context, ref string, roots ...*x509.Certificate) error {
 	return p.verify(ctx, roots)
 }
 
-// VerifyOnly is Verify as if signature, the digest of a signature manifest, were the only one listed. Stock verifiers stop at the first that
-// passes; this asks about one that may stand behind others.
+// VerifyOnly is Verify as if signature, the digest of a signature manifest, were the only one listed. Stock verifiers
+// stop at the first that passes; this asks about one that may stand behind others.
 func VerifyOnly(ctx context.Context, ref string, signature digest.Digest, roots ...*x509.Certificate) error {
 	p, err := open(ref)
 	if err != nil {

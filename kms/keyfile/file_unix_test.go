@@ -38,8 +38,8 @@ func TestA09Permissions(t *testing.T) {
 	}
 }
 
-// A09: mode 0440 is what an fsGroup makes of a secret. It is accepted when the owner is root or somebody else and refused when it is this
-// process's own file, whose mode it could narrow.
+// A09: mode 0440 is what an fsGroup makes of a secret. It is accepted when the owner is root or somebody else and
+// refused when it is this process's own file, whose mode it could narrow.
 func TestA09GroupReadable(t *testing.T) {
 	t.Parallel()
 	path := write(t, certtest.KeyPEM(certtest.Key("P-256")))

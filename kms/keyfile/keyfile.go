@@ -1,12 +1,12 @@
 // Package keyfile opens private keys in files: PKCS#8 (plain or encrypted), SEC 1 and PKCS#1, in PEM or DER.
 //
-// A file is read at most once and at most 1 MiB of it, and only if it is a regular file: a FIFO or a device is refused without
-// waiting for it. A link is followed as long as it is relative and stays within the folder of the file, which is how Kubernetes mounts a
-// secret; one that leaves the folder is refused.
+// A file is read at most once and at most 1 MiB of it, and only if it is a regular file: a FIFO or a device is
+// refused without waiting for it. A link is followed as long as it is relative and stays within the folder of the
+// file, which is how Kubernetes mounts a secret; one that leaves the folder is refused.
 //
 // A private key that is not encrypted must be for its owner alone. The one exception is what Kubernetes makes of a
-// secret with an fsGroup: mode 0440 (or 0640), owned by root or another user, its group one of this process's. On Windows permissions are
-// not looked at.
+// secret with an fsGroup: mode 0440 (or 0640), owned by root or another user, its group one of this process's. On
+// Windows permissions are not looked at.
 package keyfile
 
 import (

@@ -1,5 +1,6 @@
-// Package regtest runs real registries in this process for tests and the demo: one with the referrers API, one without, each behind a recorder
-// that counts requests, adds latency and breaks connections. Only tests and the demo import it.
+// Package regtest runs real registries in this process for tests and the demo: one with the referrers API, one
+// without, each behind a recorder that counts requests, adds latency and breaks connections. Only tests and the demo
+// import it.
 package regtest
 
 import (
@@ -136,8 +137,9 @@ func (s *Server) Reset() {
 	s.requests, s.seen, s.cutAt = nil, 0, 0
 }
 
-// CutAt breaks the connection of the n-th request (from 1, counted from now) and of each one after it, as if the client had been killed
-// there. delivered: the registry still acts on the n-th, only its answer is lost. n = 0 ends the cut.
+// CutAt breaks the connection of the n-th request (from 1, counted from now) and of each one after it, as if the
+// client had been killed there. delivered: the registry still acts on the n-th, only its answer is lost. n = 0 ends
+// the cut.
 func (s *Server) CutAt(n int, delivered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,8 +180,9 @@ func (s *Server) Writes() int {
 	return s.Count(func(r Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead })
 }
 
-// RoundTrips returns the length of the longest chain of requests each of which began after the one before it had ended: how many the client
-// waited for one after another. Give the registry a Latency of some 20 ms first, else requests that might overlap don't.
+// RoundTrips returns the length of the longest chain of requests each of which began after the one before it had
+// ended: how many the client waited for one after another. Give the registry a Latency of some 20 ms first, else
+// requests that might overlap don't.
 func (s *Server) RoundTrips() int {
 	requests := s.Requests()
 	longest := make([]int, len(requests))
