@@ -19,20 +19,6 @@ import (
 // maxArchiveEntries bounds the table of contents of an archive; ten thousand images have a few hundred thousand.
 const maxArchiveEntries = 1 << 20
 
-// archiveOptions of [openArchive].
-type archiveOptions struct {
-	create    bool // begin a new one
-	overwrite bool // which may replace a file that is there
-}
-
-// openArchive opens the tar of a layout for reading in place, or begins one.
-func openArchive(file string, o archiveOptions) (store, error) {
-	if o.create {
-		return beginArchive(file, o.overwrite)
-	}
-	return readArchive(file)
-}
-
 // An extent is where a file's bytes lie in an archive.
 type extent struct{ offset, size int64 }
 
@@ -47,6 +33,7 @@ type archive struct {
 
 var _ store = (*archive)(nil)
 
+// readArchive opens the tar of a layout for reading in place.
 func readArchive(file string) (store, error) {
 	doing := "opening the archive " + file
 	info, err := os.Stat(file)
@@ -284,7 +271,7 @@ func (a *archive) detach(context.Context, ocispec.Descriptor, digest.Digest) err
 }
 
 func (a *archive) examine(ctx context.Context, write bool) (Capabilities, error) {
-	return Capabilities{ReferrersAPI: "yes", Delete: "no", Mount: "no", SingleUpload: "no"}, nil
+	return Capabilities{ReferrersAPI: capYes, Delete: capNo, Mount: capNo, SingleUpload: capNo}, nil
 }
 
 func (a *archive) close(bool) error { return diskError("closing "+a.file, a.f.Close()) }

@@ -23,7 +23,7 @@ import (
 
 func createArchive(t testing.TB, file string) *Repo {
 	t.Helper()
-	s, err := openArchive(file, archiveOptions{create: true})
+	s, err := beginArchive(file, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func createArchive(t testing.TB, file string) *Repo {
 
 func openedArchive(t testing.TB, file string) *Repo {
 	t.Helper()
-	s, err := openArchive(file, archiveOptions{})
+	s, err := readArchive(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,10 +143,10 @@ func TestArchiveClose(t *testing.T) {
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openArchive(file, archiveOptions{create: true}); !errors.Is(err, ErrExists) || reasonOf(err) != "file-exists" {
+	if _, err := beginArchive(file, false); !errors.Is(err, ErrExists) || reasonOf(err) != "file-exists" {
 		t.Errorf("over a file: %v", err)
 	}
-	s, err := openArchive(file, archiveOptions{create: true, overwrite: true})
+	s, err := beginArchive(file, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,10 +177,10 @@ func TestArchiveClose(t *testing.T) {
 	if b, _ := os.ReadFile(late); string(b) != "mine" {
 		t.Errorf("it was replaced: %q", b)
 	}
-	if _, err := openArchive(filepath.Join(dir, "no", "folder.tar"), archiveOptions{create: true}); !errors.Is(err, ErrDisk) {
+	if _, err := beginArchive(filepath.Join(dir, "no", "folder.tar"), false); !errors.Is(err, ErrDisk) {
 		t.Errorf("in no folder: %v", err)
 	}
-	if _, err := openArchive(dir, archiveOptions{create: true, overwrite: true}); !errors.Is(err, ErrExists) {
+	if _, err := beginArchive(dir, true); !errors.Is(err, ErrExists) {
 		t.Errorf("over a folder: %v", err)
 	}
 	noLeftovers(t, dir)
@@ -426,7 +426,7 @@ func TestC10HostileArchives(t *testing.T) {
 		"a folder":                    {t.TempDir(), ErrMalformed, "oci:DIR"},
 		"identical files twice: fine": {with(good[2], good[5], good[7]), nil, ""},
 	} {
-		s, err := openArchive(c.file, archiveOptions{})
+		s, err := readArchive(c.file)
 		if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v; want %v that says %q", name, err, c.want, c.says)
 		}
@@ -455,13 +455,13 @@ func TestC10SparseArchive(t *testing.T) {
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openArchive(file, archiveOptions{}); !errors.Is(err, ErrMalformed) {
+	if _, err := readArchive(file); !errors.Is(err, ErrMalformed) {
 		t.Errorf("GNU: %v", err)
 	}
 
 	record := "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n" + paxRecord("GNU.sparse.name", "blobs/sha256/"+hexA) + paxRecord("GNU.sparse.realsize", "4294967296")
 	file = extended(t, record, named("blobs/sha256/"+hexA, "1\n4294967295\n1\n"+strings.Repeat("\x00", 498)))
-	if _, err := openArchive(file, archiveOptions{}); !errors.Is(err, ErrMalformed) {
+	if _, err := readArchive(file); !errors.Is(err, ErrMalformed) {
 		t.Errorf("PAX: %v", err)
 	}
 }

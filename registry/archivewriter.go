@@ -41,6 +41,8 @@ type newArchive struct {
 
 var _ store = (*newArchive)(nil)
 
+// beginArchive begins the tar of a layout. A file of that name is an error, or with overwrite replaced in the end; any
+// other thing of that name is an error.
 func beginArchive(file string, overwrite bool) (store, error) {
 	doing := "writing the archive " + file
 	info, err := os.Stat(file)
@@ -261,7 +263,7 @@ func (a *newArchive) detach(context.Context, ocispec.Descriptor, digest.Digest) 
 }
 
 func (a *newArchive) examine(ctx context.Context, write bool) (Capabilities, error) {
-	return Capabilities{ReferrersAPI: "yes", Delete: "no", Mount: "no", SingleUpload: "yes"}, nil
+	return Capabilities{ReferrersAPI: capYes, Delete: capNo, Mount: capNo, SingleUpload: capYes}, nil
 }
 
 // close ends the archive and puts it in place, or leaves nothing behind.
@@ -274,12 +276,16 @@ func (a *newArchive) close(commit bool) error {
 		return nil
 	}
 	defer os.Remove(a.f.Name()) // what was renamed is no longer there
-	defer a.f.Close()
+	defer a.f.Close()           // no matter if it is closed already
 	if !commit {
 		return nil
 	}
 	if err := a.finish(); err != nil {
 		return err
+	}
+	// Some systems (Windows) rename no file that is open.
+	if err := a.f.Close(); err != nil {
+		return diskError(a.doing(), err)
 	}
 	return a.place()
 }

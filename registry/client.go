@@ -128,7 +128,7 @@ func (c *Client) Open(ctx context.Context, ref Reference) (*Repo, error) {
 		}
 		return newRepo(s, ref), nil
 	case Archive:
-		s, err := openArchive(ref.Path, archiveOptions{})
+		s, err := readArchive(ref.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +150,7 @@ func (c *Client) Create(ctx context.Context, ref Reference, overwrite bool) (*Re
 		}
 		return newRepo(s, ref), nil
 	case Archive:
-		s, err := openArchive(ref.Path, archiveOptions{create: true, overwrite: overwrite})
+		s, err := beginArchive(ref.Path, overwrite)
 		if err != nil {
 			return nil, err
 		}

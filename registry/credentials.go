@@ -93,20 +93,12 @@ func readDockerConfig(ctx context.Context, path string) (*dockerConfig, error) {
 
 func readDockerConfigOnce(path string) (*dockerConfig, error) {
 	config := &dockerConfig{path: path, timeout: helperTimeout}
-	f, err := os.Open(path)
+	b, err := readLimited(path, maxDockerConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return config, nil
 	}
 	if err != nil {
 		return nil, fail(codeConfig, "reading docker's configuration: %w: %w", ErrConfig, err)
-	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, maxDockerConfig+1))
-	if err != nil {
-		return nil, fail(codeConfig, "reading docker's configuration: %w: %w", ErrConfig, err)
-	}
-	if len(b) > maxDockerConfig {
-		return nil, fail(codeConfig, "reading docker's configuration: %w: %s is larger than %d bytes", ErrConfig, path, maxDockerConfig)
 	}
 	if len(bytes.TrimSpace(b)) == 0 {
 		return config, nil

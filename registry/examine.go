@@ -3,16 +3,16 @@ package registry
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// The answers of [Capabilities].
+// What a registry can do, in [Capabilities].
 const (
 	capYes     = "yes"
 	capNo      = "no"
@@ -20,14 +20,27 @@ const (
 	capDenied  = "denied" // we may not
 )
 
+// Capabilities says what was found out of a registry, for doctor: yes, no, unknown, or denied where we may not.
+type Capabilities struct {
+	ReferrersAPI string `json:"referrersApi"`
+	Delete       string `json:"delete"`
+	Mount        string `json:"mount"`
+	SingleUpload string `json:"singleUpload"`
+	// Date is the registry's clock in its last answer; zero if it did not say. It is read as the answer comes: compare
+	// it at once.
+	Date time.Time `json:"date,omitzero"`
+}
+
+// Examine finds out what the repository's registry can do; write allows probes that write (an upload session, an
+// unreferenced blob), all else only reads.
+func (r *Repo) Examine(ctx context.Context, write bool) (Capabilities, error) {
+	return r.store.examine(ctx, write)
+}
+
 // examine asks for what never was: the referrers of a digest that nobody has, and with write the deletion of it, a
 // small blob that nothing refers to, and its mount. Reading needs one request.
 func (s *remote) examine(ctx context.Context, write bool) (found Capabilities, err error) {
-	var nonce [16]byte
-	if _, err := rand.Read(nonce[:]); err != nil {
-		return Capabilities{}, err
-	}
-	probe := []byte("imprint doctor " + hex.EncodeToString(nonce[:]))
+	probe := []byte("imprint doctor " + rand.Text())
 	defer func() { found.Date = s.learnt.clock() }()
 	d := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(probe), Size: int64(len(probe))}
 

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 )
 
+var errNoPort = errors.New("there is no port after the colon")
+
 // registryHost returns host[:port] as POLICY.md N2 wants it.
 func registryHost(s string) (string, error) {
 	for _, c := range s {
@@ -16,46 +18,17 @@ func registryHost(s string) (string, error) {
 			return "", errors.New("the host is not ASCII; write it in punycode (xn--…)")
 		}
 	}
-	host, port := s, ""
-	switch i := strings.LastIndexByte(s, ':'); {
-	case strings.HasPrefix(s, "["):
-		end := strings.IndexByte(s, ']')
-		if end < 0 {
-			return "", fmt.Errorf("%q lacks the closing bracket", s)
-		}
-		ip, err := netip.ParseAddr(s[1:end])
-		if err != nil || !ip.Is6() || ip.Zone() != "" {
-			return "", fmt.Errorf("%q is not an IPv6 address", s[1:end])
-		}
-		host = "[" + ip.String() + "]"
-		if rest := s[end+1:]; rest != "" {
-			if rest[0] != ':' {
-				return "", fmt.Errorf("%q follows the address", rest)
-			}
-			if port = rest[1:]; port == "" {
-				return "", errors.New("there is no port after the colon")
-			}
-		}
-	case i >= 0:
-		host, port = s[:i], s[i+1:]
-		if strings.Contains(host, ":") {
-			return "", errors.New("write an IPv6 address in brackets")
-		}
-		if port == "" {
-			return "", errors.New("there is no port after the colon")
-		}
+	host, port, err := splitHost(s)
+	if err != nil {
+		return "", err
 	}
 	if !strings.HasPrefix(host, "[") {
-		var err error
 		if host, err = hostName(host); err != nil {
 			return "", err
 		}
 	}
-	if port != "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 || port[0] == '0' || port[0] == '+' {
-			return "", fmt.Errorf("%q is not a port", port)
-		}
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0 || port[0] == '0') {
+		return "", fmt.Errorf("%q is not a port", port)
 	}
 	// The default port says nothing, unless it is what tells the name from a path on docker.io. Which one that is
 	// depends on the scheme: loopback hosts speak plain HTTP.
@@ -73,6 +46,41 @@ func registryHost(s string) (string, error) {
 		return "docker.io", nil
 	}
 	return host, nil
+}
+
+// splitHost cuts the port off; port is empty if there is no colon.
+func splitHost(s string) (host, port string, err error) {
+	if strings.HasPrefix(s, "[") {
+		return splitIPv6(s)
+	}
+	host, port, colon := strings.Cut(s, ":")
+	switch {
+	case strings.Contains(port, ":"):
+		return "", "", errors.New("write an IPv6 address in brackets")
+	case colon && port == "":
+		return "", "", errNoPort
+	}
+	return host, port, nil
+}
+
+// splitIPv6 is splitHost for an address in brackets, which is checked and keeps them.
+func splitIPv6(s string) (host, port string, err error) {
+	address, rest, closed := strings.Cut(s[1:], "]")
+	if !closed {
+		return "", "", fmt.Errorf("%q lacks the closing bracket", s)
+	}
+	ip, err := netip.ParseAddr(address)
+	if err != nil || !ip.Is6() || ip.Zone() != "" {
+		return "", "", fmt.Errorf("%q is not an IPv6 address", address)
+	}
+	port, colon := strings.CutPrefix(rest, ":")
+	switch {
+	case rest != "" && !colon:
+		return "", "", fmt.Errorf("%q follows the address", rest)
+	case colon && port == "":
+		return "", "", errNoPort
+	}
+	return "[" + ip.String() + "]", port, nil
 }
 
 // hostName canonicalises a DNS name or an IPv4 address.

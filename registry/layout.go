@@ -285,7 +285,7 @@ func (l *layout) detach(ctx context.Context, subject ocispec.Descriptor, d diges
 }
 
 func (l *layout) examine(ctx context.Context, write bool) (Capabilities, error) {
-	return Capabilities{ReferrersAPI: "yes", Delete: "yes", Mount: "no", SingleUpload: "yes"}, nil
+	return Capabilities{ReferrersAPI: capYes, Delete: capYes, Mount: capNo, SingleUpload: capYes}, nil
 }
 
 func (l *layout) close(commit bool) error {

@@ -30,7 +30,7 @@ func Login(ctx context.Context, c *Client, dir, host string, cred Credential) er
 	}
 	helper, server := config.helper(host)
 	if helper == "" {
-		return storeInFile(ctx, path, func(f *credentials.FileStore) error {
+		return storeInFile(path, func(f *credentials.FileStore) error {
 			return f.Put(ctx, server, auth.Credential{Username: cred.Username, Password: cred.Password, RefreshToken: cred.RefreshToken, AccessToken: cred.AccessToken})
 		})
 	}
@@ -80,7 +80,7 @@ func (c *Client) check(ctx context.Context, host string, cred Credential) error 
 	probe := &Client{options: o, auth: newAuthorizer(c.retry, o)}
 	resp, err := probe.auth.do(req, host, nil)
 	if err != nil {
-		return transportError(ctx, "", host, err)
+		return transportError(ctx, host, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return (&remote{client: probe, host: host}).refused(resp)
@@ -115,7 +115,7 @@ func Logout(ctx context.Context, dir, host string) error {
 	if !kept {
 		return nil
 	}
-	return storeInFile(ctx, path, func(f *credentials.FileStore) error {
+	return storeInFile(path, func(f *credentials.FileStore) error {
 		for _, n := range serverNames(host) {
 			if err := f.Delete(ctx, n); err != nil {
 				return err
@@ -126,7 +126,7 @@ func Logout(ctx context.Context, dir, host string) error {
 }
 
 // storeInFile changes docker's file, which keeps what else is in it. A link to it stays one.
-func storeInFile(_ context.Context, path string, change func(*credentials.FileStore) error) error {
+func storeInFile(path string, change func(*credentials.FileStore) error) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	} else if !errors.Is(err, os.ErrNotExist) {

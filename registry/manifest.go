@@ -13,7 +13,8 @@ const (
 	typeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	typeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1+json"
 	typeSignedSchema1  = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-	typeArtifact       = "application/vnd.oci.artifact.manifest.v1+json"
+	// typeArtifact was the artifact manifest of image-spec 1.1's release candidates; it is still found in registries.
+	typeArtifact = "application/vnd.oci.artifact.manifest.v1+json"
 )
 
 // A Manifest is the exact bytes of a manifest with their descriptor (media type as served, digest and size as computed).
@@ -34,7 +35,7 @@ func NewManifest(mediaType string, b []byte) Manifest {
 const (
 	ShapeImage    = "image"    // OCI image manifest or Docker schema 2
 	ShapeIndex    = "index"    // OCI index or Docker manifest list
-	ShapeArtifact = "artifact" // the OCI artifact manifest (application/vnd.oci.artifact.manifest.v1+json)
+	ShapeArtifact = "artifact" // the OCI artifact manifest of image-spec 1.1's release candidates
 	ShapeUnknown  = "unknown"  // any other media type: opaque
 )
 

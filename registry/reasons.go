@@ -2,7 +2,7 @@ package registry
 
 import "maps"
 
-// reasons is the one table of this package's codes; remote and local code add to it.
+// reasons has one sentence for each code of this package.
 var reasons = map[string]string{
 	codeReference:    "The text is not a reference; the error says what to write instead.",
 	codeNotFound:     "There is no such repository, tag, manifest, blob, layout or archive.",

@@ -21,16 +21,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// mediaTypeArtifact was the OCI artifact manifest of image-spec 1.1's release candidates; it is still found in registries.
-const mediaTypeArtifact = "application/vnd.oci.artifact.manifest.v1+json"
-
 // acceptManifest names what we know, and takes all else as opaque bytes (CASES.md C13), as containerd does.
 var acceptManifest = strings.Join([]string{
 	ocispec.MediaTypeImageIndex,
 	ocispec.MediaTypeImageManifest,
-	mediaTypeArtifact,
-	"application/vnd.docker.distribution.manifest.list.v2+json",
-	"application/vnd.docker.distribution.manifest.v2+json",
+	typeArtifact,
+	typeDockerList,
+	typeDockerManifest,
 	"*/*",
 }, ", ")
 
@@ -113,7 +110,7 @@ func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
 	}
 	resp, err := s.client.auth.do(req, s.host, scopes)
 	if err != nil {
-		return nil, transportError(ctx, "", s.host, err)
+		return nil, transportError(ctx, s.host, err)
 	}
 	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil && resp.Request.URL.Host == target.Host {
 		s.learnt.date.Store(at.Unix())
@@ -140,7 +137,7 @@ func (s *remote) read(ctx context.Context, c call, limit int64) (*http.Response,
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return resp, nil, transportError(ctx, "", s.host, err)
+		return resp, nil, transportError(ctx, s.host, err)
 	}
 	if int64(len(body)) > limit {
 		return resp, nil, fail(codeTooLarge, "%w: %s sent more than %d bytes", ErrTooLarge, s.host, limit)
@@ -319,7 +316,7 @@ func (d *download) Read(p []byte) (int, error) {
 	if stalled {
 		return n, fail(codeUnavailable, "%w: %s sent nothing for %s", ErrUnavailable, d.host, headerTimeout)
 	}
-	return n, transportError(d.ctx, "", d.host, err)
+	return n, transportError(d.ctx, d.host, err)
 }
 
 func (d *download) Close() error {
@@ -328,59 +325,6 @@ func (d *download) Close() error {
 }
 
 func (s *remote) close(bool) error { return nil }
-
-// A pager follows the links of a list, on its own host only, not in circles, and not for ever (CASES.md C02).
-type pager struct {
-	store *remote
-	seen  map[string]bool
-}
-
-// next returns where the next page is, or nil.
-func (p *pager) next(resp *http.Response) (*url.URL, error) {
-	target := nextLink(resp.Header)
-	if target == "" {
-		return nil, nil
-	}
-	base, err := url.Parse(p.store.base)
-	if err != nil {
-		return nil, err
-	}
-	u, err := resp.Request.URL.Parse(target)
-	if err != nil || !sameOrigin(u, base) {
-		return nil, fail(codeLink, "%w: the next page of a list of %s is said to be somewhere else", ErrMalformed, p.store.host)
-	}
-	if p.seen == nil {
-		p.seen = map[string]bool{resp.Request.URL.String(): true}
-	}
-	if p.seen[u.String()] {
-		return nil, fail(codeLink, "%w: a list of %s goes in a circle", ErrMalformed, p.store.host)
-	}
-	if len(p.seen) >= MaxPages {
-		return nil, fail(codeTooLarge, "%w: a list of %s has more than %d pages", ErrTooLarge, p.store.host, MaxPages)
-	}
-	p.seen[u.String()] = true
-	return u, nil
-}
-
-// nextLink reads the target of rel="next" (RFC 8288).
-func nextLink(h http.Header) string {
-	for _, line := range h.Values("Link") {
-		for part := range strings.SplitSeq(line, ",") {
-			target, params, ok := strings.Cut(part, ";")
-			target = strings.TrimSpace(target)
-			if !ok || !strings.HasPrefix(target, "<") || !strings.HasSuffix(target, ">") {
-				continue
-			}
-			for param := range strings.SplitSeq(params, ";") {
-				name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-				if strings.EqualFold(name, "rel") && strings.EqualFold(strings.Trim(value, `"`), "next") {
-					return target[1 : len(target)-1]
-				}
-			}
-		}
-	}
-	return ""
-}
 
 // isIndex reports whether an answer calls itself an OCI image index.
 func isIndex(h http.Header) bool {

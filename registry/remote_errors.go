@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -97,12 +98,7 @@ func parseRegistryError(status int, body []byte, redact func(string) string) reg
 }
 
 func (e registryError) has(code string) bool {
-	for _, c := range e.codes {
-		if c == code {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(e.codes, code)
 }
 
 func (e registryError) String() string {
@@ -122,17 +118,21 @@ func answered(err error) (registryError, bool) {
 	return registryError{}, false
 }
 
-// transportError says that a host did not answer, without the URL that net/http puts into its errors.
-func transportError(ctx context.Context, doing, host string, err error) error {
-	prefix := ""
-	if doing != "" {
-		prefix = doing + ": "
-	}
+// doing puts what was being done before err: inside of an *Error, since [transportError] drops what stands around one.
+func doing(what string, err error) error {
 	if own, ok := asOwnError(err); ok {
-		return &Error{Code: own.Code, Err: fmt.Errorf("%s%w", prefix, own.Err)}
+		return &Error{Code: own.Code, Err: fmt.Errorf("%s: %w", what, own.Err)}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// transportError says that a host did not answer, without the URL that net/http puts into its errors.
+func transportError(ctx context.Context, host string, err error) error {
+	if own, ok := asOwnError(err); ok {
+		return own
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return fmt.Errorf("%s%s: %w", prefix, host, context.Canceled)
+		return fmt.Errorf("%s: %w", host, context.Canceled)
 	}
 	for {
 		var u *url.Error
@@ -142,7 +142,7 @@ func transportError(ctx context.Context, doing, host string, err error) error {
 		err = u.Err
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fail(codeUnavailable, "%s%w: %s did not finish in time", prefix, ErrUnavailable, host)
+		return fail(codeUnavailable, "%w: %s did not finish in time", ErrUnavailable, host)
 	}
-	return fail(codeUnavailable, "%s%w: %s: %w", prefix, ErrUnavailable, host, err)
+	return fail(codeUnavailable, "%w: %s: %w", ErrUnavailable, host, err)
 }

@@ -98,7 +98,7 @@ func (s *remote) pushBlob(ctx context.Context, d ocispec.Descriptor, from store,
 			return sent, err
 		}
 		if err := s.client.retry.sleep(ctx, wait); err != nil {
-			return sent, transportError(ctx, "", s.host, err)
+			return sent, transportError(ctx, s.host, err)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"iter"
 	"sync/atomic"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -34,39 +33,6 @@ const ArtifactTypeSignature = "application/vnd.cncf.notary.signature"
 
 // AnnotationThumbprint is the annotation of signature manifests that holds a JSON array of certificate thumbprints, leaf first.
 const AnnotationThumbprint = "io.cncf.notary.x509chain.thumbprint#S256"
-
-var (
-	ErrNotFound       = errors.New("not found")
-	ErrUnauthorized   = errors.New("not authorised")                 // 401, 403, no or wrong credentials
-	ErrUnavailable    = errors.New("registry unavailable")           // connection, 5xx, 429 for ever, time-out
-	ErrUnsupported    = errors.New("not supported by this registry") // 405 on DELETE and the like
-	ErrDigestMismatch = errors.New("digest mismatch")
-	ErrAmbiguous      = errors.New("ambiguous manifest")
-	ErrTagMismatch    = errors.New("the tag names another digest")
-	ErrTooLarge       = errors.New("too large")
-	ErrExists         = errors.New("already exists") // a file that nothing said may be replaced: exit 3
-	ErrMalformed      = errors.New("malformed")
-	ErrTagMoves       = errors.New("the tag names another digest there")
-	ErrUnsettled      = errors.New("the referrers list did not settle") // exit 7
-	ErrDisk           = errors.New("local disk")                        // exit 8
-	ErrConfig         = errors.New("registry configuration")            // docker's config.json, CA file: exit 3
-)
-
-// An Error carries a stable reason code (not-found, unauthorized, digest-mismatch, ambiguous-manifest,
-// tag-digest-mismatch, …) and wraps one of the sentinels above.
-type Error struct {
-	Code string
-	Err  error
-}
-
-func (e *Error) Error() string  { return e.Err.Error() }
-func (e *Error) Unwrap() error  { return e.Err }
-func (e *Error) Reason() string { return e.Code }
-
-// fail makes an *Error; err wraps one of the sentinels.
-func fail(code, format string, args ...any) error {
-	return &Error{Code: code, Err: fmt.Errorf(format, args...)}
-}
 
 // A Repo is a remote repository, a layout or an archive. Its methods may be called concurrently.
 type Repo struct {
@@ -357,95 +323,4 @@ func (r *Repo) Tag(ctx context.Context, m Manifest, tag string) error {
 		return fmt.Errorf("tagging %s: %w", r.ref.With(tag, m.Descriptor.Digest), err)
 	}
 	return nil
-}
-
-// A Referrer is an entry of the list of what refers to a subject.
-type Referrer struct {
-	ocispec.Descriptor // with ArtifactType and Annotations as the list has them: hints
-}
-
-// Referrers lists what refers to subject: by the API, or the tag schema where there is no API or it lists nothing.
-// artifactType filters (here, whatever the registry did); "" is all. Order is the registry's; each digest once.
-func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
-	if err := checkDescriptor(subject); err != nil {
-		return nil, err
-	}
-	list, err := r.store.referrers(ctx, subject, artifactType)
-	if err != nil {
-		return nil, fmt.Errorf("listing what refers to %s: %w", r.ref.With("", subject.Digest), err)
-	}
-	seen := make(map[digest.Digest]bool, len(list))
-	out := make([]Referrer, 0, len(list))
-	for _, ref := range list {
-		// An entry that does not say its type may have any: a hint that is missing hides nothing.
-		if artifactType != "" && ref.ArtifactType != "" && ref.ArtifactType != artifactType || seen[ref.Digest] {
-			continue
-		}
-		// What has no usable digest cannot be fetched by anybody; it must not hide the others.
-		if checkDescriptor(ref.Descriptor) != nil {
-			continue
-		}
-		seen[ref.Digest] = true
-		out = append(out, ref)
-	}
-	if len(out) > MaxReferrers {
-		return nil, fail(codeTooLarge, "listing what refers to %s: %w: %d referrers, at most %d are followed", r.ref.With("", subject.Digest), ErrTooLarge, len(out), MaxReferrers)
-	}
-	return out, nil
-}
-
-// Attach stores manifests that all have subject as their subject, and returns when the list of referrers has them: by
-// the registry (OCI-Subject, or seen in the list), or by the tag schema written as DESIGN.md section 6.6 says: one
-// settled write for all of them. Their blobs must be there. ErrUnsettled if the list does not come to hold them.
-func (r *Repo) Attach(ctx context.Context, subject ocispec.Descriptor, manifests ...Manifest) error {
-	if len(manifests) == 0 {
-		return nil
-	}
-	if err := checkDescriptor(subject); err != nil {
-		return err
-	}
-	for _, m := range manifests {
-		if err := checkDescriptor(m.Descriptor); err != nil {
-			return err
-		}
-		if err := checkBytes(m.Descriptor, m.Bytes); err != nil {
-			return err
-		}
-	}
-	if err := r.store.attach(ctx, subject, manifests); err != nil {
-		return fmt.Errorf("attaching to %s: %w", r.ref.With("", subject.Digest), err)
-	}
-	return nil
-}
-
-// Detach removes a referrer: out of the fallback index where there is one (read back settled), then the manifest is
-// deleted. ErrUnsupported where manifests cannot be deleted; ErrUnauthorized where we may not; what is gone already
-// is no error.
-func (r *Repo) Detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {
-	if err := checkDescriptor(subject); err != nil {
-		return err
-	}
-	if err := checkDescriptor(ocispec.Descriptor{Digest: d}); err != nil {
-		return err
-	}
-	if err := r.store.detach(ctx, subject, d); err != nil {
-		return fmt.Errorf("deleting %s: %w", r.ref.With("", d), err)
-	}
-	return nil
-}
-
-// Capabilities says what was found out of a registry, for doctor.
-type Capabilities struct {
-	ReferrersAPI string `json:"referrersApi"` // yes, no, unknown
-	Delete       string `json:"delete"`
-	Mount        string `json:"mount"`
-	SingleUpload string `json:"singleUpload"`
-	// Date is the registry's clock in its last answer; zero if it did not say. It is read as the answer comes: compare it at once.
-	Date time.Time `json:"date,omitzero"`
-}
-
-// Examine finds out what the repository's registry can do; write allows probes that write (an upload session, an
-// unreferenced blob), all else only reads.
-func (r *Repo) Examine(ctx context.Context, write bool) (Capabilities, error) {
-	return r.store.examine(ctx, write)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,12 +50,12 @@ func (a *authorizer) token(ctx context.Context, x *exchange, cred Credential) (s
 	}
 	resp, err := send(req)
 	if err != nil {
-		return "", transportError(ctx, "fetching a token for "+x.host, req.URL.Host, err)
+		return "", doing("fetching a token for "+x.host, transportError(ctx, req.URL.Host, err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxToken+1))
 	if err != nil {
-		return "", transportError(ctx, "fetching a token for "+x.host, req.URL.Host, err)
+		return "", doing("fetching a token for "+x.host, transportError(ctx, req.URL.Host, err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return "", tokenError(x, cred, req.URL.Host, resp.StatusCode)
@@ -136,10 +137,8 @@ func (a *authorizer) believe(realm string, registry *url.URL) error {
 	if host == canonicalHost(registry) {
 		return nil
 	}
-	for _, b := range builtinRealms {
-		if u.Scheme == "https" && host == b {
-			return nil
-		}
+	if u.Scheme == "https" && slices.Contains(builtinRealms, host) {
+		return nil
 	}
 	for _, t := range a.trusted {
 		t = strings.ToLower(t)

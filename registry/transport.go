@@ -32,7 +32,7 @@ const (
 func newTransport(o Options) (*http.Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+		pem, err := readLimited(o.CAFile, maxPEM)
 		if err != nil {
 			return nil, fmt.Errorf("reading CA file: %w: %w", ErrConfig, err)
 		}
@@ -49,7 +49,7 @@ func newTransport(o Options) (*http.Transport, error) {
 		return nil, fmt.Errorf("%w: a client certificate needs its key, and the key its certificate", ErrConfig)
 	}
 	if o.ClientCert != "" {
-		pair, err := tls.LoadX509KeyPair(o.ClientCert, o.ClientKey)
+		pair, err := readKeyPair(o.ClientCert, o.ClientKey)
 		if err != nil {
 			return nil, fmt.Errorf("reading client certificate: %w: %w", ErrConfig, err)
 		}
@@ -69,6 +69,39 @@ func newTransport(o Options) (*http.Transport, error) {
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}, nil
+}
+
+// maxPEM limits a file of certificates, or of a key; the bundles of whole systems have some 300 KiB.
+const maxPEM = 4 << 20
+
+func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := readLimited(certFile, maxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := readLimited(keyFile, maxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	defer clear(key)
+	return tls.X509KeyPair(cert, key)
+}
+
+// readLimited reads a file that a person named, of at most limit bytes.
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return b, nil
 }
 
 // A retrier sends each request until it is answered for good. It is the only place that repeats a request; what may

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -295,13 +297,24 @@ func TestRequestHeaders(t *testing.T) {
 func TestClientConfig(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	endless := caFile(t, s)
+	if err := os.Truncate(endless, maxPEM+1); err != nil {
+		t.Fatal(err)
+	}
 	for name, o := range map[string]Options{
+		"too large":        {CAFile: endless},
+		"pair too large":   {ClientCert: endless, ClientKey: endless},
 		"no CA file":       {CAFile: dir + "/absent.pem"},
 		"CA file is a dir": {CAFile: dir},
 		"key missing":      {ClientCert: "cert.pem"},
 		"no such pair":     {ClientCert: dir + "/a.pem", ClientKey: dir + "/b.pem"},
 	} {
 		if _, err := NewClient(o); !errors.Is(err, ErrConfig) || reason(err) != "registry-config" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := NewClient(o); strings.HasSuffix(name, "too large") && !strings.Contains(err.Error(), "larger than") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,0 +1,60 @@
+package registry
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// A pager follows the links of a list, on its own host only, not in circles, and not for ever (CASES.md C02).
+type pager struct {
+	store *remote
+	seen  map[string]bool
+}
+
+// next returns where the next page is, or nil.
+func (p *pager) next(resp *http.Response) (*url.URL, error) {
+	target := nextLink(resp.Header)
+	if target == "" {
+		return nil, nil
+	}
+	base, err := url.Parse(p.store.base)
+	if err != nil {
+		return nil, err
+	}
+	u, err := resp.Request.URL.Parse(target)
+	if err != nil || !sameOrigin(u, base) {
+		return nil, fail(codeLink, "%w: the next page of a list of %s is said to be somewhere else", ErrMalformed, p.store.host)
+	}
+	if p.seen == nil {
+		p.seen = map[string]bool{resp.Request.URL.String(): true}
+	}
+	if p.seen[u.String()] {
+		return nil, fail(codeLink, "%w: a list of %s goes in a circle", ErrMalformed, p.store.host)
+	}
+	if len(p.seen) >= MaxPages {
+		return nil, fail(codeTooLarge, "%w: a list of %s has more than %d pages", ErrTooLarge, p.store.host, MaxPages)
+	}
+	p.seen[u.String()] = true
+	return u, nil
+}
+
+// nextLink reads the target of rel="next" (RFC 8288).
+func nextLink(h http.Header) string {
+	for _, line := range h.Values("Link") {
+		for part := range strings.SplitSeq(line, ",") {
+			target, params, ok := strings.Cut(part, ";")
+			target = strings.TrimSpace(target)
+			if !ok || !strings.HasPrefix(target, "<") || !strings.HasSuffix(target, ">") {
+				continue
+			}
+			for param := range strings.SplitSeq(params, ";") {
+				name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+				if strings.EqualFold(name, "rel") && strings.EqualFold(strings.Trim(value, `"`), "next") {
+					return target[1 : len(target)-1]
+				}
+			}
+		}
+	}
+	return ""
+}
