@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -51,12 +52,20 @@ func (e *configError) Error() string {
 func (e *configError) Reason() string { return e.code }
 func (e *configError) exitCode() int  { return exitUsage }
 
+// home returns the user's home folder, "" if the environment names none.
+func (e Env) home() string {
+	if home := e.Getenv("HOME"); home != "" || runtime.GOOS != "windows" {
+		return home
+	}
+	return e.Getenv("USERPROFILE")
+}
+
 // userDir returns the user's configuration folder of imprint. A relative one would be read from the working folder, and a checkout
 // must not choose a key, a plugin or an endpoint.
 func (e Env) userDir() (string, error) {
 	base, name := e.Getenv("XDG_CONFIG_HOME"), "XDG_CONFIG_HOME"
 	if base == "" {
-		home := e.Getenv("HOME")
+		home := e.home()
 		if home == "" {
 			return "", usageHint("set HOME, or name the file: --config FILE",
 				"looking for the configuration: neither HOME nor XDG_CONFIG_HOME is set")

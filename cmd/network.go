@@ -46,7 +46,7 @@ func (s *session) dockerDir() string {
 	if dir := s.env.Getenv("DOCKER_CONFIG"); dir != "" {
 		return dir
 	}
-	if home := s.env.Getenv("HOME"); home != "" {
+	if home := s.env.home(); home != "" {
 		return filepath.Join(home, ".docker")
 	}
 	return ""

@@ -215,7 +215,7 @@ func (c *copier) readBack(ctx context.Context) error {
 				return nil
 			}
 			if try == readBacks {
-				return &registry.Error{Code: "unsettled", Err: fmt.Errorf("%w: %s does not list %d of the referrers of %s that were copied; no tag was written", registry.ErrUnsettled, c.dst.Reference(), len(missing), s.Manifest.Descriptor.Digest)}
+				return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf("%w: %s does not list %d of the referrers of %s that were copied; no tag was written", registry.ErrUnsettled, c.dst.Reference(), len(missing), s.Manifest.Descriptor.Digest)}
 			}
 			select {
 			case <-time.After(readBackWait << try):

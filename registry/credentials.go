@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -30,7 +29,7 @@ const dockerHub = "https://index.docker.io/v1/"
 
 var helperName = regexp.MustCompile(`^[a-z0-9-]+$`)
 
-// DockerCredentials reads docker's config.json (DOCKER_CONFIG's folder given as dir, else the user's) and its
+// DockerCredentials reads docker's config.json in dir (DOCKER_CONFIG, or .docker in the user's home) and its
 // credential helpers lazily: nothing is opened before a registry asks for a credential. Entries count for exactly the
 // host that they name. A file that cannot be read as docker's is [ErrConfig]; a helper that fails or does not answer
 // within 30 seconds is [ErrUnauthorized] with reason credential-helper.
@@ -50,11 +49,7 @@ func DockerCredentials(dir string) CredentialFunc {
 
 func dockerConfigPath(dir string) (string, error) {
 	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fail(codeConfig, "finding docker's configuration: %w: %w", ErrConfig, err)
-		}
-		dir = filepath.Join(home, ".docker")
+		return "", fail(codeConfig, "finding docker's configuration: %w: no folder is named", ErrConfig)
 	}
 	return filepath.Join(dir, "config.json"), nil
 }

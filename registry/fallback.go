@@ -226,7 +226,7 @@ func (s *remote) settle(ctx context.Context, subject ocispec.Descriptor, c chang
 		}
 		back := rand.N(min(max(4*t.slow, 20*time.Millisecond)<<min(round, 5), maxSettleBack))
 		if s.client.now().Add(back).After(until) {
-			return true, fail(codeUnsettled, "%w: others keep overwriting %s at %s", ErrUnsettled, t.tag, s.host)
+			return true, fail(CodeUnsettled, "%w: others keep overwriting %s at %s", ErrUnsettled, t.tag, s.host)
 		}
 		if err := s.client.retry.sleep(ctx, back); err != nil {
 			return true, err

@@ -14,7 +14,7 @@ var reasons = map[string]string{
 	codeTagDigest:    "The reference names a tag and a digest, and the tag names another digest or does not exist.",
 	codeTooLarge:     "What was read is larger, longer or deeper than imprint's limits.",
 	codeMalformed:    "The manifest, layout or archive breaks its specification.",
-	codeUnsettled:    "The list of referrers did not come to hold what was written; running the command again repairs it.",
+	CodeUnsettled:    "The list of referrers did not come to hold what was written; running the command again repairs it.",
 	codeDisk:         "The local disk refused to read or write.",
 	codeExists:       "The file exists, and nothing said that it may be replaced.",
 	codeConfig:       "Docker's configuration, a credential helper's name, or a certificate file of the network flags cannot be used.",
@@ -30,6 +30,9 @@ var reasons = map[string]string{
 	codeDeleteRefused: "The registry has deletion and refuses this one (a manifest that an index refers to, a retention rule).",
 }
 
+// CodeUnsettled is the code of [ErrUnsettled], also for those who read a list back themselves.
+const CodeUnsettled = "referrers-unsettled"
+
 // The stable codes of [Error].
 const (
 	codeReference    = "reference-invalid"
@@ -42,8 +45,7 @@ const (
 	codeTagDigest    = "tag-digest-mismatch"
 	codeTooLarge     = "too-large"
 	codeMalformed    = "manifest-malformed"
-	codeUnsettled    = "referrers-unsettled"
-	codeDisk         = "disk"
+		codeDisk         = "disk"
 	codeExists       = "file-exists"
 	codeConfig       = "registry-config"
 )
