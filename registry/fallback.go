@@ -18,8 +18,10 @@ import (
 
 // Of the writing of a fallback index.
 const (
-	maxSettling   = 90 * time.Second
-	minSettleWait = 20 * time.Millisecond
+	maxSettling = 90 * time.Second
+	// Another writer may be held up by its own machine between reading and writing; our own requests, which may
+	// have been quick, say nothing of that.
+	minSettleWait = 250 * time.Millisecond
 	maxSettleBack = 4 * time.Second
 	// CNCF distribution refuses an index with an entry whose manifest is gone: somebody has deleted it since we read,
 	// or before us without taking it out.
@@ -195,6 +197,8 @@ type settling struct {
 	remove  []digest.Digest
 
 	seen   fallbackIndex // everything met in this operation, in the order of meeting
+	wrote  fallbackIndex // what we wrote last
+	gone   fallbackIndex // what others have taken out of it on purpose
 	slow   time.Duration // the longest time from reading to having written
 	ghosts int           // how often the registry found an entry without a manifest in what we wrote
 }
@@ -261,8 +265,11 @@ func (t *settling) round(ctx context.Context, round int) (done bool, err error) 
 			}
 			return false, fmt.Errorf("writing the referrers tag %s: %w", t.tag, err)
 		}
-		t.slow = max(t.slow, time.Since(begin))
-		if now, err = t.read(ctx); err != nil || !t.shows(now) {
+		t.slow, t.wrote = max(t.slow, time.Since(begin)), next
+		if now, err = t.read(ctx); err != nil {
+			return false, err
+		}
+		if settled, err := t.settled(ctx, now); err != nil || !settled {
 			return false, err
 		}
 	}
@@ -270,8 +277,10 @@ func (t *settling) round(ctx context.Context, round int) (done bool, err error) 
 	if err := t.store.client.retry.sleep(ctx, wait+rand.N(wait/2+1)); err != nil {
 		return false, err
 	}
-	now, err = t.read(ctx)
-	return err == nil && t.shows(now), err
+	if now, err = t.read(ctx); err != nil {
+		return false, err
+	}
+	return t.settled(ctx, now)
 }
 
 // read reads the index and remembers what it lists.
@@ -286,14 +295,11 @@ func (t *settling) read(ctx context.Context) (fallbackIndex, error) {
 	return x, nil
 }
 
-// shows reports whether the change is in an index.
-func (t *settling) shows(x fallbackIndex) bool {
-	for _, e := range t.add {
-		if !x.has(e.descriptor.Digest) {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(t.remove, x.has)
+// settled reports whether an index is as it should be: our change is in it, and nothing that others listed before our
+// eyes has been overwritten since. They may have ended and cannot put it back.
+func (t *settling) settled(ctx context.Context, x fallbackIndex) (bool, error) {
+	next, err := t.merge(ctx, x)
+	return err == nil && sameEntries(x, next), err
 }
 
 // merge is what is there, without what we remove, with what we add, and with what was there before and has been
@@ -307,8 +313,16 @@ func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex,
 			kept = append(kept, e)
 		}
 	}
+	following := t.following(now)
 	for _, e := range t.seen.entries {
-		if d := e.descriptor.Digest; !now.has(d) && !t.ours(d) && !t.dropped(d) {
+		d := e.descriptor.Digest
+		if now.has(d) || t.ours(d) || t.dropped(d) {
+			continue
+		}
+		if following && t.wrote.has(d) {
+			t.gone.add(e)
+		}
+		if !t.gone.has(d) {
 			lost = append(lost, e)
 		}
 	}
@@ -327,6 +341,13 @@ func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex,
 
 func (t *settling) ours(d digest.Digest) bool {
 	return slices.ContainsFunc(t.add, func(e fallbackEntry) bool { return e.descriptor.Digest == d })
+}
+
+// following reports whether an index was made by somebody who had read ours: it has what we added. What we listed
+// beside that and is not there any more was then taken out on purpose; were we to put it back, a writer who adds and
+// one who removes could chase each other.
+func (t *settling) following(x fallbackIndex) bool {
+	return len(t.add) > 0 && !slices.ContainsFunc(t.add, func(e fallbackEntry) bool { return !x.has(e.descriptor.Digest) })
 }
 
 // dropped reports whether an entry is one that this process has taken out.

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -272,6 +274,68 @@ func TestFallbackPutsBack(t *testing.T) {
 	ours := attachAll(t, r, image, "ours")
 	list, err := r.Referrers(t.Context(), image.Descriptor, "")
 	if diff := cmp.Diff(digestsOf([]Manifest{old[0], rival, ours[0]}), digests(list)); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+// While we settle, others write. An entry that came after ours and was overwritten is put back, for who wrote it may have
+// ended; one that was there before us and that somebody who had read ours left out was taken out on purpose.
+func TestFallbackMindsOthers(t *testing.T) {
+	t.Parallel()
+	s := regtest.New(t, regtest.WithoutAPI)
+	r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	other := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	image := pushImage(t, r, "image")
+	old := attachAll(t, r, image, "removed on purpose")[0]
+	later, last := referrerTo(t, image, "later"), referrerTo(t, image, "last")
+	for _, m := range []Manifest{later, last} {
+		if err := r.PushManifest(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours := referrerTo(t, image, "ours")
+	list := func(manifests ...Manifest) Manifest {
+		var x fallbackIndex
+		for _, m := range manifests {
+			e, err := describeReferrer(m)
+			if err != nil {
+				t.Error(err)
+			}
+			x.add(e)
+		}
+		return x.encode()
+	}
+	// What others write before each of our readings that follow our writing.
+	writes := []Manifest{list(old, ours, later), list(ours, last)}
+	tag, written := fallbackTag(image.Descriptor.Digest), false
+	var mu sync.Mutex
+	s.Intercept(func(_ http.ResponseWriter, req *http.Request) bool {
+		if !strings.HasSuffix(req.URL.Path, tag) {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if req.Method == http.MethodPut {
+			written = true
+			return false
+		}
+		if written && len(writes) > 0 {
+			m := writes[0]
+			writes = writes[1:]
+			put := httptest.NewRequest(http.MethodPut, "/v2/app/manifests/"+tag, bytes.NewReader(m.Bytes))
+			put.Header.Set("Content-Type", m.Descriptor.MediaType)
+			answer := httptest.NewRecorder()
+			if s.Handler().ServeHTTP(answer, put); answer.Code != http.StatusCreated {
+				t.Errorf("others' write: %d %s", answer.Code, answer.Body)
+			}
+		}
+		return false
+	})
+	if err := r.Attach(t.Context(), image.Descriptor, ours); err != nil {
+		t.Fatal(err)
+	}
+	got, err := other.Referrers(t.Context(), image.Descriptor, "")
+	if diff := cmp.Diff(digestsOf([]Manifest{ours, last, later}), digests(got)); err != nil || diff != "" {
 		t.Error(err, diff)
 	}
 }
