@@ -101,7 +101,7 @@ func (p place) attachRaw(t testing.TB, subject registry.Manifest, b []byte) regi
 
 func (p place) attachEnvelope(t testing.TB, subject registry.Manifest, format envelope.Format, b []byte) digest.Digest {
 	t.Helper()
-	m := registry.SignatureManifest(subject.Descriptor, string(format), b, map[string]string{"com.example.note": "x"})
+	m := registry.ByArtifactType.Manifest(subject.Descriptor, string(format), b, map[string]string{"com.example.note": "x"})
 	must(t, p.PushSignature(t.Context(), subject.Descriptor, m, b))
 	return m.Descriptor.Digest
 }

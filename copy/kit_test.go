@@ -131,7 +131,7 @@ func refer(t testing.TB, r *registry.Repo, subject registry.Manifest, artifactTy
 // sign attaches a signature manifest (of an envelope that is none).
 func sign(t testing.TB, r *registry.Repo, subject registry.Manifest, envelope string) registry.Manifest {
 	t.Helper()
-	m := registry.SignatureManifest(subject.Descriptor, "application/jose+json", []byte(envelope), map[string]string{registry.AnnotationThumbprint: "[]"})
+	m := registry.ByArtifactType.Manifest(subject.Descriptor, "application/jose+json", []byte(envelope), map[string]string{registry.AnnotationThumbprint: "[]"})
 	must(t, r.PushSignature(ctx, subject.Descriptor, m, []byte(envelope)))
 	return m
 }

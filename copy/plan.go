@@ -25,11 +25,10 @@ type copier struct {
 	result   Result
 
 	root     *registry.Node
-	nodes    []*registry.Node                         // each after what it refers to
-	items    map[*registry.Node]*item                 // what becomes of each
-	lists    map[digest.Digest]map[digest.Digest]bool // by subject: what dst listed before anything was written
-	found    map[digest.Digest][]registry.Referrer    // the same, with the hints
-	doubtful map[digest.Digest]bool                   // blobs that only malformed manifests want
+	nodes    []*registry.Node                      // each after what it refers to
+	items    map[*registry.Node]*item              // what becomes of each
+	found    map[digest.Digest][]registry.Referrer // by subject: what dst listed before anything was written
+	doubtful map[digest.Digest]bool                // blobs that only malformed manifests want
 }
 
 // An item is what becomes of a node.
@@ -120,9 +119,7 @@ func (c *copier) lookUp(ctx context.Context, root registry.Manifest) (there bool
 
 // mayMove reports whether a tag may leave the digest that holds it. Of a full name the tag counts.
 func (c *copier) mayMove(tag string) bool {
-	if full, ok := c.dst.Reference().With(tag, "").FullName(); ok {
-		tag = full.Tag
-	}
+	tag = c.dst.Reference().With(tag, "").BareTag()
 	return slices.ContainsFunc(c.o.Move, func(p string) bool {
 		ok, err := path.Match(p, tag)
 		return ok && err == nil
@@ -157,9 +154,20 @@ func plain(d ocispec.Descriptor) ocispec.Descriptor {
 // plan finds out what the destination has. there says that root is: then its children and what refers to them are
 // asked for; else everything is sent, since asking for each would cost as many requests.
 func (c *copier) plan(ctx context.Context, there bool) error {
+	ask, subjects := c.list(there || c.o.DryRun || c.dst.Reference().Kind != registry.Remote)
+	if there {
+		c.items[c.root].object.Status = There
+	}
+	if err := c.ask(ctx, ask, subjects); err != nil {
+		return err
+	}
+	return c.supersede(ctx, subjects)
+}
+
+// list makes an item of each node, and returns the nodes whose manifests are to be asked for at the destination and
+// those whose lists of referrers are.
+func (c *copier) list(askAll bool) (ask, subjects []*registry.Node) {
 	c.items = make(map[*registry.Node]*item)
-	var ask, subjects []*registry.Node
-	askAll := there || c.o.DryRun || c.dst.Reference().Kind != registry.Remote
 	for n := range c.root.All {
 		c.nodes = append(c.nodes, n)
 		it := &item{object: Object{What: what(n), ArtifactType: n.Parts.ArtifactType, Descriptor: plain(n.Manifest.Descriptor), Status: Planned}}
@@ -183,10 +191,11 @@ func (c *copier) plan(ctx context.Context, there bool) error {
 			c.items[n].object.Subject, c.items[n].subject = s.Manifest.Descriptor.Digest, s
 		}
 	}
-	if there {
-		c.items[c.root].object.Status = There
-	}
-	c.lists = make(map[digest.Digest]map[digest.Digest]bool, len(subjects))
+	return ask, subjects
+}
+
+// ask asks the destination for manifests and for lists of referrers, all at once, and notes what is there.
+func (c *copier) ask(ctx context.Context, ask, subjects []*registry.Node) error {
 	c.found = make(map[digest.Digest][]registry.Referrer, len(subjects))
 	lists := make([][]registry.Referrer, len(subjects))
 	err := parallel(ctx, len(ask)+len(subjects), func(ctx context.Context, i int) error {
@@ -208,21 +217,21 @@ func (c *copier) plan(ctx context.Context, there bool) error {
 	for i, s := range subjects {
 		d := s.Manifest.Descriptor.Digest
 		c.found[d] = lists[i]
-		c.lists[d] = make(map[digest.Digest]bool, len(lists[i]))
+		listed := make(map[digest.Digest]bool, len(lists[i]))
 		for _, r := range lists[i] {
-			c.lists[d][r.Digest] = true
+			listed[r.Digest] = true
 		}
 		for _, n := range s.Referrers {
 			it := c.items[n]
 			// Present means listed: a manifest that is stored and not listed is seen by nobody.
-			if c.lists[d][n.Manifest.Descriptor.Digest] {
+			if listed[n.Manifest.Descriptor.Digest] {
 				it.object.Status = There
 			} else if it.object.Status == There {
 				it.object.Status = Planned
 			}
 		}
 	}
-	return c.supersede(ctx, subjects)
+	return nil
 }
 
 // what names a node to people.
@@ -248,7 +257,7 @@ func (c *copier) blobs() []ocispec.Descriptor {
 			continue
 		}
 		for _, d := range blobsOf(n) {
-			if c.foreign(d) {
+			if foreign(d) {
 				continue
 			}
 			if !seen[d.Digest] {
@@ -285,7 +294,7 @@ func blobsOf(n *registry.Node) []ocispec.Descriptor {
 
 // foreign reports layers that lie elsewhere by licence: they are never fetched from their URLs, and no registry wants
 // them (CASES.md C12).
-func (c *copier) foreign(d ocispec.Descriptor) bool {
+func foreign(d ocispec.Descriptor) bool {
 	if len(d.URLs) == 0 {
 		return false
 	}
@@ -332,7 +341,7 @@ func (c *copier) sum() {
 			continue
 		}
 		for _, d := range n.Parts.Layers {
-			if c.foreign(d) {
+			if foreign(d) {
 				c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("layer %s of %s lies at %s and was not copied", d.Digest, n.Manifest.Descriptor.Digest, strings.Join(d.URLs, ", ")))
 			}
 		}

@@ -34,7 +34,7 @@ func ForPlatform(ctx context.Context, src *registry.Repo, root registry.Manifest
 		if d.Platform == nil {
 			continue
 		}
-		name := platformName(*d.Platform)
+		name := registry.PlatformName(d.Platform)
 		names = append(names, name)
 		switch {
 		case name == platform:
@@ -52,14 +52,6 @@ func ForPlatform(ctx context.Context, src *registry.Repo, root registry.Manifest
 	return src.Manifest(ctx, exact[0])
 }
 
-func platformName(p ocispec.Platform) string {
-	name := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		name += "/" + p.Variant
-	}
-	return name
-}
-
 // platformOf reads the platform of an image from its configuration.
 func platformOf(ctx context.Context, src *registry.Repo, parts registry.Parts) (string, error) {
 	b, err := src.ReadBlob(ctx, *parts.Config, maxConfig)
@@ -70,5 +62,5 @@ func platformOf(ctx context.Context, src *registry.Repo, parts registry.Parts) (
 	if err := json.Unmarshal(b, &p); err != nil {
 		return "", fail(codePlatform, "%w: the configuration %s names none", ErrPlatform, parts.Config.Digest)
 	}
-	return platformName(p), nil
+	return registry.PlatformName(&p), nil
 }

@@ -48,7 +48,7 @@ func attach(t testing.TB, r *registry.Repo, subject registry.Manifest, f envelop
 	t.Helper()
 	prints, err := json.Marshal(e.Unverified().Chain.Thumbprints())
 	must(t, err)
-	m := registry.SignatureManifest(subject.Descriptor, string(f), e.Bytes(), map[string]string{registry.AnnotationThumbprint: string(prints)})
+	m := registry.ByArtifactType.Manifest(subject.Descriptor, string(f), e.Bytes(), map[string]string{registry.AnnotationThumbprint: string(prints)})
 	must(t, r.PushSignature(ctx, subject.Descriptor, m, e.Bytes()))
 	return m
 }

@@ -51,7 +51,7 @@ func TestArchiveRoundTrip(t *testing.T) {
 	if err := a.Tag(ctx, root, "harbor.example/db:16.4"); err != nil {
 		t.Fatal(err)
 	}
-	sig := SignatureManifest(child.Descriptor, "application/cose", []byte("envelope"), nil)
+	sig := ByArtifactType.Manifest(child.Descriptor, "application/cose", []byte("envelope"), nil)
 	for range 2 {
 		if err := a.PushSignature(ctx, child.Descriptor, sig, []byte("envelope")); err != nil {
 			t.Fatal(err)

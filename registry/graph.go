@@ -279,7 +279,7 @@ func (g *growth) join(l *look, n *Node) (joined bool, skip *Skipped, err error) 
 			return false, nil, ambiguous("index %s lists %s as %q, and it is served as %q", parent.Manifest.Descriptor.Digest, l.entry.Digest, l.entry.MediaType, served)
 		}
 		if n.Role == "" {
-			n.Role, n.Platform = RoleChild, platformName(l.entry.Platform)
+			n.Role, n.Platform = RoleChild, PlatformName(l.entry.Platform)
 			n.indexes, n.hops = parent.indexes+1, parent.hops
 		}
 		parent.Children = append(parent.Children, n)

@@ -237,7 +237,7 @@ func TestLayoutReferrers(t *testing.T) {
 		t.Fatal(err)
 	}
 	sbom := putImage(t, l, &child.Descriptor, "application/spdx+json", "sbom")
-	sig := SignatureManifest(sbom.Descriptor, "application/jose+json", []byte("envelope"), map[string]string{"k": "v"})
+	sig := ByArtifactType.Manifest(sbom.Descriptor, "application/jose+json", []byte("envelope"), map[string]string{"k": "v"})
 	for range 2 {
 		if err := l.PushSignature(ctx, sbom.Descriptor, sig, []byte("envelope")); err != nil {
 			t.Fatal(err)
@@ -306,7 +306,7 @@ func TestLayoutInterop(t *testing.T) {
 	if err := l.Tag(ctx, image, "1.0"); err != nil {
 		t.Fatal(err)
 	}
-	sig := SignatureManifest(image.Descriptor, "application/jose+json", []byte("envelope"), nil)
+	sig := ByArtifactType.Manifest(image.Descriptor, "application/jose+json", []byte("envelope"), nil)
 	if err := l.PushSignature(ctx, image.Descriptor, sig, []byte("envelope")); err != nil {
 		t.Fatal(err)
 	}
@@ -582,10 +582,10 @@ func TestF42ConcurrentWriters(t *testing.T) {
 			l := createLayout(t, dir) // they also race for making it
 			for i := range each {
 				env := fmt.Appendf(nil, "%d of %d", i, w)
-				if err := l.PushSignature(ctx, subject, SignatureManifest(subject, "application/cose", env, nil), env); err != nil {
+				if err := l.PushSignature(ctx, subject, ByArtifactType.Manifest(subject, "application/cose", env, nil), env); err != nil {
 					t.Error(err)
 				}
-				if err := l.Tag(ctx, SignatureManifest(subject, "application/cose", env, nil), fmt.Sprintf("%d-%d", w, i)); err != nil {
+				if err := l.Tag(ctx, ByArtifactType.Manifest(subject, "application/cose", env, nil), fmt.Sprintf("%d-%d", w, i)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -617,7 +617,7 @@ func TestF42TwoProcesses(t *testing.T) {
 		l := createLayout(t, dir)
 		for i := range each {
 			env := fmt.Appendf(nil, "%d of %d", i, os.Getpid())
-			if err := l.PushSignature(ctx, subject, SignatureManifest(subject, "application/cose", env, nil), env); err != nil {
+			if err := l.PushSignature(ctx, subject, ByArtifactType.Manifest(subject, "application/cose", env, nil), env); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -72,8 +72,8 @@ func (p Parts) Blobs() []ocispec.Descriptor {
 	return append(blobs, p.Layers...)
 }
 
-// platformName returns os/arch[/variant], or "" where there is no platform.
-func platformName(p *ocispec.Platform) string {
+// PlatformName returns os/arch[/variant], or "" where there is no platform.
+func PlatformName(p *ocispec.Platform) string {
 	if p == nil {
 		return ""
 	}

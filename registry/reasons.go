@@ -45,7 +45,7 @@ const (
 	codeTagDigest    = "tag-digest-mismatch"
 	codeTooLarge     = "too-large"
 	codeMalformed    = "manifest-malformed"
-		codeDisk         = "disk"
+	codeDisk         = "disk"
 	codeExists       = "file-exists"
 	codeConfig       = "registry-config"
 )

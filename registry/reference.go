@@ -329,6 +329,14 @@ func (r Reference) FullName() (Reference, bool) {
 	return full, true
 }
 
+// BareTag returns the tag that r goes by: that of the full name where a layout's or archive's NAME is one, else Tag.
+func (r Reference) BareTag() string {
+	if full, ok := r.FullName(); ok {
+		return full.Tag
+	}
+	return r.Tag
+}
+
 // ValidTag reports whether s fits the distribution specification's grammar of tags.
 func ValidTag(s string) bool {
 	if s == "" || len(s) > 128 {

@@ -144,14 +144,9 @@ func (s Signature) Form() Form {
 	return ByArtifactType
 }
 
-// SignatureManifest builds the manifest of a signature as DESIGN.md section 4 says, deterministically: empty config
-// with inline data, one layer with inline data if the envelope is at most MaxInline bytes, subject (media type,
-// digest, size only), annotations.
-func SignatureManifest(subject ocispec.Descriptor, envelopeType string, envelope []byte, annotations map[string]string) Manifest {
-	return ByArtifactType.Manifest(subject, envelopeType, envelope, annotations)
-}
-
-// Manifest is [SignatureManifest] in a given form.
+// Manifest builds the manifest of a signature in this form as DESIGN.md section 4 says, deterministically: the empty
+// configuration and the envelope as the only layer, both with inline data (the envelope's if it is at most MaxInline
+// bytes), subject (media type, digest, size only), annotations.
 func (f Form) Manifest(subject ocispec.Descriptor, envelopeType string, envelope []byte, annotations map[string]string) Manifest {
 	layer := ocispec.Descriptor{MediaType: envelopeType, Digest: digest.FromBytes(envelope), Size: int64(len(envelope))}
 	if len(envelope) <= MaxInline {
@@ -176,8 +171,8 @@ func (f Form) Manifest(subject ocispec.Descriptor, envelopeType string, envelope
 	return NewManifest(ocispec.MediaTypeImageManifest, b)
 }
 
-// PushSignature stores the envelope and the empty configuration (at the same time, fewest requests) and attaches the manifest that
-// SignatureManifest built of them.
+// PushSignature stores the envelope and the empty configuration (at the same time, fewest requests) and attaches the
+// manifest that [Form.Manifest] built of them.
 func (r *Repo) PushSignature(ctx context.Context, subject ocispec.Descriptor, m Manifest, envelope []byte) error {
 	p, err := m.Parse()
 	if err != nil {

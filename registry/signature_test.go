@@ -17,7 +17,7 @@ import (
 func TestSignatureManifest(t *testing.T) {
 	t.Parallel()
 	subject := ocispec.Descriptor{MediaType: "m", Digest: some, Size: 7, Annotations: map[string]string{"not": "this"}, ArtifactType: "nor this"}
-	m := SignatureManifest(subject, "application/cose", []byte("abc"), map[string]string{"b": "2", "a": "1"})
+	m := ByArtifactType.Manifest(subject, "application/cose", []byte("abc"), map[string]string{"b": "2", "a": "1"})
 	const want = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/vnd.cncf.notary.signature",` +
 		`"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,"data":"e30="},` +
 		`"layers":[{"mediaType":"application/cose","digest":"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","size":3,"data":"YWJj"}],` +
@@ -26,7 +26,7 @@ func TestSignatureManifest(t *testing.T) {
 		t.Errorf("-want +got:\n%s", d)
 	}
 	for size, inline := range map[int]bool{MaxInline: true, MaxInline + 1: false} {
-		p, err := SignatureManifest(subject, "application/cose", make([]byte, size), nil).Parse()
+		p, err := ByArtifactType.Manifest(subject, "application/cose", make([]byte, size), nil).Parse()
 		if err != nil || (len(p.Layers[0].Data) > 0) != inline {
 			t.Errorf("%d bytes: inline %v, %v", size, len(p.Layers[0].Data) > 0, err)
 		}
@@ -37,7 +37,7 @@ func TestSignatureManifest(t *testing.T) {
 func signatureText(t testing.TB, subject ocispec.Descriptor, edit func(*ocispec.Manifest)) Manifest {
 	t.Helper()
 	var m ocispec.Manifest
-	if err := json.Unmarshal(SignatureManifest(subject, "application/jose+json", []byte("envelope"), nil).Bytes, &m); err != nil {
+	if err := json.Unmarshal(ByArtifactType.Manifest(subject, "application/jose+json", []byte("envelope"), nil).Bytes, &m); err != nil {
 		t.Fatal(err)
 	}
 	edit(&m)
@@ -79,7 +79,7 @@ func TestV23SignatureManifests(t *testing.T) {
 			l := newLiar()
 			m := l.add(signatureText(t, subject, c.edit), root)
 			l.lists[subject.Digest][0].ArtifactType = ArtifactTypeSignature
-			good := l.add(SignatureManifest(subject, "application/cose", []byte("good"), nil), root)
+			good := l.add(ByArtifactType.Manifest(subject, "application/cose", []byte("good"), nil), root)
 			list, err := l.repo().Signatures(context.Background(), subject)
 			if err != nil || len(list) != 2 {
 				t.Fatalf("%d signatures, %v", len(list), err)
@@ -137,7 +137,7 @@ func TestV23SignatureManifests(t *testing.T) {
 	t.Run("envelope not there", func(t *testing.T) {
 		t.Parallel()
 		l := newLiar()
-		m := l.add(SignatureManifest(subject, "application/cose", make([]byte, MaxInline+1), nil), root)
+		m := l.add(ByArtifactType.Manifest(subject, "application/cose", make([]byte, MaxInline+1), nil), root)
 		s := l.repo().ReadSignature(context.Background(), subject, Referrer{m.Descriptor})
 		if !errors.Is(s.Err, ErrNotFound) || s.MediaType != "application/cose" {
 			t.Error(s.Err)
@@ -162,7 +162,7 @@ func TestPushSignatureChecks(t *testing.T) {
 	t.Parallel()
 	l := newLayout(t)
 	subject := described(ocispec.MediaTypeImageManifest, []byte("subject"))
-	m := SignatureManifest(subject, "application/cose", []byte("envelope"), nil)
+	m := ByArtifactType.Manifest(subject, "application/cose", []byte("envelope"), nil)
 	other := subject
 	other.Digest = digest.FromString("another")
 	for name, err := range map[string]error{

@@ -38,9 +38,6 @@ func CanonicalClaims(tags, names []string) ([]string, error) {
 		if err != nil {
 			return nil, refuseClaim("claim %q is not HOST/REPO[:TAG]: %w", name, err)
 		}
-		if ref.Kind != registry.Remote || ref.Digest != "" {
-			return nil, refuseClaim("claim %q is not HOST/REPO[:TAG]", name)
-		}
 		claims = append(claims, ref.String())
 	}
 	slices.Sort(claims)
@@ -67,7 +64,7 @@ func (s *signing) setClaims() error {
 	}
 	var tags, names []string
 	if s.o.Tag != "" {
-		tags = append(tags, tagOf(s.repo.Reference().With(s.o.Tag, "")))
+		tags = append(tags, s.repo.Reference().With(s.o.Tag, "").BareTag())
 	}
 	for _, c := range s.o.Claims {
 		if strings.Contains(c, "/") {
@@ -85,19 +82,11 @@ func (s *signing) setClaims() error {
 	return nil
 }
 
-// tagOf returns the tag of ref, that of the full name where a layout's NAME is one.
-func tagOf(ref registry.Reference) string {
-	if full, ok := ref.FullName(); ok && full.Tag != "" {
-		return full.Tag
-	}
-	return ref.Tag
-}
-
 // checkMetadata says what may be signed besides the claims (CASES.md A16). Control characters are refused in names,
 // and NUL everywhere: what a screen or a C program shows must be what was signed.
 func (s *signing) checkMetadata() error {
 	total := 0
-	if claims, present := s.claimsOf(true); present {
+	if claims, present := s.claimsOf(target{root: true}); present {
 		total = len(envelope.ClaimsAnnotation) + len(envelope.EncodeClaims(claims))
 	}
 	for name, value := range s.o.Metadata {

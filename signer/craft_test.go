@@ -36,7 +36,7 @@ func signature(t testing.TB, id identity, format envelope.Format, at time.Time, 
 }
 
 func enveloped(b []byte, format envelope.Format, annotations map[string]string) registry.Signature {
-	m := registry.SignatureManifest(someSubject, string(format), b, annotations)
+	m := registry.ByArtifactType.Manifest(someSubject, string(format), b, annotations)
 	return registry.Signature{Subject: someSubject, Descriptor: m.Descriptor, Manifest: m, Annotations: annotations, MediaType: string(format), Envelope: b}
 }
 

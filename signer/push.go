@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -34,7 +35,7 @@ func (p Plan) Push(ctx context.Context, repo *registry.Repo) (Plan, error) {
 	status := StatusThere
 	if listed {
 		// What is listed and not there, a ghost, is written again; anything else may pass.
-		err := p.readBackOnce(ctx, repo, true)
+		err := p.reread(ctx, repo)
 		listed = err == nil || !errors.Is(err, registry.ErrNotFound)
 		if listed && err != nil {
 			if err := p.readBack(ctx, repo); err != nil {
@@ -63,12 +64,7 @@ func (p Plan) listed(ctx context.Context, repo *registry.Repo, d digest.Digest) 
 	if err != nil {
 		return false, fmt.Errorf("listing the signatures of %s: %w", p.subject.Digest, err)
 	}
-	for _, r := range list {
-		if r.Digest == d {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(list, func(r registry.Referrer) bool { return r.Digest == d }), nil
 }
 
 // readBack returns once the registry lists the new signature and gives back its very bytes. Registries exist that
@@ -83,7 +79,7 @@ func (p Plan) readBack(ctx context.Context, repo *registry.Repo) error {
 			}
 			wait *= readBackGrowth
 		}
-		last = p.readBackOnce(ctx, repo, false)
+		last = p.readBackOnce(ctx, repo)
 		if last == nil {
 			return nil
 		}
@@ -106,17 +102,20 @@ func passing(err error) bool {
 	return false
 }
 
-// readBackOnce reads it back now. listed: it was seen in the list a moment ago.
-func (p Plan) readBackOnce(ctx context.Context, repo *registry.Repo, listed bool) error {
-	if !listed {
-		var err error
-		if listed, err = p.listed(ctx, repo, p.New); err != nil {
-			return err
-		}
+// readBackOnce looks for it in the list, and reads it, now.
+func (p Plan) readBackOnce(ctx context.Context, repo *registry.Repo) error {
+	listed, err := p.listed(ctx, repo, p.New)
+	if err != nil {
+		return err
 	}
 	if !listed {
 		return fmt.Errorf("%w: it is not listed", errNotYet)
 	}
+	return p.reread(ctx, repo)
+}
+
+// reread reads what was just seen in the list, and compares it.
+func (p Plan) reread(ctx context.Context, repo *registry.Repo) error {
 	back := repo.ReadSignature(ctx, p.subject, registry.Referrer{Descriptor: p.Proposed().Descriptor})
 	switch {
 	case back.Err != nil:

@@ -558,7 +558,7 @@ func TestRechainCarriesVerbatim(t *testing.T) {
 	inEachPlace(t, func(t *testing.T, p place) {
 		subject := p.image(t, "app", "1.0")
 		jose := editHeader(t, r.sig, func(h map[string]json.RawMessage) { h["com.example.note"] = json.RawMessage(`[1,2.50]`) })
-		jose.Manifest = registry.SignatureManifest(subject.Descriptor, jose.MediaType, jose.Envelope, map[string]string{"com.example.kept": "yes"})
+		jose.Manifest = registry.ByArtifactType.Manifest(subject.Descriptor, jose.MediaType, jose.Envelope, map[string]string{"com.example.kept": "yes"})
 		must(t, p.PushSignature(t.Context(), subject.Descriptor, jose.Manifest, jose.Envelope))
 		plan := r.mustRun(t, p, []*x509.Certificate{r.renewed.Certificate}, RechainOptions{Replace: true})[0]
 		sig := p.only(t, subject)

@@ -95,13 +95,12 @@ func (p Plan) Proposed() registry.Signature {
 	}
 }
 
-// Errors of PlanRechain are *Error with the codes leaf-key-differs, identity-changes, not-issued-by, chain-incomplete
-// (and the certchain rules), ends-earlier, chain-is-signed, would-break-timestamp, signature-invalid; or that of
-// reading sig.
-
 // PlanRechain builds the new chain of sig from certs and the certificates already in it, and checks everything that
 // DESIGN.md section 5 demands. It takes no key: it cannot sign. A chain that is the present one gives Status
 // "unchanged". With an error the plan is Status "skipped" and says as much of the signature as is known.
+//
+// Errors are *Error with the codes leaf-key-differs, identity-changes, not-issued-by, chain-incomplete, ends-earlier,
+// chain-is-signed, would-break-timestamp, signature-invalid; or a rule of certchain's; or that of reading sig.
 func PlanRechain(sig registry.Signature, certs []*x509.Certificate, o RechainOptions) (Plan, error) {
 	p := Plan{Subject: sig.Subject.Digest, Signature: sig.Descriptor.Digest, Status: StatusPlanned, Replace: o.Replace, sig: sig}
 	if err := p.make(certs, o); err != nil {

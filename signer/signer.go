@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -210,28 +211,25 @@ func (s *signing) setExpiry(chainEnds time.Time) error {
 // payload is what is signed for a target.
 func (s *signing) payload(t target) envelope.Payload {
 	p := envelope.Payload{MediaType: t.subject.MediaType, Digest: t.subject.Digest, Size: t.subject.Size}
-	claims, present := s.claimsOf(t.root)
+	claims, present := s.claimsOf(t)
 	if len(s.o.Metadata) == 0 && !present {
 		return p
 	}
 	p.Annotations = map[string]string{}
-	for k, v := range s.o.Metadata {
-		p.Annotations[k] = v
-	}
+	maps.Copy(p.Annotations, s.o.Metadata)
 	if present {
 		p.Annotations[envelope.ClaimsAnnotation] = envelope.EncodeClaims(claims)
 	}
 	return p
 }
 
-// claimsOf returns what the payload of the root, or of anything below it, claims, and whether it has the annotation
-// at all. What --recursive signs below the root claims nothing, so that an old child cannot be passed off as a
+// claimsOf returns what the payload of a target claims, and whether it has the annotation at all. What --recursive signs below the root claims nothing, so that an old child cannot be passed off as a
 // release (DESIGN.md section 4).
-func (s *signing) claimsOf(root bool) (claims []string, present bool) {
+func (s *signing) claimsOf(t target) (claims []string, present bool) {
 	switch {
 	case s.o.NoClaims:
 		return nil, false
-	case !root:
+	case !t.root:
 		return nil, true
 	}
 	return s.claims, len(s.claims) > 0

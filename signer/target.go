@@ -25,7 +25,7 @@ type target struct {
 }
 
 func (s *signing) add(what string, t target) {
-	claims, _ := s.claimsOf(t.root)
+	claims, _ := s.claimsOf(t)
 	s.targets = append(s.targets, t)
 	s.result.Signatures = append(s.result.Signatures, Signed{What: what, Subject: plain(t.subject), Status: StatusPlanned, Claims: claims})
 }

@@ -116,7 +116,7 @@ func TestA22EndedChain(t *testing.T) {
 func (p place) strip(t testing.TB, subject registry.Manifest) {
 	t.Helper()
 	sig := p.only(t, subject)
-	m := registry.SignatureManifest(subject.Descriptor, sig.MediaType, sig.Envelope, map[string]string{registry.AnnotationThumbprint: "not JSON"})
+	m := registry.ByArtifactType.Manifest(subject.Descriptor, sig.MediaType, sig.Envelope, map[string]string{registry.AnnotationThumbprint: "not JSON"})
 	must(t, p.PushSignature(t.Context(), subject.Descriptor, m, sig.Envelope))
 	must(t, p.Detach(t.Context(), subject.Descriptor, sig.Descriptor.Digest))
 }

@@ -69,7 +69,7 @@ func covers(mode claimsMode, ref registry.Reference, claim string) bool {
 		return false // a layout's NAME is a tag in no repository
 	}
 	q, err := registry.ParseQualified(claim)
-	if err != nil || q.Digest != "" || repository(q) != repository(ref) {
+	if err != nil || repository(q) != repository(ref) {
 		return false
 	}
 	switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
-// A ScopeInfo is one scope, for check and explain.
-type ScopeInfo struct {
+// A ScopeSummary is one scope, for check and explain.
+type ScopeSummary struct {
 	Scope      string   `json:"scope"`
 	File       string   `json:"file"`
 	Line       int      `json:"line"`
@@ -25,8 +25,8 @@ type ScopeInfo struct {
 	Enforced   bool     `json:"enforced"`
 }
 
-// RootInfo is one root.
-type RootInfo struct {
+// RootSummary is one root.
+type RootSummary struct {
 	Name         string                  `json:"name"`
 	Certificates []certchain.Certificate `json:"certificates"`
 	Identities   []string                `json:"identities,omitempty"`
@@ -34,19 +34,19 @@ type RootInfo struct {
 
 // A Summary is what `policy check` prints.
 type Summary struct {
-	File     string      `json:"file"`
-	Digest   string      `json:"digest"`
-	Roots    []RootInfo  `json:"roots"`
-	Scopes   []ScopeInfo `json:"scopes"` // as a tree: each after its enclosing one
-	Warnings []string    `json:"warnings,omitempty"`
+	File     string         `json:"file"`
+	Digest   string         `json:"digest"`
+	Roots    []RootSummary  `json:"roots"`
+	Scopes   []ScopeSummary `json:"scopes"` // as a tree: each after its enclosing one
+	Warnings []string       `json:"warnings,omitempty"`
 }
 
 // Summary says what the policy holds, with the warnings that are due at the time at.
 func (p *Policy) Summary(at time.Time) Summary {
-	out := Summary{File: p.file, Digest: p.digest, Roots: []RootInfo{}, Scopes: []ScopeInfo{}, Warnings: p.Warnings(at)}
+	out := Summary{File: p.file, Digest: p.digest, Roots: []RootSummary{}, Scopes: []ScopeSummary{}, Warnings: p.Warnings(at)}
 	for _, name := range p.rootNames() {
 		r := p.roots[name]
-		info := RootInfo{Name: name}
+		info := RootSummary{Name: name}
 		for _, c := range r.certificates {
 			info.Certificates = append(info.Certificates, certchain.Describe(c))
 		}
@@ -61,8 +61,8 @@ func (p *Policy) Summary(at time.Time) Summary {
 	return out
 }
 
-func (p *Policy) info(s *scope) ScopeInfo {
-	info := ScopeInfo{
+func (p *Policy) info(s *scope) ScopeSummary {
+	info := ScopeSummary{
 		Scope:    s.name,
 		File:     p.file,
 		Line:     s.line,
@@ -90,11 +90,11 @@ func (p *Policy) info(s *scope) ScopeInfo {
 
 // An Explanation is which scope judges a reference and why.
 type Explanation struct {
-	Reference string     `json:"reference"`
-	Selected  *ScopeInfo `json:"selected"` // nil: no-scope, rejected
-	Matching  []string   `json:"matching"` // longest first
-	Reason    string     `json:"reason,omitempty"`
-	Text      string     `json:"text"`
+	Reference string        `json:"reference"`
+	Selected  *ScopeSummary `json:"selected"` // nil: no-scope, rejected
+	Matching  []string      `json:"matching"` // longest first
+	Reason    string        `json:"reason,omitempty"`
+	Text      string        `json:"text"`
 }
 
 // Explain says it without looking at any registry. ref must be remote.

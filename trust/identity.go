@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/imprint-oci/imprint/certchain"
@@ -17,12 +18,7 @@ func (ids identities) match(leaf *x509.Certificate) bool {
 	if len(ids) == 0 {
 		return true
 	}
-	for _, id := range ids {
-		if id.matches(leaf) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ids, func(id identity) bool { return id.matches(leaf) })
 }
 
 func (ids identities) String() string {

@@ -97,7 +97,7 @@ func TestUnsignedAndUndetermined(t *testing.T) {
 
 func TestPassedNeedsAScopeThatSaysSo(t *testing.T) {
 	t.Parallel()
-	if (Report{}).Passed() || (Report{Verdict: Rejected}).Passed() || (Report{Verdict: Undetermined, Enforced: true, Scope: &ScopeInfo{}}).Passed() {
+	if (Report{}).Passed() || (Report{Verdict: Rejected}).Passed() || (Report{Verdict: Undetermined, Enforced: true, Scope: &ScopeSummary{}}).Passed() {
 		t.Error("a report that accepts nothing passes")
 	}
 }
@@ -202,7 +202,7 @@ func TestThumbprintAnnotationIsAHint(t *testing.T) {
 	good, evil := newSignatory("good"), newSignatory("evil")
 	annotate := func(sig registry.Signature, value string) registry.Signature {
 		annotations := map[string]string{registry.AnnotationThumbprint: value}
-		m := registry.SignatureManifest(artifact, sig.MediaType, sig.Envelope, annotations)
+		m := registry.ByArtifactType.Manifest(artifact, sig.MediaType, sig.Envelope, annotations)
 		sig.Manifest, sig.Descriptor, sig.Annotations = m, m.Descriptor, annotations
 		return sig
 	}

@@ -82,7 +82,7 @@ func canonicalScope(s string) (string, error) {
 		return "", scopeError(s, err)
 	}
 	name, ok := strings.CutSuffix(repository(ref), rest)
-	if !ok || ref.Kind != registry.Remote || !ref.Repository().IsRepository() || ref.Tag != "" || ref.Digest != "" {
+	if !ok || ref.Tag != "" {
 		return "", errors.New("not a host or a host with a path")
 	}
 	return name, nil
@@ -110,7 +110,7 @@ func scopeError(s string, err error) error {
 // repository returns the canonical name of a remote repository, by which scopes are looked up.
 func repository(ref registry.Reference) string { return ref.Host + "/" + ref.Path }
 
-// enclosing returns the name without its last segment; the host is the first one.
+// enclosingName returns the name without its last segment; the host is the first one.
 func enclosingName(name string) (string, bool) {
 	i := strings.LastIndexByte(name, '/')
 	if i < 0 {

@@ -91,7 +91,7 @@ func (s *signatory) sign(t testing.TB, o signing) registry.Signature {
 
 // found is a signature as the registry would have it at artifact.
 func found(mediaType string, envelope []byte) registry.Signature {
-	m := registry.SignatureManifest(artifact, mediaType, envelope, nil)
+	m := registry.ByArtifactType.Manifest(artifact, mediaType, envelope, nil)
 	return registry.Signature{Subject: artifact, Descriptor: m.Descriptor, Manifest: m, MediaType: mediaType, Envelope: envelope}
 }
 

@@ -56,7 +56,7 @@ type Report struct {
 	Reason       string        `json:"reason,omitempty"` // code, unless accepted
 	Detail       string        `json:"detail,omitempty"`
 	Enforced     bool          `json:"enforced"`
-	Scope        *ScopeInfo    `json:"scope,omitempty"`
+	Scope        *ScopeSummary `json:"scope,omitempty"`
 	Revocation   string        `json:"revocation"` // "not checked: …"
 	PolicyFile   string        `json:"policyFile,omitempty"`
 	PolicyDigest string        `json:"policySha256,omitempty"`
@@ -121,7 +121,7 @@ func Verify(ctx context.Context, repo *registry.Repo, ref registry.Reference, po
 // judgedAs returns the reference by which ref is judged.
 func (p *Policy) judgedAs(ref, as registry.Reference) (registry.Reference, error) {
 	at := ref
-	if full, ok := ref.FullName(); ok && ref.Kind != registry.Remote {
+	if full, ok := ref.FullName(); ok {
 		at = full.With(full.Tag, ref.Digest)
 	}
 	if as != (registry.Reference{}) {
@@ -154,11 +154,7 @@ func platform(child ocispec.Descriptor) string {
 	if child.Platform == nil || child.Platform.OS == "" {
 		return "a child"
 	}
-	name := child.Platform.OS + "/" + child.Platform.Architecture
-	if child.Platform.Variant != "" {
-		name += "/" + child.Platform.Variant
-	}
-	return strings.ToValidUTF8(name, "?")
+	return strings.ToValidUTF8(registry.PlatformName(child.Platform), "?")
 }
 
 // signedChild looks for a child of an unsigned index that is signed, so that a rejection can say what was signed

@@ -66,7 +66,7 @@ func (s *shelf) sign(by *signatory, o signing) registry.Manifest {
 		o.payload = &p
 	}
 	sig := by.sign(s.t, o)
-	m := registry.SignatureManifest(s.root.Descriptor, sig.MediaType, sig.Envelope, map[string]string{ocispec.AnnotationCreated: time.Now().UTC().Format(time.RFC3339)})
+	m := registry.ByArtifactType.Manifest(s.root.Descriptor, sig.MediaType, sig.Envelope, map[string]string{ocispec.AnnotationCreated: time.Now().UTC().Format(time.RFC3339)})
 	if err := s.repo.PushSignature(s.t.Context(), s.root.Descriptor, m, sig.Envelope); err != nil {
 		s.t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func (s *shelf) attach(m registry.Manifest) {
 func (s *shelf) signature(envelope []byte, edit func(*ocispec.Manifest)) registry.Manifest {
 	s.t.Helper()
 	var m ocispec.Manifest
-	if err := json.Unmarshal(registry.SignatureManifest(s.root.Descriptor, "application/jose+json", envelope, nil).Bytes, &m); err != nil {
+	if err := json.Unmarshal(registry.ByArtifactType.Manifest(s.root.Descriptor, "application/jose+json", envelope, nil).Bytes, &m); err != nil {
 		s.t.Fatal(err)
 	}
 	edit(&m)

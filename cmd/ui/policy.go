@@ -36,7 +36,7 @@ func PolicyCheck(sum trust.Summary, now time.Time) func(w io.Writer) {
 }
 
 // policyRoots writes each root with what there is to compare: a fingerprint in full, on a line of its own.
-func policyRoots(w io.Writer, roots []trust.RootInfo, now time.Time) {
+func policyRoots(w io.Writer, roots []trust.RootSummary, now time.Time) {
 	const most = 16
 	width := len("ROOT")
 	for _, r := range roots {
@@ -71,7 +71,7 @@ func policyRoots(w io.Writer, roots []trust.RootInfo, now time.Time) {
 }
 
 // policyScopes writes the tree of scopes: each below the one that encloses it.
-func policyScopes(w io.Writer, scopes []trust.ScopeInfo) {
+func policyScopes(w io.Writer, scopes []trust.ScopeSummary) {
 	depth := map[string]int{}
 	var rows [][]string
 	for _, s := range scopes {
@@ -89,7 +89,7 @@ func policyScopes(w io.Writer, scopes []trust.ScopeInfo) {
 }
 
 // inheritance says what a scope trusts in the end, and what of the scope around it counts.
-func inheritance(s trust.ScopeInfo) string {
+func inheritance(s trust.ScopeSummary) string {
 	text := "trusts " + list(s.Trust)
 	switch {
 	case s.Rule == "reject":
@@ -107,7 +107,7 @@ func inheritance(s trust.ScopeInfo) string {
 }
 
 // settings names what a scope says beyond its roots, where it is not what every scope says.
-func settings(s trust.ScopeInfo) []string {
+func settings(s trust.ScopeSummary) []string {
 	var out []string
 	if s.Claims != "if-present" && s.Rule != "reject" {
 		out = append(out, "claims "+s.Claims)

@@ -34,8 +34,8 @@ func policy() trust.Summary {
 	certificate := func(name string, from, to time.Time) certchain.Certificate {
 		return certchain.Certificate{Subject: "C=DE, ST=BE, O=Acme, CN=" + name, NotBefore: from, NotAfter: to, Thumbprint: sha(name).Encoded()}
 	}
-	scope := func(name, enclosing string, line int, more ...func(*trust.ScopeInfo)) trust.ScopeInfo {
-		s := trust.ScopeInfo{Scope: name, Enclosing: enclosing, File: "/etc/imprint/policy.yaml", Line: line, Rule: "trust", Trust: []string{"org"}, Claims: "if-present", Enforced: true}
+	scope := func(name, enclosing string, line int, more ...func(*trust.ScopeSummary)) trust.ScopeSummary {
+		s := trust.ScopeSummary{Scope: name, Enclosing: enclosing, File: "/etc/imprint/policy.yaml", Line: line, Rule: "trust", Trust: []string{"org"}, Claims: "if-present", Enforced: true}
 		for _, m := range more {
 			m(&s)
 		}
@@ -43,18 +43,18 @@ func policy() trust.Summary {
 	}
 	return trust.Summary{
 		File: "/etc/imprint/policy.yaml", Digest: sha("policy").Encoded(),
-		Roots: []trust.RootInfo{
+		Roots: []trust.RootSummary{
 			{Name: "org", Certificates: []certchain.Certificate{certificate("Acme Root", signed.AddDate(-9, 0, 0), later), certificate("Acme Root 2", ends, later)}},
 			{Name: "a-root-with-a-long-name", Identities: []string{"C=DE, ST=BE, O=Vendor GmbH"},
 				Certificates: []certchain.Certificate{certificate(strings.Repeat("a very long name ", 5)+"indeed", signed.AddDate(-9, 0, 0), signed)}},
 		},
-		Scopes: []trust.ScopeInfo{
+		Scopes: []trust.ScopeSummary{
 			scope("harbor.acme.example", "", 9),
-			scope("harbor.acme.example/old", "harbor.acme.example", 12, func(s *trust.ScopeInfo) { s.Rule, s.Trust = "reject", nil }),
-			scope("harbor.acme.example/release", "harbor.acme.example", 13, func(s *trust.ScopeInfo) {
+			scope("harbor.acme.example/old", "harbor.acme.example", 12, func(s *trust.ScopeSummary) { s.Rule, s.Trust = "reject", nil }),
+			scope("harbor.acme.example/release", "harbor.acme.example", 13, func(s *trust.ScopeSummary) {
 				s.Claims, s.MaxAge, s.Algorithms, s.Enforced = "tag", "90 days", []string{"ES256", "ES384"}, false
 			}),
-			scope("harbor.acme.example/release/of-a-team-with-a-long-name/and-its-app", "harbor.acme.example/release", 20, func(s *trust.ScopeInfo) {
+			scope("harbor.acme.example/release/of-a-team-with-a-long-name/and-its-app", "harbor.acme.example/release", 20, func(s *trust.ScopeSummary) {
 				s.Inherits, s.Trust = true, []string{"a-root-with-a-long-name", "org"}
 			}),
 		},

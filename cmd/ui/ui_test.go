@@ -53,7 +53,7 @@ func certificates(intermediate string, leafEnds, intermediateEnds time.Time) []c
 func accepted() trust.Report {
 	return trust.Report{
 		Reference: "harbor.acme.example/prod/app:1.4.2", Digest: sha("app"), Verdict: trust.Accepted, Enforced: true,
-		Scope:      &trust.ScopeInfo{Scope: "harbor.acme.example", File: "/etc/imprint/policy.yaml", Line: 9, Rule: "trust", Trust: []string{"org"}, Enforced: true},
+		Scope:      &trust.ScopeSummary{Scope: "harbor.acme.example", File: "/etc/imprint/policy.yaml", Line: 9, Rule: "trust", Trust: []string{"org"}, Enforced: true},
 		Revocation: "not checked: the policy has no revocation section",
 		PolicyFile: "/etc/imprint/policy.yaml",
 		Signatures: []trust.Judged{
