@@ -180,11 +180,8 @@ func TestCasesRechain(t *testing.T) {
 		root2 := certtest.Root("second root")
 		cross := root2.IntermediateWith(d.ca.Key, "desk CA", longer)
 		certs := []*x509.Certificate{cross.Certificate, root2.Certificate}
-		o := d.refused(t, 1, "", d.rechain(certs, "--allow-shorter", "--root", d.at("root.pem"))...)
-		if o.field(t, "reason") == "" {
-			t.Error("no reason code")
-		}
-		o = d.want(t, 0, "", d.rechain(certs, "--allow-shorter")...)
+		d.refused(t, 1, "no-trusted-signature", d.rechain(certs, "--allow-shorter", "--root", d.at("root.pem"))...)
+		o := d.want(t, 0, "", d.rechain(certs, "--allow-shorter")...)
 		if got := o.field(t, "signatures.0.anchorsAt"); !strings.Contains(got, "second root") {
 			t.Errorf("it is not told where the chain ends: %q", got)
 		}
@@ -244,7 +241,10 @@ func TestCasesRechain(t *testing.T) {
 		d.refused(t, 1, "signature-invalid", d.rechain(renewed(d))...)
 		// A good one beside it is rechained all the same.
 		d.signed()
-		d.run(t, d.rechain(renewed(d))...)
+		o := d.want(t, 0, "signature-invalid", d.rechain(renewed(d))...)
+		if a, b := o.field(t, "signatures.0.status"), o.field(t, "signatures.1.status"); a != "skipped" || b != "written" {
+			t.Errorf("the invalid one is %s, the good one %s", a, b)
+		}
 		if n := len(d.listed()); n != 3 {
 			t.Errorf("%d signatures", n)
 		}
@@ -304,6 +304,27 @@ func TestCasesRechain(t *testing.T) {
 			}
 		})
 	}
+	run("K20 the old one comes back from elsewhere", func(t *testing.T, d *desk) {
+		stale := d.jws().bytes()
+		old := f.attach(d.repo, d.subject, jwsType, stale)
+		d.want(t, 0, "", d.rechain(renewed(d), "--replace")...)
+		if l := d.listed(); len(l) != 1 || l[0] == old.Digest {
+			t.Fatalf("signatures %v", l)
+		}
+		f.attach(d.repo, d.subject, jwsType, stale)
+		// Its chain has ended by now; the renewed one carries the artifact.
+		d.now = func() time.Time { return d.leaf.NotAfter.Add(time.Hour) }
+		o := d.want(t, 0, "", d.verify()...)
+		for i, s := range d.listed() {
+			accepted, digest := o.field(t, fmt.Sprintf("signatures.%d.accepted", i)), o.field(t, fmt.Sprintf("signatures.%d.digest", i))
+			if want := fmt.Sprint(digest != old.Digest.String()); accepted != want {
+				t.Errorf("%s (of %s): accepted %s, want %s", digest, s, accepted, want)
+			}
+		}
+		if got := o.field(t, "signatures.len"); got != "2" {
+			t.Errorf("%s signatures", got)
+		}
+	})
 	run("K22 annotations are kept", func(t *testing.T, d *desk) {
 		b := d.jws().bytes()
 		m := signatureManifest(d.subject, jwsType, b)

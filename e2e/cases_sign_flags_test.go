@@ -248,7 +248,7 @@ func TestCasesSignFlags(t *testing.T) {
 		if err := os.Chmod(filepath.Join(dir, "config.yaml"), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		d.refused(t, 3, "", d.sign()...)
+		d.refused(t, 3, "config-unsafe", d.sign()...)
 	})
 	run("A25 a configuration folder that others may write", func(t *testing.T, d *desk) {
 		dir := d.at("home/.config/imprint")
@@ -259,7 +259,7 @@ func TestCasesSignFlags(t *testing.T) {
 		if err := os.Chmod(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		d.refused(t, 3, "", d.sign()...)
+		d.refused(t, 3, "config-unsafe", d.sign()...)
 	})
 	run("A25 a configuration folder that is a symlink", func(t *testing.T, d *desk) {
 		elsewhere := t.TempDir()
@@ -272,12 +272,12 @@ func TestCasesSignFlags(t *testing.T) {
 		if err := os.Symlink(elsewhere, d.at("home/.config/imprint")); err != nil {
 			t.Fatal(err)
 		}
-		d.refused(t, 3, "", "sign", d.ref, "--chain", d.at("chain.pem"))
+		d.refused(t, 3, "config-unsafe", "sign", d.ref, "--chain", d.at("chain.pem"))
 	})
 	run("A25 nothing is read from the working folder", func(t *testing.T, d *desk) {
 		d.file("config.yaml", []byte("key: file:leaf.key\n"))
 		d.file("policy.yaml", []byte("version: 1\n"))
-		d.refused(t, 3, "", "sign", d.ref, "--chain", d.at("chain.pem"))
+		d.refused(t, 3, "usage", "sign", d.ref, "--chain", d.at("chain.pem"))
 		d.refused(t, 3, "no-policy", "verify", d.ref)
 	})
 }

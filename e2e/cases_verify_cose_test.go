@@ -67,6 +67,8 @@ func TestCasesVerifyCOSE(t *testing.T) {
 			return newCOSE(d.key, d.chain(), image("another").descriptor).bytes()
 		}},
 		{"V16 of another key", "signature-invalid", bent(func(c *cose) *cose { c.key = certtest.Key("P-256"); return c })},
+		{"V16 r is 0", "signature-invalid", broken(func(p *parts) { p.signature = cb(append(make([]byte, 32), p.signature[34:]...)) })},
+		{"V16 one byte short", "signature-invalid", broken(func(p *parts) { p.signature = cb(p.signature[2:65]) })},
 		{"V16 DER", "signature-invalid", broken(func(p *parts) {
 			raw := p.signature[2:]
 			p.signature = cb(derOf(new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:])))
@@ -95,6 +97,11 @@ func TestCasesVerifyCOSE(t *testing.T) {
 			c.rawHeader = append(append([]byte{0xbf}, b[1:]...), 0xff)
 			return c
 		})},
+		{"V19 indefinite unprotected map", "envelope-malformed", broken(func(p *parts) {
+			p.unprotected = append(append([]byte{0xbf}, p.unprotected[1:]...), 0xff)
+		})},
+		{"V19 indefinite byte string", "envelope-malformed", broken(func(p *parts) { p.signature = append(append([]byte{0x5f}, p.signature...), 0xff) })},
+		{"V19 a label twice", "envelope-malformed", bent(func(c *cose) *cose { return c.add(c.protected[0]) })},
 		{"V19 non-minimal integer", "envelope-malformed", bent(func(c *cose) *cose { return c.set(1, []byte{0x38, 0x06}) })},
 		{"V19 non-minimal label", "envelope-malformed", bent(func(c *cose) *cose { c.protected[0].key = []byte{0x18, 0x01}; return c })},
 		{"V19 payload nil", "envelope-malformed", broken(func(p *parts) { p.payload = []byte{0xf6} })},

@@ -51,6 +51,7 @@ func TestCasesVerifyIdentity(t *testing.T) {
 		"V27 embedded NUL":                {named("Acme\x00"), acme, 1, "identity-mismatch"},
 		"V27 duplicated O":                {rdns([]attribute{{oidO, utf8("Acme")}}, []attribute{{oidO, utf8("Evil")}}, []attribute{{oidCN, utf8("x")}}), "O=Acme", 1, "identity-mismatch"},
 		"V27 BMPString":                   {rdns([]attribute{{oidO, asn1.RawValue{Tag: asn1.TagBMPString, Bytes: []byte("\x00A\x00c\x00m\x00x")}}}), "O=Acme", 1, "identity-mismatch"},
+		"V27 T61String":                   {rdns([]attribute{{oidO, asn1.RawValue{Tag: asn1.TagT61String, Bytes: []byte("Acm\xe9")}}}), "O=Acmé", 1, "identity-mismatch"},
 		"V27 multi-valued RDN":            {rdns([]attribute{{oidO, utf8("Acme")}, {oidCN, utf8("x")}}), "O=Acme, CN=y", 1, "identity-mismatch"},
 		"V27 hex value in the policy":     {named("Acme"), "C=US, ST=WA, O=#0c0441636d65", 0, ""},
 		"V27 broken escape in the policy": {named("Acme"), `O=Acme\`, 3, ""},

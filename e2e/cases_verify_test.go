@@ -185,6 +185,16 @@ func TestCasesVerifyJWS(t *testing.T) {
 			const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 			s.signature = s.signature[:i] + string(alphabet[strings.IndexByte(alphabet, s.signature[i])|1]) + `"`
 		})},
+		{"V06 padding in protected", "envelope-malformed", func(d *desk) []byte {
+			j := d.jws()
+			for len(j.protected)%3 == 0 { // until there is something to pad
+				j.protected += " "
+			}
+			s := j.seal()
+			s.protected = quote(base64.URLEncoding.EncodeToString([]byte(j.protected)))
+			return s.bytes()
+		}},
+		{"V06 empty protected", "envelope-malformed", broken(func(s *sealed) { s.protected = `""` })},
 		{"V06 empty signature", "envelope-malformed", broken(func(s *sealed) { s.signature = `""` })},
 		{"V06 empty payload", "envelope-malformed", broken(func(s *sealed) { s.payload = `""` })},
 
@@ -258,6 +268,11 @@ func TestCasesVerifyJWS(t *testing.T) {
 		})},
 
 		{"V13 another content type", "payload-malformed", bent(func(j *jws) *jws { return j.replace(payloadType, "application/json") })},
+		{"V13 two targetArtifact, the second of another", "payload-malformed", bent(func(j *jws) *jws {
+			other := payloadOf(image("another").descriptor)
+			j.payload = replaced(j.payload, "}}", "},"+strings.TrimPrefix(other, "{"))
+			return j
+		})},
 		{"V13 not JSON", "payload-malformed", bent(func(j *jws) *jws { j.payload = "<payload/>"; return j })},
 		{"V13 no size", "payload-malformed", bent(func(j *jws) *jws {
 			i := strings.Index(j.payload, `,"size"`)
@@ -304,6 +319,8 @@ func TestCasesVerifyJWS(t *testing.T) {
 		{"V16 r is 0", "signature-invalid", forgedECDSA(func(r, _ *big.Int) { r.SetInt64(0) })},
 		{"V16 s is 0", "signature-invalid", forgedECDSA(func(_, s *big.Int) { s.SetInt64(0) })},
 		{"V16 r is n", "signature-invalid", forgedECDSA(func(r, _ *big.Int) { r.Set(elliptic.P256().Params().N) })},
+		{"V16 r is n+1", "signature-invalid", forgedECDSA(func(r, _ *big.Int) { r.Add(elliptic.P256().Params().N, big.NewInt(1)) })},
+		{"V16 s is n", "signature-invalid", forgedECDSA(func(_, s *big.Int) { s.Set(elliptic.P256().Params().N) })},
 		{"V16 s is n+1", "signature-invalid", forgedECDSA(func(_, s *big.Int) { s.Add(elliptic.P256().Params().N, big.NewInt(1)) })},
 		{"V16 one byte short", "signature-invalid", broken(func(s *sealed) { s.signature = quote(b64(unb64(s.signature)[:63])) })},
 		{"V16 one byte long", "signature-invalid", broken(func(s *sealed) { s.signature = quote(b64(append([]byte{0}, unb64(s.signature)...))) })},

@@ -96,6 +96,9 @@ func TestInterop(t *testing.T) {
 	// CNCF distribution takes no OCI artifact manifests; cue-labs' registry with its API hidden does.
 	hiding := regtest.Serve(t, hidden(ociserver.New(ocimem.New(), nil)))
 	kinds := map[string]func(string) artifact{"image": image, "index": index, "artifact": artifactManifest}
+	if n := len(certtest.Algorithms); n != 6 {
+		t.Fatalf("%d algorithms, want the six of the Notary Project", n)
+	}
 	for _, algorithm := range certtest.Algorithms {
 		for _, format := range []envelope.Format{envelope.JWS, envelope.COSE} {
 			for n := 1; n <= 4; n++ {
@@ -200,6 +203,11 @@ func sameBytes(t testing.TB, ref string, format envelope.Format, before, after d
 			t.Errorf("%s is %s", d, mediaType)
 		}
 		taken[i] = apart(t, mediaType, b)
+		for _, part := range []string{"protected", "payload", "signature"} {
+			if len(taken[i][part]) == 0 {
+				t.Fatalf("%s has no %s", d, part)
+			}
+		}
 	}
 	if !maps.EqualFunc(taken[0], taken[1], bytes.Equal) {
 		t.Errorf("rechain changed signed bytes, or other unprotected members:\n%q\n%q", taken[0], taken[1])
