@@ -360,7 +360,7 @@ func TestG03Realms(t *testing.T) {
 			}
 		})
 	}
-	for realm, want := range map[string]bool{"https://auth.docker.io/token": true, "https://gitlab.com/jwt/auth": true, "https://auth.docker.io:8443/token": false, "http://registry.example/token": false} {
+	for realm, want := range map[string]bool{"https://auth.docker.io/token": true, "https://gitlab.com/jwt/auth": true, "https://auth.docker.io:8443/token": false, "http://registry.example/token": false, "http://registry.example:443/token": false} {
 		err := (&authorizer{}).believe(realm, &url.URL{Scheme: "https", Host: "registry.example"})
 		if (err == nil) != want {
 			t.Errorf("%s: %v", realm, err)

@@ -91,6 +91,11 @@ func TestUnsignedAndUndetermined(t *testing.T) {
 			if len(got.Signatures) != len(row.sigs) {
 				t.Errorf("%d of %d signatures reported", len(got.Signatures), len(row.sigs))
 			}
+			for _, s := range got.Signatures {
+				if row.reason == codeRejected && !s.Unfetched && (s.Accepted || s.Reason != codeRejected) {
+					t.Errorf("where all is rejected a signature is accepted %v, %s", s.Accepted, s.Reason)
+				}
+			}
 		})
 	}
 }
