@@ -139,8 +139,8 @@ func readItems(r io.Reader, width int) ([]item, error) {
 	return out, nil
 }
 
-// itemOfJSON returns the item of one line that imprint wrote: of a failure the very words, of a result what it named pinned to the
-// digest that it had, so that what was reviewed is what runs. A summary is none.
+// itemOfJSON returns the item of one line that imprint wrote: of a failure the very words, of a result what it named
+// pinned to the digest that it had, so that what was reviewed is what runs. A summary is none.
 func itemOfJSON(b []byte, width int) (item, error) {
 	var line struct {
 		Kind        string   `json:"kind"`
@@ -217,25 +217,72 @@ type outcome[T any] struct {
 // not come from a batch is no batch: its error is the run's.
 func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []item, b batch[T]) error {
 	if len(items) == 1 && flags.file == "" {
-		v, err := b.do(ctx, items[0])
-		var said *verdict
-		if err == nil || b.judged && errors.As(err, &said) {
-			if failed := s.answer(b.kind, v, func(w io.Writer) { b.full(w, v) }); failed != nil {
-				return failed
-			}
-		}
-		return err
-	}
-
-	outcomes := make([]chan outcome[T], len(items))
-	for i := range outcomes {
-		outcomes[i] = make(chan outcome[T], 1)
+		return b.runOne(ctx, s, items[0])
 	}
 	work, stop := context.WithCancel(ctx)
 	defer stop()
+	failed := func() {}
+	if flags.failFast {
+		failed = stop
+	}
+	outcomes, wait := b.start(work, items, flags.jobs, failed)
+
+	r := record[T]{tally: tally{words: map[string]int{}, of: len(items)}}
+	for i, it := range items {
+		o := <-outcomes[i]
+		if !o.ran || ctx.Err() == nil && work.Err() != nil && errors.Is(o.err, context.Canceled) {
+			continue // stopped by --fail-fast
+		}
+		if stopped := interruptedBy(ctx, o.err); stopped != nil { // said once for the run
+			r.count(stopped)
+			s.failureObject(stopped, it)
+			continue
+		}
+		r.add(s, b, it, o)
+	}
+	wait()
+	if b.whole != nil && !s.json {
+		_ = s.answer(b.kind, nil, func(w io.Writer) { b.whole(w, r.results, r.failures) })
+	}
+	r.advise(s)
+	if b.whole == nil || s.json {
+		r.summarise(s)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if code := r.code(); code != exitDone {
+		return &batchError{code}
+	}
+	return nil
+}
+
+func (b batch[T]) runOne(ctx context.Context, s *session, it item) error {
+	v, err := b.do(ctx, it)
+	if b.shown(err) {
+		if failed := s.answer(b.kind, v, func(w io.Writer) { b.full(w, v) }); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// shown reports whether a result that came with err is shown.
+func (b batch[T]) shown(err error) bool {
+	var said *verdict
+	return err == nil || b.judged && errors.As(err, &said)
+}
+
+// start begins the items, at most jobs at once, until work ends, and returns where the outcome of each is going to
+// come, and what waits until nothing runs any more. failed is called on an error before another item is taken.
+func (b batch[T]) start(work context.Context, items []item, jobs int, failed func()) (outcomes []chan outcome[T], wait func()) {
+	outcomes = make([]chan outcome[T], len(items))
+	for i := range outcomes {
+		outcomes[i] = make(chan outcome[T], 1)
+	}
 	var workers sync.WaitGroup
 	next := make(chan int)
-	for range min(flags.jobs, len(items)) {
+	for range min(jobs, len(items)) {
 		workers.Go(func() {
 			for i := range next {
 				if work.Err() != nil {
@@ -243,8 +290,8 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 					continue
 				}
 				v, err := b.do(work, items[i])
-				if err != nil && flags.failFast {
-					stop() // before this worker takes the next
+				if err != nil {
+					failed()
 				}
 				outcomes[i] <- outcome[T]{v, err, true}
 			}
@@ -263,52 +310,39 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 			}
 		}
 	}()
+	return outcomes, workers.Wait
+}
 
-	t := tally{words: map[string]int{}, of: len(items)}
-	var results []T
-	var failures []ui.Failure
-	for i, it := range items {
-		o := <-outcomes[i]
-		if !o.ran || ctx.Err() == nil && work.Err() != nil && errors.Is(o.err, context.Canceled) {
-			continue // stopped by --fail-fast
-		}
-		if stopped := interruptedBy(ctx, o.err); stopped != nil { // said once for the run
-			t.count(stopped)
-			s.failureObject(stopped, it)
-			continue
-		}
-		var left error
-		if o.err == nil && b.skipped != nil {
-			left = b.skipped(o.value)
-		}
-		if left != nil {
-			t.skip(fmt.Errorf("%s %s: %w", b.kind, it[0], left))
-		} else {
-			t.count(o.err)
-		}
-		var said *verdict
-		if o.err == nil || b.judged && errors.As(o.err, &said) {
-			results = append(results, o.value)
-			t.word(b.word(o.value))
-			if b.whole == nil || s.json {
-				_ = s.answer(b.kind, o.value, func(w io.Writer) { b.line(w, o.value) })
-			}
-		}
-		if o.err != nil {
-			s.report(o.err, it)
-			failures = append(failures, failure(it, o.err))
-			t.hint(s.hint(o.err))
+// A record is what a batch has come to so far.
+type record[T any] struct {
+	tally
+	results  []T
+	failures []ui.Failure
+}
+
+// add says what became of an item.
+func (r *record[T]) add(s *session, b batch[T], it item, o outcome[T]) {
+	var left error
+	if o.err == nil && b.skipped != nil {
+		left = b.skipped(o.value)
+	}
+	if left != nil {
+		r.skip(fmt.Errorf("%s %s: %w", b.kind, it[0], left))
+	} else {
+		r.count(o.err)
+	}
+	if b.shown(o.err) {
+		r.results = append(r.results, o.value)
+		r.word(b.word(o.value))
+		if b.whole == nil || s.json {
+			_ = s.answer(b.kind, o.value, func(w io.Writer) { b.line(w, o.value) })
 		}
 	}
-	workers.Wait()
-	if b.whole != nil && !s.json {
-		_ = s.answer(b.kind, nil, func(w io.Writer) { b.whole(w, results, failures) })
+	if o.err != nil {
+		s.report(o.err, it)
+		r.failures = append(r.failures, failure(it, o.err))
+		r.hint(s.hint(o.err))
 	}
-	err := t.end(s, b.whole == nil)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // failure describes a failed item for a plan.

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -73,7 +74,10 @@ func aboutChain(files []string, c certchain.Chain) ui.Chain {
 	first, until := c.HoldsUntil()
 	from := c.HoldsFrom().UTC()
 	until = until.UTC()
-	return ui.Chain{Files: files, Complete: true, Certificates: c.Describe(), HoldsFrom: &from, HoldsUntil: &until, FirstToEnd: certchain.NameOf(first.RawSubject)}
+	return ui.Chain{
+		Files: files, Complete: true, Certificates: c.Describe(),
+		HoldsFrom: &from, HoldsUntil: &until, FirstToEnd: certchain.NameOf(first.RawSubject),
+	}
 }
 
 // finding says which rule err is about.
@@ -125,7 +129,11 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 	if err != nil {
 		return err
 	}
-	checked := ui.CheckedChain{At: at.UTC().Truncate(time.Second), Chain: ui.Chain{Files: args, Certificates: certchain.Chain(certs).Describe()}, Findings: []ui.Finding{}}
+	checked := ui.CheckedChain{
+		At:       at.UTC().Truncate(time.Second),
+		Chain:    ui.Chain{Files: args, Certificates: certchain.Chain(certs).Describe()},
+		Findings: []ui.Finding{},
+	}
 	var key kms.Key
 	if in.key.key != "" {
 		if key, err = in.key.open(ctx, s); err != nil {
@@ -247,7 +255,7 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 		}
 	}
 	built := ui.BuiltChain{Out: in.out}
-	var pub any
+	var pub crypto.PublicKey
 	if in.key.key != "" {
 		key, err := in.key.open(ctx, s)
 		if err != nil {
@@ -282,7 +290,7 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 }
 
 // onlyLeaf returns the one public key that certificates which are no CA are for.
-func onlyLeaf(certs []*x509.Certificate) (any, error) {
+func onlyLeaf(certs []*x509.Certificate) (crypto.PublicKey, error) {
 	keys := map[string]*x509.Certificate{}
 	var names []string
 	for _, c := range certs {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -143,9 +144,9 @@ func checkOwnership(file string) error {
 
 // loadConfig reads a configuration file strictly. known are the names of all flags that it may set.
 func (s *session) loadConfig(file string, known []string) (*configuration, error) {
-	b, err := s.read(file, maxConfig)
+	b, err := readAs("the configuration "+file, file, maxConfig)
 	if err != nil {
-		return nil, inConfiguration(file, err)
+		return nil, err
 	}
 	if err := checkOwnership(file); err != nil {
 		return nil, err
@@ -157,11 +158,6 @@ func (s *session) loadConfig(file string, known []string) (*configuration, error
 	c := &configuration{file: absolute, values: map[string]configValue{}, keys: map[string]namedKey{}}
 	r := configReader{file: file, dir: filepath.Dir(absolute)}
 	return c, r.read(b, c, known)
-}
-
-// inConfiguration says of an error of reading which file it was about.
-func inConfiguration(file string, err error) error {
-	return &usageError{code: "usage", hint: hint(err), err: fmt.Errorf("reading the configuration %s", strings.TrimPrefix(err.Error(), "reading "))}
 }
 
 // A configReader turns YAML into a configuration; relative paths start in dir.
@@ -260,10 +256,8 @@ func (r configReader) plain(n *yaml.Node) error {
 }
 
 func (r configReader) known(key *yaml.Node, names []string) error {
-	for _, k := range names {
-		if k == key.Value {
-			return nil
-		}
+	if slices.Contains(names, key.Value) {
+		return nil
 	}
 	if near := nearest(key.Value, names); near != "" {
 		return r.wrong(key, "config-unknown-key", "unknown key %q, did you mean %q?", key.Value, near)

@@ -111,7 +111,7 @@ func exitCode(err error) int {
 		return own.exitCode()
 	}
 	for _, e := range exitCodes {
-		if e.err != nil && errors.Is(err, e.err) {
+		if errors.Is(err, e.err) {
 			return e.code
 		}
 	}

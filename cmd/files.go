@@ -11,26 +11,29 @@ import (
 )
 
 // read reads a regular file of at most limit bytes. A pipe or a device is refused before it is read.
-func (s *session) read(path string, limit int64) ([]byte, error) {
+func (s *session) read(path string, limit int64) ([]byte, error) { return readAs(path, path, limit) }
+
+// readAs is read for a file that errors call what.
+func readAs(what, path string, limit int64) ([]byte, error) {
 	// Without O_NONBLOCK opening a pipe waits for its writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, unreadable(what, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, unreadable(what, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, usageHint("name a file that holds it: a folder, a pipe or a device is not read", "reading %s: it is not a regular file", path)
+		return nil, usageHint("name a file that holds it: a folder, a pipe or a device is not read", "reading %s: it is not a regular file", what)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, unreadable(what, err)
 	}
 	if int64(len(b)) > limit {
-		return nil, usageHint("see whether that is the file that is meant", "reading %s: it is larger than %d bytes", path, limit)
+		return nil, usageHint("see whether that is the file that is meant", "reading %s: it is larger than %d bytes", what, limit)
 	}
 	return b, nil
 }

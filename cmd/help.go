@@ -3,7 +3,7 @@ package cmd
 import (
 	"embed"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -198,7 +198,7 @@ func flagLines(flags *pflag.FlagSet) string {
 			all = append(all, f)
 		}
 	})
-	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	slices.SortFunc(all, func(a, b *pflag.Flag) int { return strings.Compare(a.Name, b.Name) })
 	var b strings.Builder
 	for _, f := range all {
 		what, text := pflag.UnquoteUsage(f)

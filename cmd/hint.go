@@ -112,7 +112,7 @@ func hint(err error) string {
 		return h
 	}
 	for _, e := range errorHints {
-		if e.err != nil && errors.Is(err, e.err) {
+		if errors.Is(err, e.err) {
 			return e.hint
 		}
 	}

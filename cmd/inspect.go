@@ -23,12 +23,17 @@ never says whether a signature is trusted: imprint verify does.`,
   imprint inspect oci:app:1.0 -o json`,
 		Args: arguments(1, many, "REF…"),
 		RunE: s.run(func(ctx context.Context, args []string) error {
-			return look(ctx, s, in, args, batch[audit.Inspection]{
+			items, err := in.items(s, args, 1, "REF…")
+			if err != nil {
+				return err
+			}
+			return runBatch(ctx, s, in, items, batch[audit.Inspection]{
 				kind: "inspect",
+				do:   look(s, "inspect", audit.Inspect),
 				full: ui.Inspect,
 				line: ui.Inspect,
 				word: func(audit.Inspection) string { return "inspected" },
-			}, audit.Inspect)
+			})
 		}),
 	}
 	in.bind(c)
@@ -45,12 +50,17 @@ func newTree(s *session) *cobra.Command {
 		Example: "  imprint tree ghcr.io/acme/app:1.4.2",
 		Args:    arguments(1, many, "REF…"),
 		RunE: s.run(func(ctx context.Context, args []string) error {
-			return look(ctx, s, in, args, batch[audit.Tree]{
+			items, err := in.items(s, args, 1, "REF…")
+			if err != nil {
+				return err
+			}
+			return runBatch(ctx, s, in, items, batch[audit.Tree]{
 				kind: "tree",
+				do:   look(s, "tree", audit.Survey),
 				full: ui.Tree,
 				line: ui.Tree,
 				word: func(audit.Tree) string { return "shown" },
-			}, audit.Survey)
+			})
 		}),
 	}
 	in.bind(c)
@@ -60,12 +70,8 @@ func newTree(s *session) *cobra.Command {
 // A survey is what package audit does with one artifact.
 type survey[T any] func(ctx context.Context, repo *registry.Repo, ref registry.Reference, root registry.Manifest, now time.Time) (T, error)
 
-// look resolves each reference and surveys it.
-func look[T any](ctx context.Context, s *session, in batchFlags, args []string, b batch[T], of survey[T]) error {
-	items, err := in.items(s, args, 1, "REF…")
-	if err != nil {
-		return err
-	}
+// look returns what resolves a reference and surveys what is there.
+func look[T any](s *session, kind string, of survey[T]) func(context.Context, item) (T, error) {
 	one := func(ctx context.Context, text string) (out T, err error) {
 		ref, err := artifact(text)
 		if err != nil {
@@ -82,12 +88,11 @@ func look[T any](ctx context.Context, s *session, in batchFlags, args []string, 
 		}
 		return of(ctx, repo, ref, root, s.now)
 	}
-	b.do = func(ctx context.Context, it item) (T, error) {
+	return func(ctx context.Context, it item) (T, error) {
 		v, err := one(ctx, it[0])
 		if err != nil {
-			err = fmt.Errorf("%s %s: %w", b.kind, it[0], err)
+			err = fmt.Errorf("%s %s: %w", kind, it[0], err)
 		}
 		return v, err
 	}
-	return runBatch(ctx, s, in, items, b)
 }

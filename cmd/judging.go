@@ -67,8 +67,8 @@ func (j judgingFlags) policy(s *session) (*trust.Policy, error) {
 	return j.narrow(s, policy)
 }
 
-// gate returns the policy that stands on the command line, nil if there is none.
-func (j judgingFlags) gate(s *session) (*trust.Policy, error) {
+// onCommandLine returns the policy that stands on the command line, nil if there is none.
+func (j judgingFlags) onCommandLine(s *session) (*trust.Policy, error) {
 	if j.policyFile == "" && len(j.roots) == 0 {
 		for _, name := range []string{"identity", "as", "only-root", "require-claim", "max-age", "algorithms", "policy-sha256"} {
 			if s.rank(name) == fromCommandLine {

@@ -58,9 +58,8 @@ that signing and verifying need: DEVELOPMENT ONLY, valid 30 days, never overwrit
 }
 
 func runKeyGenerate(ctx context.Context, s *session, in generateInputs, args []string) error {
-	protected := s.rank("passphrase-file") == fromCommandLine || s.rank("passphrase-fd") == fromCommandLine
 	if in.dev {
-		return in.development(ctx, s, args, protected)
+		return in.development(s, args)
 	}
 	if len(args) == 1 {
 		if s.rank("out") == fromCommandLine {
@@ -81,7 +80,7 @@ func runKeyGenerate(ctx context.Context, s *session, in generateInputs, args []s
 		}
 		in.out = filepath.FromSlash(u.Path)
 	}
-	if in.plaintext && protected {
+	if in.plaintext && takesPassphrase(s) {
 		return usageHint("leave one of them out", "--allow-plaintext and a passphrase exclude each other")
 	}
 	if err := in.vacant(); err != nil { // before anybody thinks of a passphrase
@@ -112,6 +111,11 @@ func runKeyGenerate(ctx context.Context, s *session, in generateInputs, args []s
 	}
 	g := ui.GeneratedKey{File: in.out, Encrypted: !in.plaintext, Key: about}
 	return s.answer("key-generate", g, func(w io.Writer) { ui.KeyGenerate(w, g) })
+}
+
+// takesPassphrase reports whether the command line says where a passphrase is.
+func takesPassphrase(s *session) bool {
+	return s.rank("passphrase-file") == fromCommandLine || s.rank("passphrase-fd") == fromCommandLine
 }
 
 // vacant refuses a place where there is something already.
@@ -164,13 +168,13 @@ func (in generateInputs) passphrase(ctx context.Context, s *session) ([]byte, er
 }
 
 // development writes the folder of --dev: whole or not at all.
-func (in generateInputs) development(ctx context.Context, s *session, args []string, protected bool) error {
+func (in generateInputs) development(s *session, args []string) error {
 	switch {
 	case len(args) > 0:
 		return usageHint("name the folder with --out", "--dev writes a folder: %q is one too many", args[0])
 	case in.overwrite:
 		return usageHint("remove the old folder first, or write another with --out DIR", "--dev never overwrites")
-	case protected:
+	case takesPassphrase(s):
 		return usageHint("a key in earnest: imprint key generate FILE", "--dev writes a key that is not encrypted, and takes no passphrase")
 	}
 	if in.out == "" {

@@ -66,8 +66,11 @@ func runKeyCSR(ctx context.Context, s *session, in requestInputs, given string) 
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 	out := ui.Request{Out: in.out, Subject: r.Subject.String(), SANs: r.SANs, Key: about, PEM: string(text)}
-	return in.give(s, "key-csr", out, text, func(w io.Writer) { ui.KeyRequest(w, out) },
-		"send it to a CA: it asks for digitalSignature and codeSigning; put together what comes back: imprint chain build FILE… --key KEY --out chain.pem")
+	return in.give(s, product{
+		kind: "key-csr", value: out, text: text, screen: func(w io.Writer) { ui.KeyRequest(w, out) },
+		hint: "send it to a CA: it asks for digitalSignature and codeSigning; " +
+			"put together what comes back: imprint chain build FILE… --key KEY --out chain.pem",
+	})
 }
 
 func newKeySelfSign(s *session) *cobra.Command {
@@ -108,8 +111,10 @@ func runKeySelfSign(ctx context.Context, s *session, in requestInputs, validFor 
 	}
 	text := certchain.Chain{cert}.PEM()
 	out := ui.SelfSigned{Out: in.out, SANs: r.SANs, Key: about, Certificate: certchain.Describe(cert), PEM: string(text)}
-	return in.give(s, "key-self-sign", out, text, func(w io.Writer) { ui.KeySelfSign(w, out, s.now.Truncate(time.Second)) },
-		"sign with it: --chain FILE; whoever is to accept the signatures trusts exactly this certificate: --root FILE")
+	return in.give(s, product{
+		kind: "key-self-sign", value: out, text: text, screen: func(w io.Writer) { ui.KeySelfSign(w, out, s.now.Truncate(time.Second)) },
+		hint: "sign with it: --chain FILE; whoever is to accept the signatures trusts exactly this certificate: --root FILE",
+	})
 }
 
 // request checks what the flags ask for, before the key is opened and anybody is asked for a passphrase.
@@ -153,19 +158,28 @@ func (in requestInputs) refused(doing string, key kms.Key, given string, err err
 	return err
 }
 
+// A product is what a command has made of a key.
+type product struct {
+	kind   string // of the answer
+	value  any
+	text   []byte // PEM
+	screen func(io.Writer)
+	hint   string // what to do with the text
+}
+
 // give answers with the text itself, or with what was written where.
-func (in requestInputs) give(s *session, kind string, v any, text []byte, screen func(io.Writer), hint string) error {
+func (in requestInputs) give(s *session, p product) error {
 	if in.out != "" {
-		if err := s.write(in.out, text, 0o644, in.overwrite); err != nil {
+		if err := s.write(in.out, p.text, 0o644, in.overwrite); err != nil {
 			return err
 		}
-		return s.answer(kind, v, screen)
+		return s.answer(p.kind, p.value, p.screen)
 	}
-	if err := s.answer(kind, v, func(w io.Writer) { w.Write(text) }); err != nil {
+	if err := s.answer(p.kind, p.value, func(w io.Writer) { w.Write(p.text) }); err != nil {
 		return err
 	}
 	if !s.json {
-		s.note("%s", hint)
+		s.note("%s", p.hint)
 	}
 	return nil
 }

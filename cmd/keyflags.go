@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -66,12 +67,7 @@ func (s *session) namedKey(key string) (namedKey, error) {
 	if k, ok := s.settings.keys[key]; ok {
 		return k, nil
 	}
-	var names []string
-	for n := range s.settings.keys {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	if near := nearest(key, names); near != "" {
+	if near := nearest(key, slices.Sorted(maps.Keys(s.settings.keys))); near != "" {
 		return namedKey{}, usageHint("did you mean "+near+"?", "no key is named %q in the configuration", key)
 	}
 	return namedKey{}, usageHint("a file in this folder is written ./"+key+" or file:"+key,

@@ -89,13 +89,11 @@ func (s *session) note(format string, args ...any) {
 // warn says what a person should know, each thing once.
 func (s *session) warn(code, text string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	said := s.warned[code+"\n"+text]
 	s.warned[code+"\n"+text] = true
-	s.mu.Unlock()
 	if !said && !s.quiet {
-		s.mu.Lock()
 		s.held = append(s.held, warning{code, text})
-		s.mu.Unlock()
 	}
 }
 

@@ -37,9 +37,10 @@ the certificates given and those in the signature the chain that lasts longest i
 signature stays beside the new one unless --replace. With --policy or --root the new one must be accepted before it is written.`,
 		Example: `  imprint rechain ghcr.io/acme/app:1.4.2 --chain new-intermediate.pem --dry-run
   imprint rechain --batch releases.txt --chain new/ --policy prod.yaml`,
-		Args:        arguments(1, many, "REF…"),
-		Annotations: map[string]string{exits: "0 done, or nothing to change   1 unsigned, not accepted, or a signature that is wrong   3 usage, or the chain does not fit   4 registry   5 not authorised   7 partly done, run it again   8 local disk"},
-		RunE:        s.run(func(ctx context.Context, args []string) error { return runRechain(ctx, s, in, args) }),
+		Args: arguments(1, many, "REF…"),
+		Annotations: map[string]string{exits: "0 done, or nothing to change   1 unsigned, not accepted, or a signature that is wrong   " +
+			"3 usage, or the chain does not fit   4 registry   5 not authorised   7 partly done, run it again   8 local disk"},
+		RunE: s.run(func(ctx context.Context, args []string) error { return runRechain(ctx, s, in, args) }),
 	}
 	f := c.Flags()
 	f.StringArrayVar(&in.chain, "chain", nil, "certificates in `FILE|DIR`, in any order: the new ones are enough")
@@ -68,15 +69,10 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 	if err != nil {
 		return err
 	}
-	policy, err := in.judging.gate(s)
+	g, err := in.judging.gate(s)
 	if err != nil {
 		return err
 	}
-	as, err := in.judging.reference()
-	if err != nil {
-		return err
-	}
-	g := gate{policy: policy, root: len(in.judging.roots) > 0, as: as}
 	in.alone = len(items) == 1 && in.batch.file == ""
 	b := batch[signer.RechainResult]{
 		kind: "rechain",
@@ -132,7 +128,7 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 	if r.Plans, refused, err = in.plan(s, sigs, certs); err != nil {
 		return r, err
 	}
-	if err := in.judge(s, g, ref, root, r.Plans); err != nil {
+	if err := g.judgePlans(ref, root, r.Plans); err != nil {
 		return r, err
 	}
 	written := false
@@ -235,8 +231,8 @@ func skippable(err error) bool {
 		errors.Is(err, registry.ErrDigestMismatch)
 }
 
-// judge holds each new signature, alone, against the policy of the command line.
-func (in rechainInputs) judge(s *session, g gate, ref registry.Reference, root registry.Manifest, plans []signer.Plan) error {
+// judgePlans holds each new signature, alone, against the policy of the command line.
+func (g gate) judgePlans(ref registry.Reference, root registry.Manifest, plans []signer.Plan) error {
 	if g.policy == nil {
 		return nil
 	}
@@ -246,7 +242,7 @@ func (in rechainInputs) judge(s *session, g gate, ref registry.Reference, root r
 	}
 	tag := at.Tag
 	if tag == "" {
-		tag = tagOf(ref)
+		tag = ref.BareTag()
 	}
 	seen := map[digest.Digest]bool{}
 	for _, p := range plans {
@@ -255,7 +251,7 @@ func (in rechainInputs) judge(s *session, g gate, ref registry.Reference, root r
 		}
 		seen[p.New] = true
 		as := at.With(tag, root.Descriptor.Digest)
-		report := g.policy.Judge(as, root.Descriptor, []registry.Signature{p.Proposed()}, s.now)
+		report := g.policy.Judge(as, root.Descriptor, []registry.Signature{p.Proposed()}, g.now)
 		if !report.Passed() {
 			report.Reference = fmt.Sprintf("%s with the new chain of signature %.19s", ref, p.Signature)
 			return &refusal{report}

@@ -165,10 +165,8 @@ func flagProblem(c *cobra.Command, err error) error {
 	if len(name) < 2 || unknown.GetSpecifiedShortnames() != "" {
 		return usageHint(path+" --help lists its flags", "unknown flag -%s", name)
 	}
-	for _, later := range append(notBuilt["*"], notBuilt[c.Name()]...) {
-		if name == later {
-			return usageHint(path+" --help lists its flags", "--%s is not built into this version", name)
-		}
+	if slices.Contains(notBuilt["*"], name) || slices.Contains(notBuilt[c.Name()], name) {
+		return usageHint(path+" --help lists its flags", "--%s is not built into this version", name)
 	}
 	if near := nearest(name, names(c)); near != "" {
 		return usageHint("did you mean --"+near+"?", "unknown flag --%s", name)

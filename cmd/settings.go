@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -72,12 +74,7 @@ func allFlags(root *cobra.Command) []string {
 		}
 	}
 	visit(root)
-	var out []string
-	for name := range seen {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // variable returns the environment variable of a flag.
@@ -102,10 +99,10 @@ func (s *session) settle(c *cobra.Command) error {
 			err = wrong
 		}
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		s.strays(all)
 	}
-	return s.strays(all)
+	return err
 }
 
 // configure reads the configuration file, if there is one. After an error there are no settings from it.
@@ -146,7 +143,7 @@ func (s *session) assign(f *pflag.Flag, values []string, from source) error {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
 		err = list.Replace(values)
 	} else if len(values) != 1 {
-		err = fmt.Errorf("one value is expected")
+		err = errors.New("one value is expected")
 	} else {
 		err = f.Value.Set(values[0])
 	}
@@ -170,7 +167,7 @@ func holdsNothing(f *pflag.Flag) bool {
 func (s *session) rank(flag string) int { return s.sources[flag].rank }
 
 // strays warns of variables that look like settings and are none.
-func (s *session) strays(all []string) error {
+func (s *session) strays(all []string) {
 	settings := map[string]string{"IMPRINT_CONFIG": "", "IMPRINT_PASSPHRASE": ""}
 	for _, f := range all {
 		if v := variable(f); f != "config" {
@@ -187,17 +184,11 @@ func (s *session) strays(all []string) error {
 		case known && flag != "" && neverAmbient(flag):
 			s.warn("environment", fmt.Sprintf("%s is ignored: --%s counts on the command line only", name, flag))
 		case !known:
-			var names []string
-			for v := range settings {
-				names = append(names, v)
-			}
-			slices.Sort(names)
-			if near := nearest(name, names); near != "" {
+			if near := nearest(name, slices.Sorted(maps.Keys(settings))); near != "" {
 				s.warn("environment", fmt.Sprintf("%s is no setting of imprint; did you mean %s?", name, near))
 			}
 		}
 	}
-	return nil
 }
 
 // nearest returns the name that a person who typed word most likely meant, "" if none is near.

@@ -44,9 +44,10 @@ not accepted by imprint verify. What the same key has signed already is left as 
 		Example: `  imprint sign ghcr.io/acme/app:1.4.2@sha256:4f0c6f… --key release --recursive
   imprint sign oci:app:1.0 --key file:leaf.key --chain chain.pem
   imprint sign --batch releases.txt --key release -o json`,
-		Args:        arguments(1, many, "REF…"),
-		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   3 usage, key or chain   4 registry   5 not authorised   6 key service   7 partly done, run it again   8 local disk"},
-		RunE:        s.run(func(ctx context.Context, args []string) error { return runSign(ctx, s, in, args) }),
+		Args: arguments(1, many, "REF…"),
+		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   " +
+			"3 usage, key or chain   4 registry   5 not authorised   6 key service   7 partly done, run it again   8 local disk"},
+		RunE: s.run(func(ctx context.Context, args []string) error { return runSign(ctx, s, in, args) }),
 	}
 	f := c.Flags()
 	in.key.bind(c)
@@ -96,11 +97,11 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 	if err := chain.Matches(key.Public()); err != nil {
 		return &handedIn{fmt.Errorf("checking the key %s: %w", keyName(key, in.key.key), err)}
 	}
-	var turn turns
+	run := &signRun{s: s, key: key, chain: chain, options: o}
 	return runBatch(ctx, s, in.batch, items, batch[signer.Result]{
 		kind: "sign",
 		do: func(ctx context.Context, it item) (signer.Result, error) {
-			r, err := in.sign(ctx, s, it[0], key, chain, o, &turn)
+			r, err := run.sign(ctx, it[0])
 			if err != nil {
 				err = partlyDone(fmt.Errorf("sign %s: %w", it[0], err), r.Written > 0)
 			}
@@ -190,15 +191,17 @@ func artifact(text string) (registry.Reference, error) {
 	return ref, nil
 }
 
-// tagOf returns the tag that a reference goes by: a layout's full name by its own tag.
-func tagOf(ref registry.Reference) string {
-	if full, ok := ref.FullName(); ok && ref.Kind != registry.Remote {
-		return full.Tag
-	}
-	return ref.Tag
+// A signRun is what holds for all items of a sign.
+type signRun struct {
+	s       *session
+	key     kms.Key
+	chain   certchain.Chain
+	options signer.Options
+	turn    turns
 }
 
-func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.Key, chain certchain.Chain, o signer.Options, turn *turns) (signer.Result, error) {
+func (run *signRun) sign(ctx context.Context, text string) (signer.Result, error) {
+	s, o := run.s, run.options
 	ref, err := signable(text)
 	if err != nil {
 		return signer.Result{}, err
@@ -214,8 +217,8 @@ func (in signInputs) sign(ctx context.Context, s *session, text string, key kms.
 		return signer.Result{}, err
 	}
 	// Beside one another two items of the same artifact would each find it unsigned.
-	defer turn.take(ref.Repository().With("", subject.Descriptor.Digest).String())()
-	r, err := signer.Sign(ctx, repo, subject, key, chain, o)
+	defer run.turn.take(ref.Repository().With("", subject.Descriptor.Digest).String())()
+	r, err := signer.Sign(ctx, repo, subject, run.key, run.chain, o)
 	r.Reference = ref.String()
 	if ref.Tag != "" && ref.Digest == "" && err == nil {
 		s.warnOnce("signed-by-tag", fmt.Sprintf("sign and deploy digests, since a tag can move between two looks: this one is now %s",

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"io"
+	"slices"
 
 	"github.com/imprint-oci/imprint/cmd/ui"
 )
@@ -48,12 +49,7 @@ func (t *tally) word(w string) {
 }
 
 func (t *tally) hint(h string) {
-	for _, known := range t.hints {
-		if known == h {
-			return
-		}
-	}
-	if h != "" {
+	if h != "" && !slices.Contains(t.hints, h) {
 		t.hints = append(t.hints, h)
 	}
 }
@@ -87,7 +83,8 @@ type summary struct {
 	ExitCode int            `json:"exitCode"`
 }
 
-func (t *tally) end(s *session, text bool) error {
+// advise says what to do next: each hint once. Where nothing was to be done for any item, it says why.
+func (t *tally) advise(s *session) {
 	if len(t.skipped) > 0 && t.ran == len(t.skipped) {
 		s.report(t.skipped[0], nil)
 		t.hint(s.hint(t.skipped[0]))
@@ -95,16 +92,14 @@ func (t *tally) end(s *session, text bool) error {
 	for _, h := range t.hints {
 		s.talk("imprint: hint: ", h)
 	}
+}
+
+// summarise answers with the summary.
+func (t *tally) summarise(s *session) {
 	sum := summary{t.of, t.done, t.verdicts, t.failed, len(t.skipped), t.of - t.ran, t.words, t.code()}
-	if text || s.json {
-		counts := ui.Counts{Items: sum.Items, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
-		for _, w := range t.order {
-			counts.Words = append(counts.Words, ui.Count{N: t.words[w], Word: w})
-		}
-		_ = s.answer("summary", sum, func(w io.Writer) { ui.Summary(w, counts) })
+	counts := ui.Counts{Items: sum.Items, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
+	for _, w := range t.order {
+		counts.Words = append(counts.Words, ui.Count{N: t.words[w], Word: w})
 	}
-	if sum.ExitCode != exitDone {
-		return &batchError{sum.ExitCode}
-	}
-	return nil
+	_ = s.answer("summary", sum, func(w io.Writer) { ui.Summary(w, counts) })
 }
