@@ -92,6 +92,22 @@ func TestCasesSignKey(t *testing.T) {
 			}
 		})
 	}
+	for name, misbehave := range map[string]func(sig []byte) []byte{
+		"one byte longer":  func(sig []byte) []byte { return append([]byte{0}, sig...) },
+		"one byte shorter": func(sig []byte) []byte { return sig[1:] },
+		"one bit turned":   func(sig []byte) []byte { sig[9] ^= 1; return sig },
+	} {
+		run("A02 RSA, "+name, func(t *testing.T, d *desk) {
+			k := certtest.Key("RSA-2048").(*rsa.PrivateKey)
+			d.file("chain.pem", certtest.PEM(d.ca.Chain(d.ca.Leaf(k.Public(), "rsa"))...))
+			d.serve(&service{public: k.Public(), sign: func(message []byte, _ crypto.SignerOpts) ([]byte, error) {
+				return misbehave(pss(k, message, rsa.PSSSaltLengthEqualsHash)), nil
+			}})
+			for _, format := range []string{"jws", "cose"} {
+				d.refused(t, 6, "key-misbehaved", "sign", d.ref, "--key", serviceKey, "--chain", d.at("chain.pem"), "--signature-format", format)
+			}
+		})
+	}
 	run("A02 the service fails", func(t *testing.T, d *desk) {
 		d.serve(&service{public: d.key.Public(), sign: func([]byte, crypto.SignerOpts) ([]byte, error) {
 			return nil, &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: errors.New("access denied")}
