@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -67,7 +68,7 @@ compare, each scope with what it trusts in the end. Looked for without --policy:
 				return err
 			}
 			sum := policy.Summary(s.now)
-			return s.answer("policy-check", sum, ui.PolicyCheck(sum, s.now))
+			return s.answer("policy-check", sum, func(w io.Writer) { ui.PolicyCheck(w, sum, s.now) })
 		}),
 	}
 	in.bind(c)

@@ -83,16 +83,14 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 			}
 			return r, err
 		},
-		full:    func(w io.Writer, r signer.RechainResult) { ui.Rechain(w, r, s.now) },
+		full:    ui.Rechain,
 		line:    ui.RechainLine,
 		word:    ui.RechainWord,
 		skipped: nothingFits,
 	}
 	if in.dryRun {
-		b.whole = func(w io.Writer, all []signer.RechainResult, failed []ui.Failure) {
-			ui.RechainPlan(w, all, failed, s.now)
-		}
-		b.full = func(w io.Writer, r signer.RechainResult) { ui.RechainPlan(w, []signer.RechainResult{r}, nil, s.now) }
+		b.whole = ui.RechainPlan
+		b.full = func(w io.Writer, r signer.RechainResult) { ui.RechainPlan(w, []signer.RechainResult{r}, nil) }
 	}
 	return runBatch(ctx, s, in.batch, items, b)
 }

@@ -151,12 +151,7 @@ func ChainBuild(w io.Writer, c BuiltChain, now time.Time) {
 
 // chainTable lists certificates, and marks the one that ends first.
 func chainTable(w io.Writer, c Chain, now time.Time) {
-	first := 0
-	for i, cert := range c.Certificates {
-		if cert.NotAfter.Before(c.Certificates[first].NotAfter) {
-			first = i
-		}
-	}
+	first := firstToEnd(c.Certificates)
 	var rows [][]string
 	for i, cert := range c.Certificates {
 		mark := ""
@@ -166,6 +161,17 @@ func chainTable(w io.Writer, c Chain, now time.Time) {
 		rows = append(rows, []string{role(c, i), fit(common(cert.Subject), 36), cert.Thumbprint[:12], day(cert.NotAfter), lasting(cert, now), mark})
 	}
 	table(w, []column{{}, {head: "CERTIFICATE"}, {head: "SHA-256"}, {head: "UNTIL"}, {}, {}}, rows)
+}
+
+// firstToEnd returns the index of the certificate that ends first; of several it is the one nearest to the leaf.
+func firstToEnd(certs []certchain.Certificate) int {
+	first := 0
+	for i, c := range certs {
+		if c.NotAfter.Before(certs[first].NotAfter) {
+			first = i
+		}
+	}
+	return first
 }
 
 // lasting says how much time a certificate has left.

@@ -25,12 +25,12 @@ func copyNeeded(r copy.Result) bool {
 		return true
 	}
 	for _, t := range r.Tags {
-		if t.Status != "there" {
+		if t.Status != copy.There {
 			return true
 		}
 	}
 	for _, o := range r.Objects {
-		if o.Status == "planned" {
+		if o.Status == copy.Planned {
 			return true
 		}
 	}
@@ -76,11 +76,11 @@ func Copy(w io.Writer, r copy.Result) {
 
 func tagLine(t copy.TagResult) string {
 	switch t.Status {
-	case "there":
+	case copy.There:
 		return t.Tag + "  there already"
-	case "moved":
+	case copy.Moved:
 		return t.Tag + "  moved from " + short(t.Was)
-	case "planned":
+	case copy.Planned:
 		if t.Was != "" {
 			return t.Tag + "  to move from " + short(t.Was)
 		}
@@ -93,9 +93,9 @@ func tagLine(t copy.TagResult) string {
 func leftBehind(w io.Writer, r copy.Result) {
 	label := "left out"
 	for _, o := range r.Objects {
-		if o.Status == "superseded" || o.Status == "skipped" {
+		if o.Status == copy.Superseded || o.Status == copy.Skipped {
 			why := o.Reason
-			if o.Status == "superseded" {
+			if o.Status == copy.Superseded {
 				why = "the destination has it with a newer chain"
 			}
 			field(w, 2, label, fmt.Sprintf("%s %s: %s", o.What, short(o.Descriptor.Digest), why))
@@ -124,28 +124,7 @@ func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
 		headline(w, plain, "plan", plural(of, "artifact"), "")
 	}
 
-	var rows [][]string
-	there, send := 0, int64(0)
-	var rest copy.Result
-	more := 0
-	for _, r := range all {
-		if !copyNeeded(r) {
-			there++
-			continue
-		}
-		send += r.Bytes
-		if len(rows) < maxRows {
-			rows = append(rows, copyRow(tail(target(r), 42), r))
-			continue
-		}
-		more++
-		rest.Images, rest.Referrers, rest.Signatures = rest.Images+r.Images, rest.Referrers+r.Referrers, rest.Signatures+r.Signatures
-		rest.Bytes, rest.Mounted = rest.Bytes+r.Bytes, rest.Mounted+r.Mounted
-	}
-	needed := len(rows) + more
-	if more > 0 {
-		rows = append(rows, copyRow(fmt.Sprintf("… %s more", number(more)), rest))
-	}
+	rows, needed, send := copyRows(all)
 	if len(rows) > 0 {
 		fmt.Fprintln(w)
 		table(w, []column{{head: "TO COPY"}, {head: "IMAGES", right: true}, {head: "SBOM, ETC", right: true},
@@ -154,7 +133,7 @@ func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
 	var tags [][]string
 	for _, r := range all {
 		for _, t := range r.Tags {
-			if t.Status != "there" && (of == 1 || t.Was != "") && len(tags) < maxRows {
+			if t.Status != copy.There && (of == 1 || t.Was != "") && len(tags) < maxRows {
 				tag, what, _ := strings.Cut(tagLine(t), "  ")
 				tags = append(tags, []string{tail(r.Destination, 50), tag, what})
 			}
@@ -165,7 +144,42 @@ func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
 		table(w, []column{{head: "TAGS"}, {most: 24}, {}}, tags)
 	}
 	refused(w, failed)
-	var warnings [][]string
+	copyWarnings(w, all)
+	fmt.Fprintf(w, "\n%s to copy (%s to send), %s there already", number(needed), bytesOf(send), number(len(all)-needed))
+	if len(failed) > 0 {
+		fmt.Fprintf(w, ", %s refused", number(len(failed)))
+	}
+	fmt.Fprintln(w, ". Nothing was written.")
+	if needed > 0 {
+		fmt.Fprintln(w, "Run this plan: the same command without --dry-run")
+	}
+}
+
+// copyRows has a row for each artifact that is to be copied, those beyond maxRows in one; needed is how many there
+// are, and send how many bytes.
+func copyRows(all []copy.Result) (rows [][]string, needed int, send int64) {
+	var rest copy.Result
+	for _, r := range all {
+		if !copyNeeded(r) {
+			continue
+		}
+		needed++
+		send += r.Bytes
+		if needed <= maxRows {
+			rows = append(rows, copyRow(tail(target(r), 42), r))
+			continue
+		}
+		rest.Images, rest.Referrers, rest.Signatures = rest.Images+r.Images, rest.Referrers+r.Referrers, rest.Signatures+r.Signatures
+		rest.Bytes, rest.Mounted = rest.Bytes+r.Bytes, rest.Mounted+r.Mounted
+	}
+	if needed > maxRows {
+		rows = append(rows, copyRow(fmt.Sprintf("… %s more", number(needed-maxRows)), rest))
+	}
+	return rows, needed, send
+}
+
+func copyWarnings(w io.Writer, all []copy.Result) {
+	var rows [][]string
 	for _, r := range all {
 		for _, text := range r.Warnings {
 			for i, l := range fold(Escape(text), 52) {
@@ -173,21 +187,13 @@ func CopyPlan(w io.Writer, all []copy.Result, failed []Failure) {
 				if i == 0 {
 					name = tail(abbreviated(r.Source), 42)
 				}
-				warnings = append(warnings, []string{name, l})
+				rows = append(rows, []string{name, l})
 			}
 		}
 	}
-	if len(warnings) > 0 {
+	if len(rows) > 0 {
 		fmt.Fprintln(w)
-		table(w, []column{{head: "WARNINGS"}, {}}, warnings)
-	}
-	fmt.Fprintf(w, "\n%s to copy (%s to send), %s there already", number(needed), bytesOf(send), number(there))
-	if len(failed) > 0 {
-		fmt.Fprintf(w, ", %s refused", number(len(failed)))
-	}
-	fmt.Fprintln(w, ". Nothing was written.")
-	if needed > 0 {
-		fmt.Fprintln(w, "Run this plan: the same command without --dry-run")
+		table(w, []column{{head: "WARNINGS"}, {}}, rows)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 )
 
 // The statuses of a [Check].
@@ -92,6 +91,3 @@ func Doctor(w io.Writer, d Diagnosis) {
 	}
 	fmt.Fprintf(w, "\n%s\n", strings.Join(counts, ", "))
 }
-
-// Span writes a length of time in its largest unit.
-func Span(d time.Duration) string { return span(d) }

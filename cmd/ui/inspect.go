@@ -146,12 +146,9 @@ func chain(w io.Writer, certs []certchain.Certificate, now time.Time) {
 	if len(certs) == 0 {
 		return
 	}
-	first := 0
+	first := firstToEnd(certs)
 	width := 0
-	for i, c := range certs {
-		if c.NotAfter.Before(certs[first].NotAfter) {
-			first = i
-		}
+	for _, c := range certs {
 		width = max(width, Width(fit(common(c.Subject), 36)))
 	}
 	label := "chain"

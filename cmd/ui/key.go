@@ -40,14 +40,7 @@ func KeyShow(w io.Writer, k ShownKey) {
 		field(w, 2, "probe", "not made: whether it may sign was not tried (--probe)")
 	}
 	fmt.Fprintln(w)
-	fmt.Fprintf(w, "%s of the key\n", plural(uses(k.Probed), "use"))
-}
-
-func uses(probed bool) int {
-	if probed {
-		return 1
-	}
-	return 0
+	fmt.Fprintf(w, "%s of the key\n", plural(one(k.Probed), "use"))
 }
 
 // A GeneratedKey is a new key in a file.

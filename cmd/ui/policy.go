@@ -10,29 +10,27 @@ import (
 )
 
 // PolicyCheck writes all that a policy says.
-func PolicyCheck(sum trust.Summary, now time.Time) func(w io.Writer) {
-	return func(w io.Writer) {
-		const word = "loaded"
-		headline(w, good, word, sum.File, "")
-		under(w, word, "sha256:"+sum.Digest)
-		fmt.Fprintln(w)
-		policyRoots(w, sum.Roots, now)
-		fmt.Fprintln(w)
-		policyScopes(w, sum.Scopes)
-		if len(sum.Warnings) > 0 {
-			fmt.Fprintln(w, "\n  WARNINGS")
-			for _, text := range sum.Warnings {
-				for _, l := range fold(Escape(text), Columns-2) {
-					fmt.Fprintln(w, "  "+l)
-				}
+func PolicyCheck(w io.Writer, sum trust.Summary, now time.Time) {
+	const word = "loaded"
+	headline(w, good, word, sum.File, "")
+	under(w, word, "sha256:"+sum.Digest)
+	fmt.Fprintln(w)
+	policyRoots(w, sum.Roots, now)
+	fmt.Fprintln(w)
+	policyScopes(w, sum.Scopes)
+	if len(sum.Warnings) > 0 {
+		fmt.Fprintln(w, "\n  WARNINGS")
+		for _, text := range sum.Warnings {
+			for _, l := range fold(Escape(text), Columns-2) {
+				fmt.Fprintln(w, "  "+l)
 			}
 		}
-		fmt.Fprintf(w, "\n%s, %s, %s", plural(len(sum.Roots), "root"), plural(len(sum.Scopes), "scope"), plural(len(sum.Warnings), "warning"))
-		if len(sum.Scopes) == 0 || sum.Scopes[0].Scope != "*" {
-			fmt.Fprint(w, "; what no scope matches is rejected")
-		}
-		fmt.Fprintln(w)
 	}
+	fmt.Fprintf(w, "\n%s, %s, %s", plural(len(sum.Roots), "root"), plural(len(sum.Scopes), "scope"), plural(len(sum.Warnings), "warning"))
+	if len(sum.Scopes) == 0 || sum.Scopes[0].Scope != "*" {
+		fmt.Fprint(w, "; what no scope matches is rejected")
+	}
+	fmt.Fprintln(w)
 }
 
 // policyRoots writes each root with what there is to compare: a fingerprint in full, on a line of its own.

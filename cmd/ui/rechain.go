@@ -35,7 +35,7 @@ func RechainWord(r signer.RechainResult) string {
 }
 
 // Rechain writes what putting new chains on did.
-func Rechain(w io.Writer, r signer.RechainResult, now time.Time) {
+func Rechain(w io.Writer, r signer.RechainResult) {
 	word := RechainWord(r)
 	headline(w, good, word, r.Reference, "")
 	under(w, word, r.Digest.String())
@@ -123,30 +123,38 @@ type chainGroup struct {
 	skipped        bool
 }
 
-// RechainPlan writes what putting new chains on would do, and what each kind of verifier would say.
-func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now time.Time) {
-	planned, there, skipped, size := 0, 0, 0, int64(0)
+// A rechainSum counts what plans come to.
+type rechainSum struct {
+	planned, there, skipped int
+	size                    int64 // of the new envelopes
+	groups                  []*chainGroup
+}
+
+func sumPlans(all []signer.RechainResult) rechainSum {
+	var sum rechainSum
 	groups := map[string]*chainGroup{}
-	var order []string
 	for _, r := range all {
 		for _, p := range r.Plans {
 			switch p.Status {
 			case signer.StatusSkipped:
-				skipped++
+				sum.skipped++
 			case signer.StatusUnchanged, signer.StatusThere:
-				there++
+				sum.there++
 			default:
-				planned++
+				sum.planned++
 				if e := p.Envelope(); e != nil {
-					size += int64(len(e.Bytes()))
+					sum.size += int64(len(e.Bytes()))
 				}
 			}
 			key := groupOf(p)
 			g := groups[key]
 			if g == nil {
-				g = &chainGroup{name: groupName(p), identity: groupIdentity(p), then: p.HoldsUntil, now: p.NowUntil, skipped: p.Status == signer.StatusSkipped}
+				g = &chainGroup{
+					name: groupName(p), identity: groupIdentity(p),
+					then: p.HoldsUntil, now: p.NowUntil, skipped: p.Status == signer.StatusSkipped,
+				}
 				groups[key] = g
-				order = append(order, key)
+				sum.groups = append(sum.groups, g)
 			}
 			g.n++
 			if p.NowUntil.Before(g.now) {
@@ -154,19 +162,22 @@ func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now 
 			}
 		}
 	}
-	about := fmt.Sprintf("%s of %s", plural(planned+there+skipped, "signature"), plural(len(all), "artifact"))
+	return sum
+}
+
+// RechainPlan writes what putting new chains on would do, and what each kind of verifier would say.
+func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure) {
+	sum := sumPlans(all)
 	if len(all) == 1 && len(failed) == 0 {
-		about = all[0].Reference
-	}
-	headline(w, plain, "plan", about, "")
-	if len(all) == 1 && len(failed) == 0 {
+		headline(w, plain, "plan", all[0].Reference, "")
 		under(w, "plan", all[0].Digest.String())
+	} else {
+		headline(w, plain, "plan", fmt.Sprintf("%s of %s", plural(sum.planned+sum.there+sum.skipped, "signature"), plural(len(all), "artifact")), "")
 	}
-	if len(order) > 0 {
+	if len(sum.groups) > 0 {
 		fmt.Fprintln(w)
 		var rows [][]string
-		for _, key := range order {
-			g := groups[key]
+		for _, g := range sum.groups {
 			then := until(g.then)
 			if g.skipped {
 				then = "-"
@@ -178,21 +189,22 @@ func RechainPlan(w io.Writer, all []signer.RechainResult, failed []Failure, now 
 	}
 	verdicts(w, all)
 	var notes strings.Builder
-	if planned > 0 {
+	if sum.planned > 0 {
 		stays := "old ones stay"
 		if replaces(all) {
 			stays = "old ones are deleted once the new ones are listed"
 		}
-		field(&notes, 2, "writes", fmt.Sprintf("%s with envelopes of %s; %s; no tag changes; no key is used", plural(planned, "new referrer"), bytesOf(size), stays))
+		field(&notes, 2, "writes", fmt.Sprintf("%s with envelopes of %s; %s; no tag changes; no key is used",
+			plural(sum.planned, "new referrer"), bytesOf(sum.size), stays))
 	}
 	rechainNotes(&notes, all)
 	if notes.Len() > 0 {
 		fmt.Fprintf(w, "\n%s", notes.String())
 	}
 	refused(w, failed)
-	fmt.Fprintf(w, "\n%s to write, %s unchanged", number(planned), number(there))
-	if skipped > 0 {
-		fmt.Fprintf(w, ", %s skipped", number(skipped))
+	fmt.Fprintf(w, "\n%s to write, %s unchanged", number(sum.planned), number(sum.there))
+	if sum.skipped > 0 {
+		fmt.Fprintf(w, ", %s skipped", number(sum.skipped))
 	}
 	if len(failed) > 0 {
 		fmt.Fprintf(w, ", %s refused", plural(len(failed), "artifact"))
@@ -299,13 +311,6 @@ func verdictsAt(w io.Writer, head string, all []signer.RechainResult, of func(si
 	}
 	fmt.Fprintln(w)
 	table(w, []column{{head: head}, {head: "OLD CHAIN"}, {head: after}, {head: both}}, rows)
-}
-
-func one(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func passed(n, of int) string {

@@ -129,20 +129,20 @@ func day(t time.Time) string { return t.UTC().Format("2006-01-02") }
 func age(t, now time.Time) string {
 	d := now.Sub(t)
 	if d < -time.Minute {
-		return "in " + span(-d)
+		return "in " + Span(-d)
 	}
 	if d < time.Minute {
 		return "just now"
 	}
-	return span(d) + " ago"
+	return Span(d) + " ago"
 }
 
 // left says how much time is left until t.
 func left(t, now time.Time) string {
 	if t.Sub(now) >= 0 { // by the minute, as times are shown: what was just made for 5 days has 5 days
-		return span(t.Truncate(time.Minute).Sub(now.Truncate(time.Minute)))
+		return Span(t.Truncate(time.Minute).Sub(now.Truncate(time.Minute)))
 	}
-	return "ended " + span(now.Sub(t)) + " ago"
+	return "ended " + Span(now.Sub(t)) + " ago"
 }
 
 // undigested returns a reference without its digest, for lines that show the digest beside it.
@@ -162,8 +162,8 @@ func abbreviated(reference string) string {
 	return name + "@" + d[:12]
 }
 
-// span writes a length of time in its largest unit, rounded down: nobody is told of a day that is not there.
-func span(d time.Duration) string {
+// Span writes a length of time in its largest unit, rounded down: nobody is told of a day that is not there.
+func Span(d time.Duration) string {
 	const hours, days, years = time.Hour, 24 * time.Hour, 365 * 24 * time.Hour
 	switch {
 	case d < time.Minute:
@@ -176,6 +176,14 @@ func span(d time.Duration) string {
 		return plural(int(d/days), "day")
 	}
 	return plural(int(d/years), "year")
+}
+
+// one counts what is so.
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // plural writes a number of things.

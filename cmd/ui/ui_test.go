@@ -287,24 +287,24 @@ func TestScreens(t *testing.T) {
 				{Item: []string{"vendor.example/db/server:latest", "x"}, Reason: "tag-moves", Text: "copy vendor.example/db/server:latest to x: the tag names another digest there: latest is 9d20f1c37ab5", Code: 1}})
 		},
 		"rechain": func(w io.Writer) {
-			Rechain(w, rechained(signer.StatusWritten), now)
+			Rechain(w, rechained(signer.StatusWritten))
 			RechainLine(w, rechained(signer.StatusWritten))
 		},
-		"rechain-plan": func(w io.Writer) { RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned)}, nil, now) },
+		"rechain-plan": func(w io.Writer) { RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned)}, nil) },
 		"rechain-plan-batch": func(w io.Writer) {
 			RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned), rechained(signer.StatusPlanned)},
-				[]Failure{{Item: []string{"harbor.acme.example/prod/web:2"}, Reason: "ends-earlier", Text: "rechain harbor.acme.example/prod/web:2: the new chain ends on 2026-12-01, the present one on 2027-01-03", Code: 3}}, now)
+				[]Failure{{Item: []string{"harbor.acme.example/prod/web:2"}, Reason: "ends-earlier", Text: "rechain harbor.acme.example/prod/web:2: the new chain ends on 2026-12-01, the present one on 2027-01-03", Code: 3}})
 		},
 		"doctor":         func(w io.Writer) { Doctor(w, diagnosis()) },
 		"login":          login,
-		"policy-check":   PolicyCheck(policy(), now),
+		"policy-check":   func(w io.Writer) { PolicyCheck(w, policy(), now) },
 		"policy-explain": explanations,
 		"rechain-unchanged": func(w io.Writer) {
 			r := rechained(signer.StatusThere)
 			r.Plans = r.Plans[:1]
 			r.Plans[0].Warnings = nil
-			Rechain(w, r, now)
-			RechainPlan(w, []signer.RechainResult{r}, nil, now)
+			Rechain(w, r)
+			RechainPlan(w, []signer.RechainResult{r}, nil)
 		},
 	}
 	for name, screen := range screens {

@@ -28,7 +28,11 @@ func Verify(w io.Writer, r trust.Report) {
 
 	best := accepting(r)
 	if best != nil {
-		field(w, 2, "signed by", best.Identity+root(*best, "     "))
+		text := best.Identity
+		if best.Root != "" {
+			text += "     root " + best.Root
+		}
+		field(w, 2, "signed by", text)
 	}
 	if r.JudgedAs != "" {
 		field(w, 2, "judged as", r.JudgedAs)
@@ -43,7 +47,8 @@ func Verify(w io.Writer, r trust.Report) {
 			field(w, 2, "signed", fmt.Sprintf("%s (%s), %s", minute(*best.SignedAt), age(*best.SignedAt, r.Now), expiry(*best, r)))
 		}
 		if best.HoldsUntil != nil {
-			field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s", day(*best.HoldsUntil), left(*best.HoldsUntil, r.Now), ending(best.FirstToEnd)))
+			field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s",
+				day(*best.HoldsUntil), left(*best.HoldsUntil, r.Now), ending(best.FirstToEnd)))
 		}
 		field(w, 2, "revocation", r.Revocation)
 	}
@@ -81,7 +86,10 @@ func rejections(w io.Writer, r trust.Report) {
 		}
 		signer := "unreadable"
 		if sig.Identity != "" {
-			signer = brief(sig.Identity) + root(sig, " ")
+			signer = brief(sig.Identity)
+			if root := rootOf(sig); root != "" {
+				signer += " (root " + root + ")"
+			}
 		}
 		rows = append(rows, []string{
 			short(sig.Digest),
@@ -162,18 +170,12 @@ func accepting(r trust.Report) *trust.Judged {
 	return best
 }
 
-// root names the root that a signature was held against.
-func root(sig trust.Judged, gap string) string {
-	if sig.Root != "" {
-		if gap == " " {
-			return " (root " + sig.Root + ")"
-		}
-		return gap + "root " + sig.Root
+// rootOf names the root that a signature was held against, or else the one that its chain ends in.
+func rootOf(sig trust.Judged) string {
+	if n := len(sig.Chain); sig.Root == "" && n > 0 {
+		return common(sig.Chain[n-1].Subject)
 	}
-	if n := len(sig.Chain); n > 0 && gap == " " {
-		return " (root " + common(sig.Chain[n-1].Subject) + ")"
-	}
-	return ""
+	return sig.Root
 }
 
 func rule(r trust.Report) string {
