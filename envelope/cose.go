@@ -43,7 +43,7 @@ func coseAlgorithm(name string) (cose.Algorithm, error) {
 // coseSigner gives go-cose's Sig_structure to whoever signs it.
 type coseSigner struct {
 	alg  cose.Algorithm
-	sign func(message []byte) ([]byte, error)
+	sign primitive
 }
 
 func (s coseSigner) Algorithm() cose.Algorithm                        { return s.alg }
@@ -51,7 +51,8 @@ func (s coseSigner) Sign(_ io.Reader, message []byte) ([]byte, error) { return s
 
 // writeCOSE builds an envelope; sign makes the primitive signature of a message. go-cose sorts the labels, so that
 // the bytes are deterministic.
-func writeCOSE(a attributes, payload []byte, chain certchain.Chain, agent string, sign func(message []byte) ([]byte, error)) ([]byte, error) {
+func (d draft) writeCOSE(sign primitive) ([]byte, error) {
+	a := d.attributes
 	alg, err := coseAlgorithm(a.algorithm)
 	if err != nil {
 		return nil, err
@@ -71,17 +72,17 @@ func writeCOSE(a attributes, payload []byte, chain certchain.Chain, agent string
 	if !a.expiry.IsZero() {
 		m.Headers.Protected[attrExpiry] = encodeTime(a.expiry)
 	}
-	m.Payload = payload
+	m.Payload = d.payload
 	if err := m.Sign(nil, nil, coseSigner{alg, sign}); err != nil {
 		return nil, err
 	}
-	x5chain, err := encodeX5Chain(chain)
+	x5chain, err := encodeX5Chain(d.chain)
 	if err != nil {
 		return nil, err
 	}
 	m.Headers.Unprotected[cose.HeaderLabelX5Chain] = cbor.RawMessage(x5chain)
-	if agent != "" {
-		m.Headers.Unprotected[attrAgent] = agent
+	if d.agent != "" {
+		m.Headers.Unprotected[attrAgent] = d.agent
 	}
 	return m.MarshalCBOR()
 }
@@ -150,21 +151,35 @@ func parseCOSE(b []byte) (*Envelope, error) {
 		return nil, err
 	}
 
-	e := &Envelope{format: COSE, raw: b}
-	unprotected, err := readMap(parts[1])
-	if err != nil {
-		return nil, malformed(fmt.Errorf("unprotected header: %w", err))
+	e := &Envelope{format: COSE, raw: b, content: c, message: cose.NewSign1Message()}
+	if err := e.readCOSEHeader(a, parts[1], len(sign1Prefix)+len(parts[0])); err != nil {
+		return nil, err
 	}
-	start := len(sign1Prefix) + len(parts[0])
+	if err := e.message.UnmarshalCBOR(b); err != nil {
+		return nil, malformed(err)
+	}
+	return e, nil
+}
+
+// readCOSEHeader reads the unprotected header b, which stands at offset in the envelope, of one with the attributes a.
+func (e *Envelope) readCOSEHeader(a attributes, b []byte, offset int) error {
+	malformed := func(err error) error {
+		return &Error{codeMalformed, fmt.Errorf("COSE envelope: unprotected header: %w", err)}
+	}
+	unprotected, err := readMap(b)
+	if err != nil {
+		return malformed(err)
+	}
+	c := &e.content
 	for _, m := range unprotected {
 		switch m.label {
 		case cose.HeaderLabelAlgorithm, cose.HeaderLabelCritical, cose.HeaderLabelContentType:
-			return nil, malformed(fmt.Errorf("label %v does not belong into the unprotected header", m.label))
+			return &Error{codeMalformed, fmt.Errorf("COSE envelope: label %v does not belong into the unprotected header", m.label)}
 		case cose.HeaderLabelX5Chain:
-			e.chainStart = start + m.offset
+			e.chainStart = offset + m.offset
 			e.chainEnd = e.chainStart + len(m.value)
 			if c.Chain, err = parseX5Chain(m.value); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		name, ok := m.label.(string)
@@ -172,7 +187,7 @@ func parseCOSE(b []byte) (*Envelope, error) {
 			continue
 		}
 		if err := a.checkUnprotected(name, attrTimestamp, attrAgent); err != nil {
-			return nil, err
+			return err
 		}
 		switch name {
 		case attrTimestamp:
@@ -181,18 +196,13 @@ func parseCOSE(b []byte) (*Envelope, error) {
 			c.Agent, err = textValue(m.value)
 		}
 		if err != nil {
-			return nil, malformed(fmt.Errorf("unprotected header: %q: %w", name, err))
+			return malformed(fmt.Errorf("%q: %w", name, err))
 		}
 	}
 	if c.Chain == nil {
-		return nil, refuse(codeChainMalformed, "the envelope has no certificate chain (x5chain)")
+		return refuse(codeChainMalformed, "the envelope has no certificate chain (x5chain)")
 	}
-	e.message = cose.NewSign1Message()
-	if err := e.message.UnmarshalCBOR(b); err != nil {
-		return nil, malformed(err)
-	}
-	e.content = c
-	return e, nil
+	return nil
 }
 
 func parseCOSEProtected(b []byte) (a attributes, err error) {

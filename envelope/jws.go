@@ -35,7 +35,8 @@ type jwsEnvelope struct {
 }
 
 // writeJWS builds an envelope; sign makes the primitive signature of a message.
-func writeJWS(a attributes, payload []byte, chain certchain.Chain, agent string, sign func(message []byte) ([]byte, error)) ([]byte, error) {
+func (d draft) writeJWS(sign primitive) ([]byte, error) {
+	a := d.attributes
 	p := jwsProtected{
 		Algorithm:   a.algorithm,
 		Critical:    a.critical,
@@ -47,16 +48,16 @@ func writeJWS(a attributes, payload []byte, chain certchain.Chain, agent string,
 		p.Expiry = a.expiry.Format(time.RFC3339)
 	}
 	protected := encodeJSON(p)
-	sig, err := sign(jwsMessage(protected, payload))
+	sig, err := sign(jwsMessage(protected, d.payload))
 	if err != nil {
 		return nil, err
 	}
 	var e jwsEnvelope
-	e.Payload = base64.RawURLEncoding.EncodeToString(payload)
+	e.Payload = base64.RawURLEncoding.EncodeToString(d.payload)
 	e.Protected = base64.RawURLEncoding.EncodeToString(protected)
 	e.Signature = base64.RawURLEncoding.EncodeToString(sig)
-	e.Header.Agent = agent
-	if e.Header.Chain, err = encodeX5C(chain); err != nil {
+	e.Header.Agent = d.agent
+	if e.Header.Chain, err = encodeX5C(d.chain); err != nil {
 		return nil, err
 	}
 	return encodeJSON(e), nil
@@ -134,14 +135,24 @@ func parseJWS(b []byte) (*Envelope, error) {
 		return nil, err
 	}
 
-	e := &Envelope{format: JWS, raw: b}
+	e := &Envelope{format: JWS, raw: b, content: c}
+	if err := e.readJWSHeader(a, header); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// readJWSHeader reads the unprotected header of an envelope with the attributes a.
+func (e *Envelope) readJWSHeader(a attributes, header member) error {
+	malformed := func(err error) error { return &Error{codeMalformed, fmt.Errorf("JWS envelope: header: %w", err)} }
 	unprotected, err := members(header.value)
 	if err != nil {
-		return nil, malformed(fmt.Errorf("header: %w", err))
+		return malformed(err)
 	}
+	c := &e.content
 	for _, m := range unprotected {
 		if err := a.checkUnprotected(m.name, "x5c", attrTimestamp, attrAgent); err != nil {
-			return nil, err
+			return err
 		}
 		switch m.name {
 		case "x5c":
@@ -154,17 +165,16 @@ func parseJWS(b []byte) (*Envelope, error) {
 			c.Agent, err = stringValue(m.value)
 		}
 		if refused := (*Error)(nil); errors.As(err, &refused) {
-			return nil, err
+			return err
 		}
 		if err != nil {
-			return nil, malformed(fmt.Errorf("header: %q: %w", m.name, err))
+			return malformed(fmt.Errorf("%q: %w", m.name, err))
 		}
 	}
 	if c.Chain == nil {
-		return nil, refuse(codeChainMalformed, "the envelope has no certificate chain (x5c)")
+		return refuse(codeChainMalformed, "the envelope has no certificate chain (x5c)")
 	}
-	e.content = c
-	return e, nil
+	return nil
 }
 
 func parseJWSProtected(b []byte) (a attributes, err error) {

@@ -46,25 +46,16 @@ func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain
 		return nil, fmt.Errorf("signing chain: %w", err)
 	}
 
-	var write func(attributes, []byte, certchain.Chain, string, func([]byte) ([]byte, error)) ([]byte, error)
-	switch f {
-	case JWS:
-		write = writeJWS
-	case COSE:
-		write = writeCOSE
-	default:
-		return nil, refuse(codeFormat, "media type %q is not that of a signature envelope", f)
-	}
+	d := draft{attributes: a, format: f, payload: payload, chain: chain, agent: o.Agent}
 	// Rehearsed first with a signature of zeros: what our own parser refuses is not worth a key's signature.
-	rehearsal, err := write(a, payload, chain, o.Agent, func([]byte) ([]byte, error) { return make([]byte, signatureSize(pub)), nil })
+	rehearsal, err := d.write(func([]byte) ([]byte, error) { return make([]byte, signatureSize(pub)), nil })
+	if err == nil {
+		_, err = Parse(string(f), rehearsal)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("writing a %s envelope: %w", f.Short(), err)
 	}
-	if _, err := Parse(string(f), rehearsal); err != nil {
-		return nil, fmt.Errorf("writing a %s envelope: %w", f.Short(), err)
-	}
-
-	raw, err := write(a, payload, chain, o.Agent, func(message []byte) ([]byte, error) {
+	raw, err := d.write(func(message []byte) ([]byte, error) {
 		sig, err := key.Sign(ctx, message, alg.SignerOpts())
 		if err != nil {
 			return nil, err
@@ -88,6 +79,28 @@ func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain
 		return nil, fmt.Errorf("verifying what was signed: %w", err)
 	}
 	return e, nil
+}
+
+// A draft is an envelope before it is signed.
+type draft struct {
+	attributes
+	format  Format
+	payload []byte
+	chain   certchain.Chain
+	agent   string
+}
+
+// A primitive makes the primitive signature of a message, in the form in which envelopes hold it.
+type primitive func(message []byte) ([]byte, error)
+
+func (d draft) write(sign primitive) ([]byte, error) {
+	switch d.format {
+	case JWS:
+		return d.writeJWS(sign)
+	case COSE:
+		return d.writeCOSE(sign)
+	}
+	return nil, refuse(codeFormat, "media type %q is not that of a signature envelope", d.format)
 }
 
 func misbehaved(err error) error {
