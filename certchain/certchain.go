@@ -26,7 +26,7 @@ const (
 	MaxCertificate  = 64 << 10 // bytes of one certificate, DER
 )
 
-// Matches reports (as ErrKeyMismatch) whether the leaf holds pub.
+// Matches returns an error that wraps [ErrKeyMismatch] unless the leaf is for pub.
 func (c Chain) Matches(pub crypto.PublicKey) error {
 	if len(c) == 0 {
 		return ruleError(ruleEmpty, nil, "the chain is empty")
@@ -43,8 +43,10 @@ func holds(c *x509.Certificate, pub crypto.PublicKey) bool {
 	return ok && pub != nil && k.Equal(pub)
 }
 
-// Leaf and Root return the ends of a chain that is not empty.
+// Leaf returns the signing certificate of a chain that is not empty.
 func (c Chain) Leaf() *x509.Certificate { return c[0] }
+
+// Root returns the last certificate of a chain that is not empty.
 func (c Chain) Root() *x509.Certificate { return c[len(c)-1] }
 
 // HoldsUntil returns the certificate that ends first and its NotAfter: the last second at which the whole chain is valid.
@@ -58,7 +60,8 @@ func (c Chain) HoldsUntil() (first *x509.Certificate, until time.Time) {
 	return first, until
 }
 
-// HoldsFrom returns the latest NotBefore.
+// HoldsFrom returns the latest NotBefore: the first second at which the whole chain is valid, if it ever is. An empty
+// chain has none.
 func (c Chain) HoldsFrom() time.Time {
 	var from time.Time
 	for i, cert := range c {

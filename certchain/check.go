@@ -68,10 +68,12 @@ func duplicate(certs []*x509.Certificate) error {
 func (c Chain) checkAlgorithms() error {
 	for i, cert := range c {
 		if i == 0 && !isSigningKey(cert.PublicKey) {
-			return ruleError(ruleLeafKey, cert, "its key is %s: it must be RSA 2048, 3072, 4096 with an odd exponent of at least 65537, or ECDSA P-256, P-384, P-521", keyOf(cert.PublicKey))
+			return ruleError(ruleLeafKey, cert, "its key is %s: it must be RSA 2048, 3072, 4096 with an odd exponent of at least 65537, "+
+				"or ECDSA P-256, P-384, P-521", keyOf(cert.PublicKey))
 		}
 		if i > 0 && !isIssuingKey(cert.PublicKey) {
-			return ruleError(ruleCAKey, cert, "its key is %s: an issuer's must be RSA of 2048 to 16384 bits, ECDSA P-256, P-384, P-521 or Ed25519", keyOf(cert.PublicKey))
+			return ruleError(ruleCAKey, cert, "its key is %s: an issuer's must be RSA of 2048 to 16384 bits, ECDSA P-256, P-384, P-521 or Ed25519",
+				keyOf(cert.PublicKey))
 		}
 		if !isStrong(cert.SignatureAlgorithm) {
 			return ruleError(ruleSignature, cert, "it is signed with %s: SHA-256 or better is needed", cert.SignatureAlgorithm)

@@ -93,7 +93,8 @@ func parseDER(b []byte) ([]*x509.Certificate, error) {
 	case first.Class == asn1.ClassUniversal && first.Tag == asn1.TagOID:
 		return parsePKCS7(b)
 	case first.Class == asn1.ClassUniversal && first.Tag == asn1.TagInteger:
-		return nil, ruleError(rulePrivateKey, nil, "it holds a private key or a PKCS#12 container, not certificates (from PKCS#12: openssl pkcs12 -in FILE -nokeys -out NEW)")
+		return nil, ruleError(rulePrivateKey, nil, "it holds a private key or a PKCS#12 container, not certificates "+
+			"(from PKCS#12: openssl pkcs12 -in FILE -nokeys -out NEW)")
 	case first.FullBytes == nil:
 		return nil, ruleError(ruleMalformed, nil, "it is neither PEM nor DER: there is no -----BEGIN line and no DER sequence")
 	}

@@ -33,7 +33,8 @@ func parsePKCS7(der []byte) ([]*x509.Certificate, error) {
 	rest, err := asn1.Unmarshal(der, &outer)
 	switch {
 	case err != nil:
-		return nil, ruleError(rulePKCS7, nil, "its PKCS#7 structure is malformed or not DER; convert it: openssl pkcs7 -in FILE -print_certs -out NEW (-inform DER if it is not PEM)")
+		return nil, ruleError(rulePKCS7, nil, "its PKCS#7 structure is malformed or not DER; "+
+			"convert it: openssl pkcs7 -in FILE -print_certs -out NEW (-inform DER if it is not PEM)")
 	case len(rest) > 0:
 		return nil, ruleError(rulePKCS7, nil, "%d bytes follow its PKCS#7 structure", len(rest))
 	case !outer.Type.Equal(oidSignedData):

@@ -107,7 +107,8 @@ func (s *session) configFile() (string, error) {
 			continue
 		}
 		if err != nil {
-			return "", usageHint("it takes the right to look there; another folder: XDG_CONFIG_HOME; one file: --config FILE", "looking for the configuration: %w", err)
+			return "", usageHint("it takes the right to look there; another folder: XDG_CONFIG_HOME; one file: --config FILE",
+				"looking for the configuration: %w", err)
 		}
 		if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			return "", &configError{file: dir, code: "config-unsafe",

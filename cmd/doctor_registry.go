@@ -130,14 +130,15 @@ func clock(s *session, d *diagnosis, host string, theirs time.Time) {
 	}
 	// Here the clock itself is what is judged: the run's one time was taken before the registry was asked.
 	ours := s.env.Now()
+	const set = "set this machine's clock: signatures carry its time, and chains are judged by it"
 	skew := ours.Sub(theirs).Round(time.Second)
 	switch {
 	case skew.Abs() <= maxSkew:
 		d.add("clock", "clock", ui.OK, "agrees with "+host, "")
 	case skew > 0:
-		d.add("clock", "clock", ui.Warning, fmt.Sprintf("%s ahead of %s", ui.Span(skew), host), "set this machine's clock: signatures carry its time, and chains are judged by it")
+		d.add("clock", "clock", ui.Warning, fmt.Sprintf("%s ahead of %s", ui.Span(skew), host), set)
 	default:
-		d.add("clock", "clock", ui.Warning, fmt.Sprintf("%s behind %s", ui.Span(-skew), host), "set this machine's clock: signatures carry its time, and chains are judged by it")
+		d.add("clock", "clock", ui.Warning, fmt.Sprintf("%s behind %s", ui.Span(-skew), host), set)
 	}
 }
 

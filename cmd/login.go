@@ -40,9 +40,10 @@ func newLogin(s *session) *cobra.Command {
 names, else in that file. Docker, oras and notation find it there too. Without --password-stdin the password is asked for.`,
 		Example: `  imprint login ghcr.io --username octocat
   pass show ghcr | imprint login ghcr.io --username octocat --password-stdin`,
-		Args:        arguments(1, 1, "HOST"),
-		Annotations: map[string]string{exits: "0 logged in   3 usage, or docker's configuration   4 the registry does not answer   5 it refuses the credential   8 it could not be kept"},
-		RunE:        s.run(func(ctx context.Context, args []string) error { return runLogin(ctx, s, in, args[0]) }),
+		Args: arguments(1, 1, "HOST"),
+		Annotations: map[string]string{exits: "0 logged in   3 usage, or docker's configuration   4 the registry does not answer   " +
+			"5 it refuses the credential   8 it could not be kept"},
+		RunE: s.run(func(ctx context.Context, args []string) error { return runLogin(ctx, s, in, args[0]) }),
 	}
 	c.Flags().StringVar(&in.username, "username", "", "log in as `USER`")
 	c.Flags().BoolVar(&in.stdin, "password-stdin", false, "read the password, or token, from standard input")
@@ -129,12 +130,13 @@ func (in loginInputs) password(ctx context.Context, s *session, host string) ([]
 
 func newLogout(s *session) *cobra.Command {
 	return &cobra.Command{
-		Use:         "logout HOST",
-		Short:       "forget what login kept for a registry",
-		Long:        "Forgets the credential of a registry where login and docker keep it. Nothing there is no error.",
-		Example:     "  imprint logout ghcr.io",
-		Args:        arguments(1, 1, "HOST"),
-		Annotations: map[string]string{exits: "0 nothing is kept any more   3 usage, or docker's configuration   5 the credential helper failed   8 the file could not be written"},
+		Use:     "logout HOST",
+		Short:   "forget what login kept for a registry",
+		Long:    "Forgets the credential of a registry where login and docker keep it. Nothing there is no error.",
+		Example: "  imprint logout ghcr.io",
+		Args:    arguments(1, 1, "HOST"),
+		Annotations: map[string]string{exits: "0 nothing is kept any more   3 usage, or docker's configuration   " +
+			"5 the credential helper failed   8 the file could not be written"},
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			host, err := registryHost("logout", args[0])
 			if err != nil {
@@ -183,5 +185,6 @@ func (s *session) credentialDir() (string, error) {
 	if dir := s.dockerDir(); dir != "" {
 		return dir, nil
 	}
-	return "", usageHint("set HOME, or DOCKER_CONFIG to the folder of docker's config.json", "looking for docker's configuration: neither HOME nor DOCKER_CONFIG is set")
+	return "", usageHint("set HOME, or DOCKER_CONFIG to the folder of docker's config.json",
+		"looking for docker's configuration: neither HOME nor DOCKER_CONFIG is set")
 }

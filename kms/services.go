@@ -12,7 +12,10 @@ var (
 	gcpKey     = regexp.MustCompile(`^projects/[^/?]+/locations/[^/?]+/keyRings/[^/?]+/cryptoKeys/[^/?]+(/cryptoKeyVersions/[1-9][0-9]*)?$`)
 	vaultKey   = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`)
 	vaultHTTP  = regexp.MustCompile(`^/v1/([A-Za-z0-9_./-]+)/keys/([^/]+)$`)
-	azureHosts = []string{".vault.azure.net", ".managedhsm.azure.net", ".vault.azure.cn", ".managedhsm.azure.cn", ".vault.usgovcloudapi.net", ".managedhsm.usgovcloudapi.net"}
+	azureHosts = []string{
+		".vault.azure.net", ".managedhsm.azure.net", ".vault.azure.cn", ".managedhsm.azure.cn",
+		".vault.usgovcloudapi.net", ".managedhsm.usgovcloudapi.net",
+	}
 )
 
 // parseAWS keeps the case of everything: aliases have capitals. An ARN names its region itself.
@@ -135,7 +138,8 @@ func parseHTTP(scheme, rest string) (*url.URL, error) {
 			return nil, Invalid(CodeURI, "%s:%s names no key: write https://%s/keys/NAME/VERSION", scheme, rest, u.Host)
 		}
 	}
-	return nil, Invalid(CodeURI, "%s:%s is no key of Azure Key Vault (https://VAULT.vault.azure.net/keys/NAME) nor of Vault (https://HOST/v1/MOUNT/keys/NAME)", scheme, rest)
+	return nil, Invalid(CodeURI, "%s:%s is no key of Azure Key Vault (https://VAULT.vault.azure.net/keys/NAME) "+
+		"nor of Vault (https://HOST/v1/MOUNT/keys/NAME)", scheme, rest)
 }
 
 // parsePKCS11 reads RFC 7512. A PIN in a URI ends in shell histories and process lists: pin-value is refused.

@@ -159,7 +159,7 @@ func parseFile(rest string) (*url.URL, error) {
 		err = checkText(path)
 	}
 	if err != nil {
-		return nil, Invalid(CodeURI, "file:%s names no file: %v", rest, err)
+		return nil, Invalid(CodeURI, "file:%s names no file: %w", rest, err)
 	}
 	// OmitHost keeps file:a.key from being written as file://a.key, whose a.key is a host.
 	return &url.URL{Scheme: "file", Path: path, OmitHost: true}, nil

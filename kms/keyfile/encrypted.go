@@ -175,7 +175,8 @@ func parseScrypt(der []byte) (func([]byte, int) ([]byte, error), error) {
 }
 
 func convertible(what string, args ...any) error {
-	return format("it is encrypted by "+what+", which imprint does not read; convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in FILE -out NEW", args...)
+	return format("it is encrypted by "+what+", which imprint does not read; "+
+		"convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in FILE -out NEW", args...)
 }
 
 // errPassphrase: CBC cannot tell the two apart.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -83,7 +84,8 @@ func findPEM(data []byte, blocks int) (der []byte, encrypted bool, err error) {
 	}
 	b := keys[0]
 	if strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED") {
-		return nil, false, format("it is encrypted in the legacy PEM format (Proc-Type: 4,ENCRYPTED), whose key derivation is one round of MD5; convert it: %s", convert)
+		return nil, false, format("it is encrypted in the legacy PEM format (Proc-Type: 4,ENCRYPTED), whose key derivation is one round of MD5; "+
+			"convert it: %s", convert)
 	}
 	switch b.Type {
 	case "PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY":
@@ -102,7 +104,8 @@ func foreign(typ string) error {
 	case "DSA PRIVATE KEY":
 		return kms.Invalid(kms.CodeAlgorithm, "the key is a DSA key: Notary Project signatures need RSA 2048, 3072, 4096 or ECDSA P-256, P-384, P-521")
 	case "ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY":
-		return format("it is in cosign's own format (scrypt and secretbox), which nothing converts: use the key that was imported into cosign, or make one (imprint key generate)")
+		return format("it is in cosign's own format (scrypt and secretbox), which nothing converts: " +
+			"use the key that was imported into cosign, or make one (imprint key generate)")
 	case "PGP PRIVATE KEY BLOCK":
 		return format("it is an OpenPGP key, which has no place in X.509 certificates: make a key (imprint key generate)")
 	}
@@ -120,11 +123,12 @@ func findDER(data []byte) (der []byte, encrypted bool, err error) {
 	case text[0] == '{':
 		return nil, false, format("it is JSON (a JWK?), not PEM or DER")
 	case bytes.HasPrefix(data, []byte("\xfe\xed\xfe\xed")):
-		return nil, false, format("it is a Java key store; convert it: keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12 -deststoretype PKCS12 && openssl pkcs12 -in NEW.p12 -nocerts -out NEW")
+		return nil, false, format("it is a Java key store; convert it: " +
+			"keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12 -deststoretype PKCS12 && openssl pkcs12 -in NEW.p12 -nocerts -out NEW")
 	}
 	shape, err := shapeOf(data)
 	if err != nil {
-		return nil, false, format("it is neither PEM nor DER: no -----BEGIN line, and %v", err)
+		return nil, false, format("it is neither PEM nor DER: no -----BEGIN line, and %w", err)
 	}
 	switch shape {
 	case "INTEGER OCTETS", "INTEGER SEQUENCE", "INTEGER INTEGER":
@@ -162,7 +166,7 @@ func firstTwo(der []byte) ([]asn1.RawValue, error) {
 	rest, err := asn1.Unmarshal(der, &outer)
 	switch {
 	case err != nil || outer.Class != asn1.ClassUniversal || outer.Tag != asn1.TagSequence:
-		return nil, fmt.Errorf("no DER sequence")
+		return nil, errors.New("no DER sequence")
 	case len(rest) > 0:
 		return nil, fmt.Errorf("%d bytes follow the DER structure", len(rest))
 	}
@@ -170,7 +174,7 @@ func firstTwo(der []byte) ([]asn1.RawValue, error) {
 	for in := outer.Bytes; len(in) > 0 && len(members) < 2; {
 		var m asn1.RawValue
 		if in, err = asn1.Unmarshal(in, &m); err != nil {
-			return nil, fmt.Errorf("the DER structure is damaged")
+			return nil, errors.New("the DER structure is damaged")
 		}
 		members = append(members, m)
 	}

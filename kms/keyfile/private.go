@@ -38,8 +38,8 @@ var algorithmNames = map[string]string{
 	"2.16.840.1.101.3.4.3.19": "an ML-DSA key",
 }
 
-// A pkcs8 is the PrivateKeyInfo of RFC 5208.
-type pkcs8Info struct {
+// A privateKeyInfo is that of RFC 5208.
+type privateKeyInfo struct {
 	Version    int
 	Algorithm  pkix.AlgorithmIdentifier
 	PrivateKey []byte
@@ -51,7 +51,7 @@ type pkcs8Info struct {
 func parsePrivate(der []byte) (any, error) {
 	shape, err := shapeOf(der)
 	if err != nil {
-		return nil, format("it is damaged: %v", err)
+		return nil, format("it is damaged: %w", err)
 	}
 	switch shape {
 	case "INTEGER SEQUENCE":
@@ -68,7 +68,7 @@ func parsePrivate(der []byte) (any, error) {
 }
 
 func parsePKCS8(der []byte) (any, error) {
-	var info pkcs8Info
+	var info privateKeyInfo
 	if _, err := asn1.Unmarshal(der, &info); err != nil {
 		return nil, format("its PKCS#8 structure is damaged")
 	}
@@ -78,7 +78,8 @@ func parsePKCS8(der []byte) (any, error) {
 	case oid.Equal(oidRSAPSS):
 		// Parameters bind the key to one hash and salt (RFC 4055). Without them it is an RSA key like any other.
 		if len(info.Algorithm.Parameters.FullBytes) > 0 {
-			return nil, format("it is an RSA key bound to RSA-PSS parameters (OID 1.2.840.113549.1.1.10), which certificates of other keys cannot name; make a key of the plain kind: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -aes-256-cbc -out NEW")
+			return nil, format("it is an RSA key bound to RSA-PSS parameters (OID 1.2.840.113549.1.1.10), which certificates of other keys cannot name; " +
+				"make a key of the plain kind: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -aes-256-cbc -out NEW")
 		}
 		return parsePKCS1(info.PrivateKey)
 	case oid.Equal(oidEC):
