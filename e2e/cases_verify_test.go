@@ -143,6 +143,7 @@ func TestCasesVerifyJWS(t *testing.T) {
 		{"V04 Payload too", "envelope-malformed", broken(func(s *sealed) { s.payload += `,"Payload":` + s.payload })},
 		{"V04 ALG", "algorithm-not-allowed", bent(func(j *jws) *jws { return j.replace(`"alg"`, `"ALG"`) })},
 		{"V04 Alg too", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"Alg":"ES256"`) })},
+		{"V04 IO.CNCF.notary.expiry", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"IO.CNCF.notary.expiry":"2020-01-01T00:00:00Z"`) })},
 		{"V04 TargetArtifact", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, "targetArtifact", "TargetArtifact"); return j })},
 		{"V04 Digest", "payload-malformed", bent(func(j *jws) *jws { j.payload = replaced(j.payload, `"digest"`, `"Digest"`); return j })},
 		{"V04 X5C", "envelope-malformed", broken(func(s *sealed) { s.header = replaced(s.header, "x5c", "X5C") })},
@@ -198,6 +199,7 @@ func TestCasesVerifyJWS(t *testing.T) {
 		{"V06 empty signature", "envelope-malformed", broken(func(s *sealed) { s.signature = `""` })},
 		{"V06 empty payload", "envelope-malformed", broken(func(s *sealed) { s.payload = `""` })},
 
+		{"V07 a name of the Notary Project's that is none", "attribute-unknown", bent(func(j *jws) *jws { return j.with(`"io.cncf.notary.unheard":1`) })},
 		{"V07 b64 false", "attribute-unknown", bent(func(j *jws) *jws {
 			j.message = func(protected, _ string) []byte { return []byte(protected + "." + j.payload) }
 			return j.with(`"b64":false`)
