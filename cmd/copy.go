@@ -150,7 +150,7 @@ func (p *promotion) copy(ctx context.Context, from, to string) (copy.Result, err
 	if err != nil {
 		return copy.Result{}, err
 	}
-	defer src.Close(false)
+	defer src.Close()
 	root, err := src.Resolve(ctx, source)
 	if err == nil && p.platform != "" {
 		// What is judged is what is copied: its own signatures, not the index's.
@@ -164,7 +164,7 @@ func (p *promotion) copy(ctx context.Context, from, to string) (copy.Result, err
 		return copy.Result{}, err
 	}
 
-	dst, end, err := p.open(ctx, p.s, destination)
+	dst, release, err := p.open(ctx, p.s, destination)
 	if err != nil {
 		return copy.Result{}, err
 	}
@@ -175,7 +175,10 @@ func (p *promotion) copy(ctx context.Context, from, to string) (copy.Result, err
 		Downgrade: p.downgrade,
 		DryRun:    p.dryRun,
 	})
-	if closed := end(err == nil && !p.dryRun); err == nil {
+	if err == nil && !p.dryRun {
+		err = dst.Commit()
+	}
+	if closed := release(); err == nil {
 		err = closed
 	}
 	err = partlyDone(err, destination.Kind != registry.Archive && begun(r))
@@ -223,9 +226,9 @@ func (in copyInputs) destinationTags(source, destination registry.Reference) []s
 	return slices.Compact(tags)
 }
 
-// open opens the destination, and returns how to end with it. A dry run leaves no trace: what does not exist yet is
+// open opens the destination, and returns how to let go of it. A dry run leaves no trace: what does not exist yet is
 // an empty layout in a temporary folder.
-func (in copyInputs) open(ctx context.Context, s *session, ref registry.Reference) (*registry.Repo, func(commit bool) error, error) {
+func (in copyInputs) open(ctx context.Context, s *session, ref registry.Reference) (*registry.Repo, func() error, error) {
 	c, err := s.client()
 	if err != nil {
 		return nil, nil, err
@@ -236,7 +239,7 @@ func (in copyInputs) open(ctx context.Context, s *session, ref registry.Referenc
 		}
 	}
 	if !in.dryRun || ref.Kind == registry.Remote {
-		repo, err := c.Create(ctx, ref, in.overwrite)
+		repo, err := c.Create(ctx, ref, registry.CreateOptions{Overwrite: in.overwrite})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -255,10 +258,10 @@ func (in copyInputs) open(ctx context.Context, s *session, ref registry.Referenc
 	if err != nil {
 		return nil, nil, &diskError{err}
 	}
-	repo, err := c.Create(ctx, registry.Reference{Kind: registry.Layout, Path: dir}, false)
+	repo, err := c.Create(ctx, registry.Reference{Kind: registry.Layout, Path: dir}, registry.CreateOptions{})
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, nil, err
 	}
-	return repo, func(commit bool) error { return errors.Join(repo.Close(commit), os.RemoveAll(dir)) }, nil
+	return repo, func() error { return errors.Join(repo.Close(), os.RemoveAll(dir)) }, nil
 }

@@ -28,7 +28,7 @@ func (in doctorInputs) examineRegistry(ctx context.Context, s *session, d *diagn
 		d.problem(section, "opened", err)
 		return
 	}
-	defer repo.Close(false)
+	defer repo.Close()
 	if ref.Kind != registry.Remote {
 		d.add(section, "opened", ui.OK, "it can be read", "")
 		in.examineArtifact(ctx, d, repo, ref)

@@ -81,7 +81,7 @@ func look[T any](s *session, kind string, of survey[T]) func(context.Context, it
 		if err != nil {
 			return out, err
 		}
-		defer repo.Close(false)
+		defer repo.Close()
 		root, err := repo.Resolve(ctx, ref)
 		if err != nil {
 			return out, err

@@ -109,7 +109,7 @@ func (in rechainInputs) rechain(ctx context.Context, s *session, text string, ce
 	if err != nil {
 		return signer.RechainResult{}, err
 	}
-	defer repo.Close(false)
+	defer repo.Close()
 	root, err := repo.Resolve(ctx, ref)
 	if err != nil {
 		return signer.RechainResult{}, err

@@ -27,7 +27,7 @@ func (w *world) plant(layout, tag string, chain func(pub crypto.PublicKey) []*x5
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer repo.Close(false)
+	defer repo.Close()
 	m, err := repo.Resolve(ctx, registry.Reference{Tag: tag})
 	if err != nil {
 		w.t.Fatal(err)

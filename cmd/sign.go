@@ -211,7 +211,7 @@ func (run *signRun) sign(ctx context.Context, text string) (signer.Result, error
 	if err != nil {
 		return signer.Result{}, err
 	}
-	defer repo.Close(false)
+	defer repo.Close()
 	subject, err := repo.Resolve(ctx, ref)
 	if err != nil {
 		return signer.Result{}, err

@@ -85,7 +85,7 @@ func verify(ctx context.Context, s *session, text string, policy *trust.Policy, 
 	if err != nil {
 		return trust.Report{}, err
 	}
-	defer repo.Close(false)
+	defer repo.Close()
 	r, _, err := trust.Verify(ctx, repo, ref, policy, trust.Options{As: as, Now: s.now})
 	if err != nil {
 		return trust.Report{}, err

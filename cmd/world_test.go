@@ -125,11 +125,11 @@ func (w *world) image(layout, seed string, tags ...string) digest.Digest {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	repo, err := c.Create(ctx, registry.Reference{Kind: registry.Layout, Path: w.path(layout)}, false)
+	repo, err := c.Create(ctx, registry.Reference{Kind: registry.Layout, Path: w.path(layout)}, registry.CreateOptions{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer repo.Close(true)
+	defer repo.Close()
 	push := func(mediaType, text string) ocispec.Descriptor {
 		d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString(text), Size: int64(len(text))}
 		if err := repo.PushBytes(ctx, d, []byte(text)); err != nil {

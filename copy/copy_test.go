@@ -64,7 +64,7 @@ func TestArtifactEverywhere(t *testing.T) {
 				if to.name != "archive" {
 					return
 				}
-				must(t, dst.Close(true))
+				must(t, dst.Commit())
 				same(t, "the archive once closed", want, state(t, reopen(t, dst), rel.root))
 			})
 		}

@@ -42,11 +42,11 @@ func reference(t testing.TB, s string) registry.Reference {
 // open opens where s says, made if need be.
 func open(t testing.TB, s string) *registry.Repo {
 	t.Helper()
-	r, err := client(t).Create(ctx, reference(t, s), false)
+	r, err := client(t).Create(ctx, reference(t, s), registry.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close(false) })
+	t.Cleanup(func() { r.Close() })
 	return r
 }
 
@@ -57,7 +57,7 @@ func reopen(t testing.TB, r *registry.Repo) *registry.Repo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { again.Close(false) })
+	t.Cleanup(func() { again.Close() })
 	return again
 }
 

@@ -79,11 +79,11 @@ func opens(t testing.TB, ref string) (*registry.Repo, registry.Reference) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	repo, err := client.Create(t.Context(), r, false)
+	repo, err := client.Create(t.Context(), r, registry.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = repo.Close(true) })
+	t.Cleanup(func() { _ = repo.Close() })
 	return repo, r
 }
 

@@ -274,4 +274,5 @@ func (a *archive) examine(ctx context.Context, write bool) (Capabilities, error)
 	return Capabilities{ReferrersAPI: capYes, Delete: capNo, Mount: capNo, SingleUpload: capNo}, nil
 }
 
-func (a *archive) close(bool) error { return diskError("closing "+a.file, a.f.Close()) }
+func (a *archive) commit() error { return nil }
+func (a *archive) close() error  { return diskError("closing "+a.file, a.f.Close()) }

@@ -23,11 +23,11 @@ import (
 
 func createArchive(t testing.TB, file string) *Repo {
 	t.Helper()
-	s, err := beginArchive(file, false)
+	s, err := beginArchive(file, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.close(false) })
+	t.Cleanup(func() { s.close() })
 	return newRepo(s, Reference{Kind: Archive, Path: file})
 }
 
@@ -37,7 +37,7 @@ func openedArchive(t testing.TB, file string) *Repo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.close(false) })
+	t.Cleanup(func() { s.close() })
 	return newRepo(s, Reference{Kind: Archive, Path: file})
 }
 
@@ -85,7 +85,7 @@ func TestArchiveRoundTrip(t *testing.T) {
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the file is there before the archive is closed: %v", err)
 	}
-	if err := a.Close(true); err != nil {
+	if err := a.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	r := openedArchive(t, file)
@@ -134,7 +134,7 @@ func TestArchiveClose(t *testing.T) {
 	file := filepath.Join(dir, "a.tar")
 	a := createArchive(t, file)
 	putImage(t, a, nil, "", "x")
-	if err := a.Close(false); err != nil {
+	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
@@ -143,10 +143,10 @@ func TestArchiveClose(t *testing.T) {
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := beginArchive(file, false); !errors.Is(err, ErrExists) || reasonOf(err) != "file-exists" {
+	if _, err := beginArchive(file, CreateOptions{}); !errors.Is(err, ErrExists) || reasonOf(err) != "file-exists" {
 		t.Errorf("over a file: %v", err)
 	}
-	s, err := beginArchive(file, true)
+	s, err := beginArchive(file, CreateOptions{Overwrite: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestArchiveClose(t *testing.T) {
 	if b, _ := os.ReadFile(file); string(b) != "mine" {
 		t.Errorf("the old file is gone before the new one is whole: %q", b)
 	}
-	if err := over.Close(true); err != nil {
+	if err := over.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openedArchive(t, file).Resolve(ctx, Reference{Tag: "1"}); err != nil {
@@ -171,16 +171,16 @@ func TestArchiveClose(t *testing.T) {
 	if err := os.WriteFile(late, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Close(true); !errors.Is(err, ErrExists) {
+	if err := a.Commit(); !errors.Is(err, ErrExists) {
 		t.Errorf("a file that came up: %v", err)
 	}
 	if b, _ := os.ReadFile(late); string(b) != "mine" {
 		t.Errorf("it was replaced: %q", b)
 	}
-	if _, err := beginArchive(filepath.Join(dir, "no", "folder.tar"), false); !errors.Is(err, ErrDisk) {
+	if _, err := beginArchive(filepath.Join(dir, "no", "folder.tar"), CreateOptions{}); !errors.Is(err, ErrDisk) {
 		t.Errorf("in no folder: %v", err)
 	}
-	if _, err := beginArchive(dir, true); !errors.Is(err, ErrExists) {
+	if _, err := beginArchive(dir, CreateOptions{Overwrite: true}); !errors.Is(err, ErrExists) {
 		t.Errorf("over a folder: %v", err)
 	}
 	noLeftovers(t, dir)
@@ -207,7 +207,7 @@ func TestArchiveTakesBack(t *testing.T) {
 		}
 	}
 	m := putImage(t, a, nil, "", string(big))
-	if err := errors.Join(a.Tag(ctx, m, "1"), a.Close(true)); err != nil {
+	if err := errors.Join(a.Tag(ctx, m, "1"), a.Commit()); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(file)
@@ -237,7 +237,7 @@ func TestArchiveConcurrentWrites(t *testing.T) {
 	}
 	wg.Wait()
 	m := putImage(t, a, nil, "", layers...)
-	if err := errors.Join(a.Tag(ctx, m, "1"), a.Close(true)); err != nil {
+	if err := errors.Join(a.Tag(ctx, m, "1"), a.Commit()); err != nil {
 		t.Fatal(err)
 	}
 	r := openedArchive(t, file)
@@ -431,7 +431,7 @@ func TestC10HostileArchives(t *testing.T) {
 			t.Errorf("%s: %v; want %v that says %q", name, err, c.want, c.says)
 		}
 		if err == nil {
-			s.close(false)
+			s.close()
 		}
 	}
 }

@@ -41,15 +41,15 @@ type newArchive struct {
 
 var _ store = (*newArchive)(nil)
 
-// beginArchive begins the tar of a layout. A file of that name is an error, or with overwrite replaced in the end; any
+// beginArchive begins the tar of a layout. A file of that name is an error, or with Overwrite replaced in the end; any
 // other thing of that name is an error.
-func beginArchive(file string, overwrite bool) (store, error) {
+func beginArchive(file string, o CreateOptions) (store, error) {
 	doing := "writing the archive " + file
 	info, err := os.Stat(file)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
 		return nil, fail(codeExists, "%s: the name %w and is no regular file", doing, ErrExists)
-	case err == nil && !overwrite:
+	case err == nil && !o.Overwrite:
 		return nil, existsError(doing)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, diskError(doing, err)
@@ -62,7 +62,7 @@ func beginArchive(file string, overwrite bool) (store, error) {
 		return nil, diskError(doing, err)
 	}
 	a := &newArchive{
-		file: file, overwrite: overwrite, f: f,
+		file: file, overwrite: o.Overwrite, f: f,
 		turn:  make(chan struct{}, 1),
 		blobs: make(map[digest.Digest]extent),
 		index: newLayoutIndex(),
@@ -266,20 +266,12 @@ func (a *newArchive) examine(ctx context.Context, write bool) (Capabilities, err
 	return Capabilities{ReferrersAPI: capYes, Delete: capNo, Mount: capNo, SingleUpload: capYes}, nil
 }
 
-// close ends the archive and puts it in place, or leaves nothing behind.
-func (a *newArchive) close(commit bool) error {
-	a.mu.Lock()
-	closed := a.closed
-	a.closed = true
-	a.mu.Unlock()
-	if closed {
+// commit ends the archive and puts it in place, or leaves nothing behind.
+func (a *newArchive) commit() error {
+	if a.ended() {
 		return nil
 	}
-	defer os.Remove(a.f.Name()) // what was renamed is no longer there
-	defer a.f.Close()           // no matter if it is closed already
-	if !commit {
-		return nil
-	}
+	defer a.discard()
 	if err := a.finish(); err != nil {
 		return err
 	}
@@ -288,6 +280,27 @@ func (a *newArchive) close(commit bool) error {
 		return diskError(a.doing(), err)
 	}
 	return a.place()
+}
+
+func (a *newArchive) close() error {
+	if !a.ended() {
+		a.discard()
+	}
+	return nil
+}
+
+// ended reports whether the archive was ended before, and notes that it is now.
+func (a *newArchive) ended() (before bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before, a.closed = a.closed, true
+	return before
+}
+
+// discard takes away the temporary file. One that was put in place no longer has that name.
+func (a *newArchive) discard() {
+	a.f.Close()
+	os.Remove(a.f.Name())
 }
 
 // finish writes what a reader needs, and the end of the tar.

@@ -122,7 +122,7 @@ func (c *Client) Open(ctx context.Context, ref Reference) (*Repo, error) {
 	case Remote:
 		return c.openRemote(ref)
 	case Layout:
-		s, err := openLayout(ref.Path, false)
+		s, err := openLayout(ref.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -137,20 +137,25 @@ func (c *Client) Open(ctx context.Context, ref Reference) (*Repo, error) {
 	return nil, fmt.Errorf("%w: kind %d", ErrReference, ref.Kind)
 }
 
-// Create opens where ref is for writing; a layout's folder is made, an archive begun. overwrite replaces an archive
-// that exists, which is otherwise an error.
-func (c *Client) Create(ctx context.Context, ref Reference, overwrite bool) (*Repo, error) {
+// CreateOptions of [Client.Create].
+type CreateOptions struct {
+	Overwrite bool // replace an archive that exists, which is otherwise an error
+}
+
+// Create opens where ref is for writing; a layout's folder is made, an archive begun, which is there once
+// [Repo.Commit] has put it in place.
+func (c *Client) Create(ctx context.Context, ref Reference, o CreateOptions) (*Repo, error) {
 	switch ref.Kind {
 	case Remote:
 		return c.openRemote(ref)
 	case Layout:
-		s, err := openLayout(ref.Path, true)
+		s, err := createLayout(ref.Path)
 		if err != nil {
 			return nil, err
 		}
 		return newRepo(s, ref), nil
 	case Archive:
-		s, err := beginArchive(ref.Path, overwrite)
+		s, err := beginArchive(ref.Path, o)
 		if err != nil {
 			return nil, err
 		}

@@ -17,16 +17,16 @@ import (
 // newLayout opens a new layout in a folder of the test's.
 func newLayout(t testing.TB) *Repo {
 	t.Helper()
-	return createLayout(t, filepath.Join(t.TempDir(), "layout"))
+	return layoutAt(t, filepath.Join(t.TempDir(), "layout"))
 }
 
-func createLayout(t testing.TB, dir string) *Repo {
+func layoutAt(t testing.TB, dir string) *Repo {
 	t.Helper()
-	s, err := openLayout(dir, true)
+	s, err := createLayout(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.close(true) })
+	t.Cleanup(func() { s.close() })
 	return newRepo(s, Reference{Kind: Layout, Path: dir})
 }
 

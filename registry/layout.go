@@ -50,58 +50,82 @@ func diskError(doing string, err error) error {
 	return fail(codeDisk, "%s: %w: %w", doing, ErrDisk, err)
 }
 
-// openLayout opens the layout in dir. With create the folder and an empty layout are made if there is nothing; a
-// folder that holds other things is refused.
-func openLayout(dir string, create bool) (store, error) {
-	if create {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fail(codeDisk, "making the layout %s: %w: %w", dir, ErrDisk, err) // also where nothing can be made: nothing was sought
-		}
-	}
-	root, err := os.OpenRoot(dir)
+// openLayout opens the layout in dir.
+func openLayout(dir string) (store, error) {
+	l, err := layoutIn(dir)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fail(codeNotFound, "layout %s: %w: there is no such folder", dir, ErrNotFound)
-		}
-		return nil, diskError("opening the layout "+dir, err)
+		return nil, err
 	}
-	l := &layout{dir: dir, root: root, turn: make(chan struct{}, 1)}
-	l.has = &contents{blobs: l}
-	if err := l.begin(create); err != nil {
-		root.Close()
+	err = l.checkVersion()
+	if err == nil {
+		_, err = l.load()
+	}
+	if err != nil {
+		l.root.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-// begin checks that the folder is a layout, or makes it one.
-func (l *layout) begin(create bool) error {
-	b, err := l.readFile(layoutFile, maxLayoutFile)
-	switch {
-	case err == nil:
-		if err := checkLayoutFile(b); err != nil {
-			return fmt.Errorf("layout %s: %w", l.dir, err)
-		}
-	case !errors.Is(err, ErrNotFound):
-		return err
-	case !create:
-		return fail(codeNotFound, "layout %s: %w: the folder is no OCI layout, it has no %s file", l.dir, ErrNotFound, layoutFile)
-	default:
-		if err := l.make(); err != nil {
-			return err
+// createLayout opens the layout in dir; the folder and an empty layout are made if there is nothing. A folder that
+// holds other things is refused.
+func createLayout(dir string) (store, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fail(codeDisk, "making the layout %s: %w: %w", dir, ErrDisk, err) // also where nothing can be made: nothing was sought
+	}
+	l, err := layoutIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err = l.checkVersion(); errors.Is(err, ErrNotFound) {
+		err = l.make()
+	}
+	if err == nil {
+		if _, err = l.load(); errors.Is(err, ErrNotFound) {
+			err = l.makeIndex()
 		}
 	}
-	if _, err := l.load(); err != nil {
-		if !create || !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		b, err := newLayoutIndex().encode()
-		if err != nil {
-			return err
-		}
-		return l.writeNew(indexFile, b)
+	if err != nil {
+		l.root.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func layoutIn(dir string) (*layout, error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fail(codeNotFound, "layout %s: %w: there is no such folder", dir, ErrNotFound)
+	}
+	if err != nil {
+		return nil, diskError("opening the layout "+dir, err)
+	}
+	l := &layout{dir: dir, root: root, turn: make(chan struct{}, 1)}
+	l.has = &contents{blobs: l}
+	return l, nil
+}
+
+// checkVersion reads the oci-layout file, without which a folder is no layout: ErrNotFound.
+func (l *layout) checkVersion() error {
+	b, err := l.readFile(layoutFile, maxLayoutFile)
+	if errors.Is(err, ErrNotFound) {
+		return fail(codeNotFound, "layout %s: %w: the folder is no OCI layout, it has no %s file", l.dir, ErrNotFound, layoutFile)
+	}
+	if err != nil {
+		return err
+	}
+	if err := checkLayoutFile(b); err != nil {
+		return fmt.Errorf("layout %s: %w", l.dir, err)
 	}
 	return nil
+}
+
+func (l *layout) makeIndex() error {
+	b, err := newLayoutIndex().encode()
+	if err != nil {
+		return err
+	}
+	return l.writeNew(indexFile, b)
 }
 
 // make writes the oci-layout file into a folder that is empty, or that another process is making a layout just now.
@@ -288,6 +312,8 @@ func (l *layout) examine(ctx context.Context, write bool) (Capabilities, error) 
 	return Capabilities{ReferrersAPI: capYes, Delete: capYes, Mount: capNo, SingleUpload: capYes}, nil
 }
 
-func (l *layout) close(commit bool) error {
+func (l *layout) commit() error { return nil }
+
+func (l *layout) close() error {
 	return diskError("closing the layout "+l.dir, l.root.Close())
 }

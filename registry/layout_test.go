@@ -44,7 +44,7 @@ func TestLayoutRoundTrip(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "new", "layout")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	m := putImage(t, l, nil, "", "one", "two", "")
 	for range 2 { // the second time changes nothing
 		if err := l.Tag(ctx, m, "1.0"); err != nil {
@@ -54,7 +54,7 @@ func TestLayoutRoundTrip(t *testing.T) {
 	if err := l.Tag(ctx, m, "harbor.example/db:16.4"); err != nil {
 		t.Fatal(err)
 	}
-	again, err := openLayout(dir, false)
+	again, err := openLayout(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestLayoutTagMoves(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	a, b := putImage(t, l, nil, "", "a"), putImage(t, l, nil, "", "b")
 	for _, m := range []Manifest{a, b} {
 		if err := l.Tag(ctx, m, "v1"); err != nil {
@@ -149,7 +149,7 @@ func TestLayoutKeepsForeignIndex(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	m := putImage(t, l, nil, "", "a")
 	foreign := fmt.Sprintf(`{ "org.example": {"z": 1, "a": [2.50]}, "manifests": [ {"size": %d, "digest": "%s", "x": {"y":1}, "mediaType": "%s", "annotations": {"io.containerd.image.name": "docker.io/library/a:1", "org.opencontainers.image.ref.name": "1"}} ], "schemaVersion": 2 }`,
 		m.Descriptor.Size, m.Descriptor.Digest, m.Descriptor.MediaType)
@@ -196,7 +196,7 @@ func TestLayoutNamesOfDockerSave(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	x := ocispec.Index{}
 	x.SchemaVersion = 2
 	var digests []digest.Digest
@@ -230,7 +230,7 @@ func TestLayoutReferrers(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	child := putImage(t, l, nil, "", "child")
 	root := putIndex(t, l, child.Descriptor)
 	if err := l.Tag(ctx, root, "1"); err != nil {
@@ -301,7 +301,7 @@ func TestLayoutInterop(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	image := putImage(t, l, nil, "", "layer")
 	if err := l.Tag(ctx, image, "1.0"); err != nil {
 		t.Fatal(err)
@@ -372,7 +372,7 @@ func TestC10HostileLayouts(t *testing.T) {
 	d := described("application/octet-stream", blob)
 	setUp := func(t *testing.T) (dir string, l *Repo) {
 		dir = filepath.Join(t.TempDir(), "l")
-		l = createLayout(t, dir)
+		l = layoutAt(t, dir)
 		if err := l.PushManifest(ctx, Manifest{Descriptor: described("m", nil)}); err != nil {
 			t.Fatal(err)
 		}
@@ -509,9 +509,9 @@ func TestC10HostileLayouts(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			for _, create := range []bool{false, true} {
-				if s, err := openLayout(dir, create); !errors.Is(err, c.want) {
-					t.Errorf("create %v: %v, %v; want %v", create, s, err, c.want)
+			for verb, open := range map[string]func(string) (store, error){"open": openLayout, "create": createLayout} {
+				if s, err := open(dir); !errors.Is(err, c.want) {
+					t.Errorf("%s: %v, %v; want %v", verb, s, err, c.want)
 				}
 			}
 		})
@@ -521,7 +521,7 @@ func TestC10HostileLayouts(t *testing.T) {
 func TestC01BlobIsNotKept(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	d := described("application/octet-stream", []byte("right"))
 	for name, c := range map[string]struct {
 		body io.Reader
@@ -550,17 +550,17 @@ func TestOpenLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		dir    string
-		create bool
-		want   error
+		dir  string
+		open func(string) (store, error)
+		want error
 	}{
-		"absent":                        {filepath.Join(full, "absent"), false, ErrNotFound},
-		"no layout":                     {full, false, ErrNotFound},
-		"a folder of other things":      {full, true, ErrExists},
-		"a file":                        {filepath.Join(full, "notes.txt"), false, ErrDisk},
-		"a file that was to be created": {filepath.Join(full, "notes.txt"), true, ErrDisk},
+		"absent":                        {filepath.Join(full, "absent"), openLayout, ErrNotFound},
+		"no layout":                     {full, openLayout, ErrNotFound},
+		"a folder of other things":      {full, createLayout, ErrExists},
+		"a file":                        {filepath.Join(full, "notes.txt"), openLayout, ErrDisk},
+		"a file that was to be created": {filepath.Join(full, "notes.txt"), createLayout, ErrDisk},
 	} {
-		if _, err := openLayout(c.dir, c.create); !errors.Is(err, c.want) {
+		if _, err := c.open(c.dir); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -579,7 +579,7 @@ func TestF42ConcurrentWriters(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
-			l := createLayout(t, dir) // they also race for making it
+			l := layoutAt(t, dir) // they also race for making it
 			for i := range each {
 				env := fmt.Appendf(nil, "%d of %d", i, w)
 				if err := l.PushSignature(ctx, subject, ByArtifactType.Manifest(subject, "application/cose", env, nil), env); err != nil {
@@ -592,7 +592,7 @@ func TestF42ConcurrentWriters(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	list, err := l.Referrers(ctx, subject, ArtifactTypeSignature)
 	if err != nil || len(list) != writers*each {
 		t.Errorf("%d of %d signatures are listed, %v", len(list), writers*each, err)
@@ -614,7 +614,7 @@ func TestF42TwoProcesses(t *testing.T) {
 	subject := described(ocispec.MediaTypeImageManifest, []byte("subject"))
 	const each = 20
 	if dir := os.Getenv("IMPRINT_TEST_F42"); dir != "" {
-		l := createLayout(t, dir)
+		l := layoutAt(t, dir)
 		for i := range each {
 			env := fmt.Appendf(nil, "%d of %d", i, os.Getpid())
 			if err := l.PushSignature(ctx, subject, ByArtifactType.Manifest(subject, "application/cose", env, nil), env); err != nil {
@@ -635,7 +635,7 @@ func TestF42TwoProcesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if list, err := createLayout(t, dir).Referrers(ctx, subject, ""); err != nil || len(list) != 2*each {
+	if list, err := layoutAt(t, dir).Referrers(ctx, subject, ""); err != nil || len(list) != 2*each {
 		t.Errorf("%d of %d are listed, %v", len(list), 2*each, err)
 	}
 	noLeftovers(t, dir)
@@ -655,7 +655,7 @@ func TestF36DiskFull(t *testing.T) {
 	}
 	ctx := context.Background()
 	dir := filepath.Join(os.Getenv("IMPRINT_TEST_F36"), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	m := putImage(t, l, nil, "", "x")
 	if err := l.Tag(ctx, m, "1"); err != nil {
 		t.Fatal(err)
@@ -676,7 +676,7 @@ func TestF36DiskFull(t *testing.T) {
 		t.Errorf("index.json is %s, %v", after, err)
 	}
 	archive := filepath.Join(filepath.Dir(dir), "a.tar")
-	s, err := beginArchive(archive, false)
+	s, err := beginArchive(archive, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -684,7 +684,7 @@ func TestF36DiskFull(t *testing.T) {
 	if err := a.PushBytes(ctx, described("b", big), big); !errors.Is(err, ErrDisk) {
 		t.Errorf("an archive: %v", err)
 	}
-	if err := a.Close(true); !errors.Is(err, ErrDisk) {
+	if err := a.Commit(); !errors.Is(err, ErrDisk) {
 		t.Errorf("closing the archive: %v", err)
 	}
 	if _, err := os.Stat(archive); !errors.Is(err, fs.ErrNotExist) {
@@ -699,7 +699,7 @@ func TestLayoutReadOnlyFolder(t *testing.T) {
 		t.Skip("root writes everywhere")
 	}
 	dir := filepath.Join(t.TempDir(), "l")
-	l := createLayout(t, dir)
+	l := layoutAt(t, dir)
 	m := putImage(t, l, nil, "", "x")
 	if err := l.Tag(context.Background(), m, "1"); err != nil {
 		t.Fatal(err)

@@ -324,7 +324,8 @@ func (d *download) Close() error {
 	return d.body.Close()
 }
 
-func (s *remote) close(bool) error { return nil }
+func (s *remote) commit() error { return nil }
+func (s *remote) close() error  { return nil }
 
 // isIndex reports whether an answer calls itself an OCI image index.
 func isIndex(h http.Header) bool {

@@ -62,9 +62,12 @@ func (a *allowance) keep(of string, n int) error {
 	return fail(codeTooLarge, "%s: %w: together its signatures and referrers take more memory than they are given", of, ErrTooLarge)
 }
 
-// Close releases what Open or Create took. Of an archive that was created it writes index and end, syncs, and renames
-// it into place if commit is true, else it leaves nothing behind.
-func (r *Repo) Close(commit bool) error { return r.store.close(commit) }
+// Commit ends the archive that Create began: it writes index and end, syncs, and gives the file its name. Everywhere
+// else what was written is there already.
+func (r *Repo) Commit() error { return r.store.commit() }
+
+// Close releases what Open or Create took. Of an archive that was begun and not committed it leaves nothing behind.
+func (r *Repo) Close() error { return r.store.close() }
 
 // Reference returns where the repository is, without tag and digest.
 func (r *Repo) Reference() Reference { return r.ref }

@@ -27,5 +27,6 @@ type store interface {
 	attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error
 	detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error
 	examine(ctx context.Context, write bool) (Capabilities, error)
-	close(commit bool) error
+	commit() error
+	close() error
 }

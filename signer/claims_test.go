@@ -150,7 +150,7 @@ func TestA21UnreadableIsNotFree(t *testing.T) {
 func TestA21LayoutOfFullNames(t *testing.T) {
 	t.Parallel()
 	ref := registry.Reference{Kind: registry.Layout, Path: t.TempDir() + "/layout"}
-	repo, err := client(t).Create(t.Context(), ref, false)
+	repo, err := client(t).Create(t.Context(), ref, registry.CreateOptions{})
 	must(t, err)
 	p := place{Repo: repo, ref: ref}
 	id := newIdentity("release")

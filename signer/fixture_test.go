@@ -44,9 +44,9 @@ func inEachPlace(t *testing.T, f func(t *testing.T, p place)) {
 	t.Run("layout", func(t *testing.T) {
 		t.Parallel()
 		ref := registry.Reference{Kind: registry.Layout, Path: filepath.Join(t.TempDir(), "layout")}
-		repo, err := client(t).Create(t.Context(), ref, false)
+		repo, err := client(t).Create(t.Context(), ref, registry.CreateOptions{})
 		must(t, err)
-		t.Cleanup(func() { _ = repo.Close(true) })
+		t.Cleanup(func() { _ = repo.Close() })
 		f(t, place{Repo: repo, ref: ref})
 	})
 }

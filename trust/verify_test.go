@@ -33,11 +33,11 @@ func place(t *testing.T, at registry.Reference, m registry.Manifest) *shelf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	repo, err := client.Create(t.Context(), at, false)
+	repo, err := client.Create(t.Context(), at, registry.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = repo.Close(true) })
+	t.Cleanup(func() { _ = repo.Close() })
 	s := &shelf{t, repo, m}
 	s.blob(ocispec.DescriptorEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
 	if err := repo.PushManifest(t.Context(), m); err != nil {
