@@ -111,14 +111,17 @@ func parseLayout(k Kind, s string) (Reference, error) {
 		}
 		s = s[:i]
 	}
-	// A layout's path ends at its first colon, an archive's at the first one after ".tar".
+	// A layout's path ends at its first colon that is not a drive's, an archive's at the first one after ".tar".
 	from := 0
-	if k == Archive {
+	switch {
+	case k == Archive:
 		i := strings.Index(s, ".tar")
 		if i < 0 {
 			return Reference{}, errors.New("the file name of an archive holds \".tar\", as in oci-archive:image.tar:1.0")
 		}
 		from = i
+	case hasDrive(s):
+		from = len("C:")
 	}
 	path, name := s, ""
 	if i := strings.IndexByte(s[from:], ':'); i >= 0 {
@@ -134,13 +137,24 @@ func parseLayout(k Kind, s string) (Reference, error) {
 		return Reference{}, errors.New("name the file of the archive, as in oci-archive:image.tar:1.0")
 	}
 	if strings.HasPrefix(path, "//") {
-		return Reference{}, fmt.Errorf("write %s without slashes after the colon", map[Kind]string{Layout: "oci:DIR", Archive: "oci-archive:FILE.tar"}[k])
+		return Reference{}, fmt.Errorf("write %s without slashes after the colon", map[Kind]string{Layout: "oci:DIR",
+			Archive: "oci-archive:FILE.tar"}[k])
 	}
 	if err := checkName(name); err != nil {
 		return Reference{}, err
 	}
 	r.Path, r.Tag = path, name
 	return r, nil
+}
+
+// hasDrive reports whether a path begins with a drive of Windows. It means the same everywhere: no NAME begins with a
+// slash.
+func hasDrive(path string) bool {
+	if len(path) < 3 || path[1] != ':' || path[2] != '\\' && path[2] != '/' {
+		return false
+	}
+	letter := path[0] | 0x20 // lower case
+	return 'a' <= letter && letter <= 'z'
 }
 
 // checkName checks a layout's NAME. What other tools wrote into org.opencontainers.image.ref.name can be named too,
@@ -222,7 +236,8 @@ func checkPath(path string) error {
 			return fmt.Errorf("%q: repository paths are lower case; write %q", part, strings.ToLower(part))
 		}
 		if !pathComponent(part) {
-			return fmt.Errorf("%q cannot be part of a repository's path: lower-case letters and digits, with . _ __ or dashes between them", clip(part))
+			return fmt.Errorf("%q cannot be part of a repository's path: lower-case letters and digits, with . _ __ or dashes between them",
+				clip(part))
 		}
 	}
 	return nil
