@@ -65,7 +65,10 @@ func Inspect(ctx context.Context, repo *registry.Repo, ref registry.Reference, r
 	if err != nil {
 		return Inspection{}, fmt.Errorf("inspecting %s: %w", ref, err)
 	}
-	in := Inspection{Reference: ref.String(), Digest: root.Descriptor.Digest, Artifact: root.Descriptor, What: What(parts), Signatures: []Signature{}, Now: now.UTC()}
+	in := Inspection{
+		Reference: ref.String(), Digest: root.Descriptor.Digest, Artifact: root.Descriptor, What: What(parts),
+		Signatures: []Signature{}, Now: now.UTC(),
+	}
 	listed, err := repo.Referrers(ctx, root.Descriptor, "")
 	if err != nil {
 		return Inspection{}, fmt.Errorf("inspecting %s: %w", ref, err)

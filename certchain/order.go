@@ -110,7 +110,8 @@ func (g *graph) dead(p path) error {
 	last := g.certs[p.at[len(p.at)-1]]
 	switch {
 	case p.circle:
-		return ruleError(ruleLoop, last, "its issuer %s stands below it already: the certificates go in a circle and reach no root", label(g.certs[p.blocked]))
+		return ruleError(ruleLoop, last, "its issuer %s stands below it already: the certificates go in a circle and reach no root",
+			label(g.certs[p.blocked]))
 	case p.blocked >= 0:
 		return notIssuedBy(last, g.certs[p.blocked])
 	case bytes.Equal(last.RawSubject, last.RawIssuer):

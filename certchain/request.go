@@ -85,7 +85,8 @@ func SelfSign(signer crypto.Signer, r Request, now time.Time, valid time.Duratio
 // long as the hash.
 func signatureAlgorithm(pub crypto.PublicKey) (x509.SignatureAlgorithm, error) {
 	if !isSigningKey(pub) {
-		return 0, ruleError(ruleLeafKey, nil, "the key is %s: it must be RSA 2048, 3072, 4096 with an odd exponent of at least 65537, or ECDSA P-256, P-384, P-521", keyOf(pub))
+		return 0, ruleError(ruleLeafKey, nil, "the key is %s: it must be RSA 2048, 3072, 4096 "+
+			"with an odd exponent of at least 65537, or ECDSA P-256, P-384, P-521", keyOf(pub))
 	}
 	bits := 0
 	switch pub := pub.(type) {

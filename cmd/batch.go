@@ -71,7 +71,8 @@ func (b batchFlags) items(s *session, args []string, width int, usageLine string
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			return nil, usageHint("name a file with one item a line; standard input is --batch -", "reading the batch %s: it is not a regular file", b.file)
+			return nil, usageHint("name a file with one item a line; standard input is --batch -",
+				"reading the batch %s: it is not a regular file", b.file)
 		}
 		in = f
 	}

@@ -310,7 +310,8 @@ func onlyLeaf(certs []*x509.Certificate) (crypto.PublicKey, error) {
 			return c.PublicKey, nil
 		}
 	}
-	return nil, usageHint("name the key whose chain is meant: --key KEY", "building a chain: there are %d leaves: %s", len(keys), strings.Join(names, "; "))
+	return nil, usageHint("name the key whose chain is meant: --key KEY", "building a chain: there are %d leaves: %s",
+		len(keys), strings.Join(names, "; "))
 }
 
 // leftOut returns the certificates that are not in the chain, each once.

@@ -265,7 +265,8 @@ func (in doctorInputs) examineChain(s *session, d *diagnosis, key kms.Key) {
 	case err != nil && (reason(err) == "expired" || reason(err) == "not-yet-valid"):
 		d.problem(section, "holds", err)
 	case rest < soonEnds:
-		d.add(section, "holds", ui.Warning, fmt.Sprintf("only %s more, %s", ui.Span(rest), text), "get it renewed; existing signatures take the new chain with imprint rechain")
+		d.add(section, "holds", ui.Warning, fmt.Sprintf("only %s more, %s", ui.Span(rest), text),
+			"get it renewed; existing signatures take the new chain with imprint rechain")
 	default:
 		d.add(section, "holds", ui.OK, text, "")
 	}

@@ -99,7 +99,8 @@ func (in doctorInputs) sayWriting(d *diagnosis, found registry.Capabilities, err
 	case "yes":
 		d.add(section, "delete", ui.OK, "yes", "")
 	case "denied":
-		d.add(section, "delete", ui.Warning, "we may not", "only rechain --replace needs it: ask for the right to delete, or leave old signatures beside the new ones")
+		d.add(section, "delete", ui.Warning, "we may not",
+			"only rechain --replace needs it: ask for the right to delete, or leave old signatures beside the new ones")
 	case "no":
 		d.add(section, "delete", ui.Warning, "no", "only rechain --replace needs it: leave old signatures beside the new ones")
 	default:

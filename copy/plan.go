@@ -101,7 +101,8 @@ func (c *copier) lookUp(ctx context.Context, root registry.Manifest) (there bool
 			there = true
 			tags[i].Status = There
 		case t.Was != "" && !c.mayMove(t.Tag):
-			return false, fail(codeTagMoves, "%w: %s names %s, and %s was to be copied there", registry.ErrTagMoves, c.dst.Reference().With(t.Tag, ""), t.Was, root.Descriptor.Digest)
+			return false, fail(codeTagMoves, "%w: %s names %s, and %s was to be copied there",
+				registry.ErrTagMoves, c.dst.Reference().With(t.Tag, ""), t.Was, root.Descriptor.Digest)
 		default:
 			tags[i].Status = Planned
 		}
@@ -140,8 +141,10 @@ func (c *copier) read(ctx context.Context, root registry.Manifest) error {
 	}
 	c.root = n
 	for _, s := range skipped {
-		c.result.Objects = append(c.result.Objects, Object{What: Referrer, ArtifactType: s.Descriptor.ArtifactType, Descriptor: plain(s.Descriptor), Status: Skipped, Reason: s.Reason})
-		c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s was left behind: %s", s.Descriptor.Digest, s.Detail))
+		c.result.Objects = append(c.result.Objects, Object{
+			What: Referrer, ArtifactType: s.Descriptor.ArtifactType, Descriptor: plain(s.Descriptor), Status: Skipped, Reason: s.Reason,
+		})
+		c.warn("%s was left behind: %s", s.Descriptor.Digest, s.Detail)
 	}
 	return nil
 }
@@ -170,7 +173,9 @@ func (c *copier) list(askAll bool) (ask, subjects []*registry.Node) {
 	c.items = make(map[*registry.Node]*item)
 	for n := range c.root.All {
 		c.nodes = append(c.nodes, n)
-		it := &item{object: Object{What: what(n), ArtifactType: n.Parts.ArtifactType, Descriptor: plain(n.Manifest.Descriptor), Status: Planned}}
+		it := &item{object: Object{
+			What: what(n), ArtifactType: n.Parts.ArtifactType, Descriptor: plain(n.Manifest.Descriptor), Status: Planned,
+		}}
 		if it.object.What == Image || it.object.What == Index {
 			it.object.ArtifactType = ""
 		}
@@ -183,7 +188,8 @@ func (c *copier) list(askAll bool) (ask, subjects []*registry.Node) {
 			ask = append(ask, n)
 		}
 		if n.Parts.Shape == registry.ShapeUnknown {
-			c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s is copied as it is: imprint does not know %q, and what it refers to stays behind", n.Manifest.Descriptor.Digest, n.Manifest.Descriptor.MediaType))
+			c.warn("%s is copied as it is: imprint does not know %q, and what it refers to stays behind",
+				n.Manifest.Descriptor.Digest, n.Manifest.Descriptor.MediaType)
 		}
 	}
 	for _, s := range c.nodes {
@@ -302,6 +308,10 @@ func foreign(d ocispec.Descriptor) bool {
 		strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.v1.")
 }
 
+func (c *copier) warn(format string, args ...any) {
+	c.result.Warnings = append(c.result.Warnings, fmt.Sprintf(format, args...))
+}
+
 // foresee fills the result of a dry run.
 func (c *copier) foresee() {
 	for _, d := range c.blobs() {
@@ -342,7 +352,8 @@ func (c *copier) sum() {
 		}
 		for _, d := range n.Parts.Layers {
 			if foreign(d) {
-				c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("layer %s of %s lies at %s and was not copied", d.Digest, n.Manifest.Descriptor.Digest, strings.Join(d.URLs, ", ")))
+				c.warn("layer %s of %s lies at %s and was not copied",
+					d.Digest, n.Manifest.Descriptor.Digest, strings.Join(d.URLs, ", "))
 			}
 		}
 	}

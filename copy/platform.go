@@ -47,7 +47,8 @@ func ForPlatform(ctx context.Context, src *registry.Repo, root registry.Manifest
 		exact = wider
 	}
 	if len(exact) != 1 {
-		return root, fail(codePlatform, "%w: %s has %d images for %q; it has %s", ErrPlatform, root.Descriptor.Digest, len(exact), platform, strings.Join(names, ", "))
+		return root, fail(codePlatform, "%w: %s has %d images for %q; it has %s",
+			ErrPlatform, root.Descriptor.Digest, len(exact), platform, strings.Join(names, ", "))
 	}
 	return src.Manifest(ctx, exact[0])
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/registry"
@@ -149,7 +150,8 @@ func (c *copier) pushLevel(ctx context.Context, level []*registry.Node) error {
 		if n := b.nodes[0]; err != nil && n.Malformed != nil && c.refused(ctx, err) {
 			it := c.items[n]
 			it.object.Status, it.object.Reason = Skipped, codeMalformed
-			c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s was left behind: %v; the destination refused it: %v", n.Manifest.Descriptor.Digest, n.Malformed, err))
+			c.warn("%s was left behind: %v; the destination refused it: %v",
+				n.Manifest.Descriptor.Digest, n.Malformed, err)
 			return nil
 		}
 		if err != nil {
@@ -197,25 +199,14 @@ func (c *copier) readBack(ctx context.Context) error {
 	return parallel(ctx, len(subjects), func(ctx context.Context, i int) error {
 		s := subjects[i]
 		for try := 1; ; try++ {
-			list, err := c.dst.Referrers(ctx, s.Manifest.Descriptor, "")
-			if err != nil {
+			missing, err := c.missing(ctx, s)
+			if err != nil || len(missing) == 0 {
 				return err
 			}
-			listed := make(map[string]bool, len(list))
-			for _, r := range list {
-				listed[string(r.Digest)] = true
-			}
-			var missing []registry.Manifest
-			for _, n := range c.promised(s) {
-				if !listed[string(n.Manifest.Descriptor.Digest)] {
-					missing = append(missing, n.Manifest)
-				}
-			}
-			if len(missing) == 0 {
-				return nil
-			}
 			if try == readBacks {
-				return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf("%w: %s does not list %d of the referrers of %s that were copied; no tag was written", registry.ErrUnsettled, c.dst.Reference(), len(missing), s.Manifest.Descriptor.Digest)}
+				return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf(
+					"%w: %s does not list %d of the referrers of %s that were copied; no tag was written",
+					registry.ErrUnsettled, c.dst.Reference(), len(missing), s.Manifest.Descriptor.Digest)}
 			}
 			select {
 			case <-time.After(readBackWait << try):
@@ -227,6 +218,25 @@ func (c *copier) readBack(ctx context.Context) error {
 			}
 		}
 	})
+}
+
+// missing returns the promised referrers of s that the destination does not list.
+func (c *copier) missing(ctx context.Context, s *registry.Node) ([]registry.Manifest, error) {
+	list, err := c.dst.Referrers(ctx, s.Manifest.Descriptor, "")
+	if err != nil {
+		return nil, err
+	}
+	listed := make(map[digest.Digest]bool, len(list))
+	for _, r := range list {
+		listed[r.Digest] = true
+	}
+	var missing []registry.Manifest
+	for _, n := range c.promised(s) {
+		if !listed[n.Manifest.Descriptor.Digest] {
+			missing = append(missing, n.Manifest)
+		}
+	}
+	return missing, nil
 }
 
 // promised returns the referrers of s that were copied in this run and must be listed.

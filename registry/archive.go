@@ -110,7 +110,8 @@ func (a *archive) scan() error {
 	}
 	if files[indexFile] == nil || files[layoutFile] == nil {
 		if docker {
-			return malformed("it is a docker archive without an OCI index; docker save writes one since version 25, and skopeo copy docker-archive:… oci-archive:… makes one")
+			return malformed("it is a docker archive without an OCI index; docker save writes one since version 25, " +
+				"and skopeo copy docker-archive:… oci-archive:… makes one")
 		}
 		return malformed("it is not the archive of an OCI layout: it lacks %s or %s", layoutFile, indexFile)
 	}
@@ -127,7 +128,7 @@ func entryName(h *tar.Header) (string, error) {
 	switch {
 	case name == "" || name == ".":
 		return "", nil
-	case strings.HasPrefix(name, "/"), strings.Contains(name, "\\"), strings.Contains(name, "\x00"), path.Clean(name) != name, name == "..", strings.HasPrefix(name, "../"):
+	case strings.HasPrefix(name, "/"), strings.ContainsAny(name, "\\\x00"), path.Clean(name) != name, name == "..", strings.HasPrefix(name, "../"):
 		return "", malformed("it has an entry %q", clip(h.Name))
 	}
 	first, _, _ := strings.Cut(name, "/")

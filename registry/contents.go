@@ -137,7 +137,8 @@ func (c *contents) scan(ix *layoutIndex) error {
 			continue
 		}
 		if len(reach) >= maxScanned || at.depth > MaxDepth {
-			return fail(codeTooLarge, "%s: %w: more than %d manifests, or indexes nested deeper than %d", indexFile, ErrTooLarge, maxScanned, MaxDepth)
+			return fail(codeTooLarge, "%s: %w: more than %d manifests, or indexes nested deeper than %d",
+				indexFile, ErrTooLarge, maxScanned, MaxDepth)
 		}
 		reach[at.d.Digest] = true
 		o, err := c.outline(at.d)

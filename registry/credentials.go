@@ -171,7 +171,8 @@ func (c *dockerConfig) helperCredential(ctx context.Context, helper, server stri
 	}
 	var answer struct{ Username, Secret string }
 	if json.Unmarshal(out, &answer) != nil || answer.Secret == "" {
-		return Credential{}, fail(codeHelper, "%w: credential helper docker-credential-%s answered with no credential for %s", ErrUnauthorized, helper, server)
+		return Credential{}, fail(codeHelper, "%w: credential helper docker-credential-%s answered with no credential for %s",
+			ErrUnauthorized, helper, server)
 	}
 	if answer.Username == "<token>" {
 		return Credential{RefreshToken: answer.Secret}, nil

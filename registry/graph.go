@@ -180,7 +180,8 @@ func (g *growth) below(n *Node, list []Referrer) ([]*look, error) {
 		}
 	}
 	if len(next) > before && n.hops >= MaxDepth {
-		return nil, fail(codeTooLarge, "referrers of %s: %w: referrers of referrers deeper than %d", n.Manifest.Descriptor.Digest, ErrTooLarge, MaxDepth)
+		return nil, fail(codeTooLarge, "referrers of %s: %w: referrers of referrers deeper than %d",
+			n.Manifest.Descriptor.Digest, ErrTooLarge, MaxDepth)
 	}
 	return next, nil
 }
@@ -276,7 +277,8 @@ func (g *growth) join(l *look, n *Node) (joined bool, skip *Skipped, err error) 
 			return false, nil, fmt.Errorf("child of index %s: %w", parent.Manifest.Descriptor.Digest, n.Malformed)
 		}
 		if served := n.Manifest.Descriptor.MediaType; served != l.entry.MediaType {
-			return false, nil, ambiguous("index %s lists %s as %q, and it is served as %q", parent.Manifest.Descriptor.Digest, l.entry.Digest, l.entry.MediaType, served)
+			return false, nil, ambiguous("index %s lists %s as %q, and it is served as %q",
+				parent.Manifest.Descriptor.Digest, l.entry.Digest, l.entry.MediaType, served)
 		}
 		if n.Role == "" {
 			n.Role, n.Platform = RoleChild, PlatformName(l.entry.Platform)

@@ -50,7 +50,8 @@ func parseManifest(mediaType string, b []byte) (Parts, error) {
 	shape := shapeOf(mediaType)
 	switch {
 	case mediaType == typeDockerSchema1 || mediaType == typeSignedSchema1:
-		return Parts{}, malformed("it is a Docker schema 1 manifest, which cannot be signed or copied byte for byte; push the image again with a current tool")
+		return Parts{}, malformed("it is a Docker schema 1 manifest, which cannot be signed or copied byte for byte; " +
+			"push the image again with a current tool")
 	case shape == ShapeUnknown:
 		// Opaque; but bytes that call themselves something else are read differently by those who look inside.
 		var body struct {

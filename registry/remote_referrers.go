@@ -85,7 +85,8 @@ func (s *remote) listAPI(ctx context.Context, subject ocispec.Descriptor, artifa
 		for _, raw := range page.Manifests {
 			d, err := parseEntry(raw)
 			if err != nil {
-				s.client.warn("referrers-entry", s.name+"@"+string(subject.Digest), fmt.Sprintf("%s lists something that is no descriptor as a referrer of %s; it is passed over", s.host, subject.Digest))
+				s.client.warn("referrers-entry", s.name+"@"+string(subject.Digest), fmt.Sprintf(
+					"%s lists something that is no descriptor as a referrer of %s; it is passed over", s.host, subject.Digest))
 				continue
 			}
 			if seen[d.Digest] {

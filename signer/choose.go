@@ -41,13 +41,15 @@ func choose(present certchain.Chain, given []*x509.Certificate, now time.Time) (
 		return present, nil
 	}
 	if below, issuer := c.namesake(); issuer != nil {
-		return nil, &Error{codeNotIssuedBy, fmt.Errorf("%w: %s (%s) has the name of the issuer of %s, but its key did not sign that", certchain.ErrNotIssuedBy,
+		return nil, &Error{codeNotIssuedBy, fmt.Errorf("%w: %s (%s) has the name of the issuer of %s, but its key did not sign that",
+			certchain.ErrNotIssuedBy,
 			certchain.NameOf(issuer.RawSubject), certchain.Thumbprint(issuer), certchain.NameOf(below.RawSubject))}
 	}
 	if c.concerned() {
 		return present, nil
 	}
-	return nil, &Error{codeLeafKey, fmt.Errorf("none of the certificates given fits: there is neither one for the key that signed, nor a renewed issuer of its certificate %s",
+	return nil, &Error{codeLeafKey, fmt.Errorf("none of the certificates given fits: "+
+		"there is neither one for the key that signed, nor a renewed issuer of its certificate %s",
 		certchain.NameOf(present.Leaf().RawSubject))}
 }
 

@@ -198,7 +198,8 @@ func (s *signing) checkHeld(ctx context.Context, h held) error {
 			return fmt.Errorf("reading signature %s of what %s names: %w", sig.Descriptor.Digest, ref, sig.Err)
 		}
 		if s.holds(sig, m.Descriptor.Digest, same(h.claim, ref)) {
-			return &Error{codeClaimMoves, fmt.Errorf("%s names %s, which %s signed with the claim %q", ref, m.Descriptor.Digest, s.result.Identity, h.claim)}
+			return &Error{codeClaimMoves, fmt.Errorf("%s names %s, which %s signed with the claim %q",
+				ref, m.Descriptor.Digest, s.result.Identity, h.claim)}
 		}
 	}
 	return nil

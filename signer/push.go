@@ -87,7 +87,8 @@ func (p Plan) readBack(ctx context.Context, repo *registry.Repo) error {
 			return fmt.Errorf("reading back the rechained signature %s: %w", p.New, last)
 		}
 	}
-	return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf("reading back the rechained signature %s: %w: %w", p.New, registry.ErrUnsettled, last)}
+	return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf("reading back the rechained signature %s: %w: %w",
+		p.New, registry.ErrUnsettled, last)}
 }
 
 var errNotYet = errors.New("not there yet")

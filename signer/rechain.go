@@ -219,12 +219,14 @@ func (p *Plan) compare(old envelope.Content, chain certchain.Chain, o RechainOpt
 	}
 	if !bytes.Equal(old.Chain.Root().Raw, chain.Root().Raw) {
 		p.Anchor = certchain.NameOf(chain.Root().RawSubject)
-		p.warn("the new chain ends at another root, %s (%s): verifiers that trust only the present one refuse it", p.Anchor, certchain.Thumbprint(chain.Root()))
+		p.warn("the new chain ends at another root, %s (%s): verifiers that trust only the present one refuse it",
+			p.Anchor, certchain.Thumbprint(chain.Root()))
 	}
 	_, now := old.Chain.HoldsUntil()
 	first, then := chain.HoldsUntil()
 	if then.Before(now) && !o.AllowShorter {
-		return &Error{codeEndsEarlier, fmt.Errorf("the new chain ends on %s with %s, the present one on %s", stamp(then), certchain.NameOf(first.RawSubject), stamp(now))}
+		return &Error{codeEndsEarlier, fmt.Errorf("the new chain ends on %s with %s, the present one on %s",
+			stamp(then), certchain.NameOf(first.RawSubject), stamp(now))}
 	}
 	return nil
 }
@@ -261,7 +263,8 @@ func (p *Plan) checkTimes(old, new envelope.Content) error {
 	case stamped && !covers(new.Chain, from, to) && covers(old.Chain, from, to):
 		why = fmt.Sprintf("its timestamp, %s, lies outside the validity of the new chain, which begins %s", stamp(from), stamp(new.Chain.HoldsFrom()))
 	case !new.AuthenticTime.IsZero() && !covers(new.Chain, new.AuthenticTime, new.AuthenticTime) && covers(old.Chain, old.AuthenticTime, old.AuthenticTime):
-		why = fmt.Sprintf("its authentic signing time, %s, lies outside the validity of the new chain, which begins %s", stamp(new.AuthenticTime), stamp(new.Chain.HoldsFrom()))
+		why = fmt.Sprintf("its authentic signing time, %s, lies outside the validity of the new chain, which begins %s",
+			stamp(new.AuthenticTime), stamp(new.Chain.HoldsFrom()))
 	}
 	for _, v := range p.Verdicts {
 		if why == "" && v.Old && !v.New {

@@ -183,7 +183,8 @@ func checkClock(chain certchain.Chain, now time.Time) error {
 	if now.Before(leaf.NotBefore) {
 		when = "is not valid before " + stamp(leaf.NotBefore)
 	}
-	return &Error{codeClock, fmt.Errorf("no certificate of the chain is valid now: %s %s, and the clock says %s", certchain.NameOf(leaf.RawSubject), when, stamp(now))}
+	return &Error{codeClock, fmt.Errorf("no certificate of the chain is valid now: %s %s, and the clock says %s",
+		certchain.NameOf(leaf.RawSubject), when, stamp(now))}
 }
 
 func (s *signing) setExpiry(chainEnds time.Time) error {
@@ -223,8 +224,8 @@ func (s *signing) payload(t target) envelope.Payload {
 	return p
 }
 
-// claimsOf returns what the payload of a target claims, and whether it has the annotation at all. What --recursive signs below the root claims nothing, so that an old child cannot be passed off as a
-// release (DESIGN.md section 4).
+// claimsOf returns what the payload of a target claims, and whether it has the annotation at all. What --recursive
+// signs below the root claims nothing, so that an old child cannot be passed off as a release (DESIGN.md section 4).
 func (s *signing) claimsOf(t target) (claims []string, present bool) {
 	switch {
 	case s.o.NoClaims:

@@ -249,7 +249,8 @@ func (s *signing) ours(sig registry.Signature, payload envelope.Payload) (envelo
 // same, the rest need not be.
 func (s *signing) warnOfDifference(signed Signed, e existing) {
 	if e.content.Format != s.o.Format {
-		s.warn("%s: signed already as %s; a %s signature besides needs --again", short(signed.Subject.Digest), e.content.Format.Short(), s.o.Format.Short())
+		s.warn("%s: signed already as %s; a %s signature besides needs --again",
+			short(signed.Subject.Digest), e.content.Format.Short(), s.o.Format.Short())
 	}
 	switch {
 	case s.expiry.IsZero() == e.content.Expiry.IsZero() && (s.expiry.IsZero() || s.o.Expiry == e.content.Expiry.Sub(e.content.SigningTime)):

@@ -135,7 +135,8 @@ func (p *parser) scopes(n *yaml.Node) error {
 			return p.wrong(f.key, codeScope, "scope %q: %w", shorten(f.key.Value), err)
 		}
 		if first := p.defs[name]; first != nil {
-			return p.wrong(f.key, codeScopeDuplicate, "scope %q is already defined at %s; scopes must be unique: merge the trust lists, or use a longer scope", name, p.at(first))
+			return p.wrong(f.key, codeScopeDuplicate, "scope %q is already defined at %s; "+
+				"scopes must be unique: merge the trust lists, or use a longer scope", name, p.at(first))
 		}
 		p.defs[name] = f.key
 		s, err := p.scope(name, f)

@@ -262,7 +262,8 @@ func (c court) stranger(chain certchain.Chain) string {
 		for _, pinned := range trusted[name].certificates {
 			switch {
 			case bytes.Equal(pinned.RawSubject, last.RawSubject):
-				return fmt.Sprintf("the chain ends in another certificate of the name of root %s: sha256 %s, not %s", name, certchain.Thumbprint(last), certchain.Thumbprint(pinned))
+				return fmt.Sprintf("the chain ends in another certificate of the name of root %s: sha256 %s, not %s",
+					name, certchain.Thumbprint(last), certchain.Thumbprint(pinned))
 			case slices.ContainsFunc(chain, pinned.Equal):
 				return fmt.Sprintf("root %s stands in the chain, but the chain ends in %s", name, certchain.NameOf(last.RawSubject))
 			}
@@ -284,7 +285,8 @@ func (c court) verdict(findings []finding) (verdict, reason, detail string) {
 	trusted := c.policy.trusted(c.scope)
 	unfetched := slices.DeleteFunc(slices.Clone(findings), func(f finding) bool { return !f.Unfetched })
 	if len(unfetched) > 0 && len(trusted) > 0 {
-		return Undetermined, codeUnfetched, fmt.Sprintf("%d of %d signatures could not be fetched: %s", len(unfetched), len(findings), unfetched[0].Detail)
+		return Undetermined, codeUnfetched, fmt.Sprintf("%d of %d signatures could not be fetched: %s",
+			len(unfetched), len(findings), unfetched[0].Detail)
 	}
 	if len(findings) == 0 {
 		return Rejected, codeUnsigned, "it has no signature"
@@ -296,7 +298,8 @@ func (c court) verdict(findings []finding) (verdict, reason, detail string) {
 		}
 	}
 	if furthest.stage < 0 {
-		return Rejected, codeNoTrusted, fmt.Sprintf("no signature has a root that the scope trusts (%s)", cmp.Or(strings.Join(trusted, ", "), "none is left"))
+		return Rejected, codeNoTrusted, fmt.Sprintf("no signature has a root that the scope trusts (%s)",
+			cmp.Or(strings.Join(trusted, ", "), "none is left"))
 	}
 	return Rejected, furthest.Reason, furthest.Detail
 }

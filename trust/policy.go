@@ -187,7 +187,8 @@ func (r *root) warnings() []string {
 	var out []string
 	for _, c := range r.certificates {
 		if !certchain.Describe(c).SelfSigned {
-			out = append(out, fmt.Sprintf("root %s: %s is not self-signed: it cannot stand last in a chain, so nothing is accepted by it", r.name, certchain.NameOf(c.RawSubject)))
+			out = append(out, fmt.Sprintf("root %s: %s is not self-signed: it cannot stand last in a chain, so nothing is accepted by it",
+				r.name, certchain.NameOf(c.RawSubject)))
 		}
 	}
 	return out
@@ -198,7 +199,8 @@ func (r *root) warningsAt(at time.Time) []string {
 	for _, c := range r.certificates {
 		switch {
 		case at.After(c.NotAfter):
-			out = append(out, fmt.Sprintf("root %s: %s expired %s: nothing is accepted by it", r.name, certchain.NameOf(c.RawSubject), minute(c.NotAfter)))
+			out = append(out, fmt.Sprintf("root %s: %s expired %s: nothing is accepted by it",
+				r.name, certchain.NameOf(c.RawSubject), minute(c.NotAfter)))
 		case at.Before(c.NotBefore):
 			out = append(out, fmt.Sprintf("root %s: %s is not valid before %s", r.name, certchain.NameOf(c.RawSubject), minute(c.NotBefore)))
 		}

@@ -101,7 +101,8 @@ func (p *parser) certificate(r *root, n *yaml.Node) error {
 		case ok && other.root == r:
 			continue
 		case ok:
-			return p.wrong(n, codeRootDuplicate, "root %s: %s is already a certificate of root %s (%s): one name for one certificate; an entry of trust takes its own identities",
+			return p.wrong(n, codeRootDuplicate, "root %s: %s is already a certificate of root %s (%s): "+
+				"one name for one certificate; an entry of trust takes its own identities",
 				r.name, certchain.NameOf(c.RawSubject), other.root.name, p.at(other.node))
 		}
 		p.certs[string(c.Raw)] = at{r, n}
@@ -115,7 +116,8 @@ func checkRoot(c *x509.Certificate) error {
 	if c.BasicConstraintsValid && c.IsCA || certchain.Describe(c).SelfSigned {
 		return nil
 	}
-	return fmt.Errorf("%s is neither a certification authority nor a self-signed leaf: trust the root that its chain ends in", certchain.NameOf(c.RawSubject))
+	return fmt.Errorf("%s is neither a certification authority nor a self-signed leaf: trust the root that its chain ends in",
+		certchain.NameOf(c.RawSubject))
 }
 
 // distinct drops what stands twice.

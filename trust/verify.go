@@ -135,7 +135,8 @@ func (p *Policy) judgedAs(ref, as registry.Reference) (registry.Reference, error
 		return as.With(tag, ref.Digest), nil
 	}
 	if at.Kind != registry.Remote && !p.single {
-		return at, &asError{codeAsRequired, fmt.Sprintf("judging %s by a policy: its name is not HOST/REPO:TAG, so no scope can be selected: say where it belongs", ref)}
+		return at, &asError{codeAsRequired, fmt.Sprintf(
+			"judging %s by a policy: its name is not HOST/REPO:TAG, so no scope can be selected: say where it belongs", ref)}
 	}
 	return at, nil
 }
