@@ -116,6 +116,10 @@ func hint(err error) string {
 			return e.hint
 		}
 	}
+	var config *configError
+	if errors.As(err, &config) {
+		return "mend that file, or name another with --config; imprint doctor shows which one is used"
+	}
 	var rule *certchain.RuleError
 	if errors.As(err, &rule) {
 		return "imprint chain check FILE shows the chain and the rule it breaks"
