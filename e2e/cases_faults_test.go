@@ -134,8 +134,8 @@ func TestCasesFaultCredentials(t *testing.T) {
 				if !strings.Contains(o.stderr, "test-helper") {
 					t.Errorf("the helper is not named: %s", o.stderr)
 				}
-				if o.field(t, "reason") == "" {
-					t.Error("no reason code")
+				if got := o.field(t, "reason"); got != "credential-helper" {
+					t.Errorf("reason %q", got)
 				}
 			}
 			if took := time.Since(began); took > 45*time.Second {

@@ -78,11 +78,12 @@ func TestCasesSignFlags(t *testing.T) {
 		"upper case": {"--claim-name", "registry.example/App:1"}, "userinfo": {"--claim-name", "docker.io@evil.example/app:1"},
 		"with --no-claims": {"--no-claims", "--claim", "1"},
 	} {
+		reason := "claim-invalid"
+		if slices.Contains(args, "--no-claims") {
+			reason = "usage" // the flags exclude each other, whatever the claim
+		}
 		run("A17 "+name, func(t *testing.T, d *desk) {
-			o := d.refused(t, 3, "", d.sign(args...)...)
-			if r := o.field(t, "reason"); r != "claim-invalid" && r != "usage" {
-				t.Errorf("reason %q", r)
-			}
+			d.refused(t, 3, reason, d.sign(args...)...)
 		})
 	}
 	run("A17 names are canonical", func(t *testing.T, d *desk) {
@@ -94,10 +95,7 @@ func TestCasesSignFlags(t *testing.T) {
 
 	for _, expiry := range []string{"0", "0s", "-1h", "9999999h9999999999999d", "9999999h", "9999999999h", "soon", "", "1e3h"} {
 		run("A18 expiry "+expiry, func(t *testing.T, d *desk) {
-			o := d.refused(t, 3, "", d.sign("--expiry="+expiry)...)
-			if r := o.field(t, "reason"); r != "expiry-invalid" && r != "usage" {
-				t.Errorf("reason %q", r)
-			}
+			d.refused(t, 3, "usage", d.sign("--expiry="+expiry)...)
 		})
 	}
 	run("A18 expiry after the leaf's end warns", func(t *testing.T, d *desk) {

@@ -83,38 +83,37 @@ func TestCasesVerifyIdentity(t *testing.T) {
 	})
 
 	// V29: nothing to trust is an error of what was handed in, never acceptance.
-	for name, file := range map[string]string{
-		"an empty root file": "", "a root file without certificates": "# none\n", "a leaf as root": "leaf",
+	for name, c := range map[string]struct{ file, reason string }{
+		"an empty root file":               {"", "no-certificates"},
+		"a root file without certificates": {"# none\n", "malformed-certificates"},
+		"a leaf as root":                   {"leaf", "policy-root-invalid"},
 	} {
 		t.Run("V29 "+name, func(t *testing.T) {
 			t.Parallel()
 			d := newDesk(t, f, t.Name())
 			f.attach(d.repo, d.subject, jwsType, d.jws().bytes())
+			file := c.file
 			if file == "leaf" {
 				file = string(certtest.PEM(d.leaf))
 			}
 			root := d.file("bad.pem", []byte(file))
-			if o := d.want(t, 3, "", "verify", d.ref, "--root", root); o.field(t, "reason") == "" {
-				t.Error("no reason code")
-			}
+			d.want(t, 3, c.reason, "verify", d.ref, "--root", root)
 		})
 	}
-	for name, policy := range map[string]string{
-		"no roots":       "version: 1\nroots: {}\nscopes: {\"*\": []}\n",
-		"an empty list":  "version: 1\nroots: {org: root.pem}\nscopes: {\"*\": []}\n",
-		"an empty root":  "version: 1\nroots: {org: {certificates: []}}\nscopes: {\"*\": [org]}\n",
-		"an empty file":  "version: 1\nroots: {org: empty.pem}\nscopes: {\"*\": [org]}\n",
-		"an empty scope": "version: 1\nroots: {org: root.pem}\nscopes: {\"*\": {}}\n",
-		"nothing":        "",
+	for name, c := range map[string]struct{ policy, reason string }{
+		"no roots":       {"version: 1\nroots: {}\nscopes: {\"*\": []}\n", "policy-value"},
+		"an empty list":  {"version: 1\nroots: {org: root.pem}\nscopes: {\"*\": []}\n", "policy-rule"},
+		"an empty root":  {"version: 1\nroots: {org: {certificates: []}}\nscopes: {\"*\": [org]}\n", "policy-value"},
+		"an empty file":  {"version: 1\nroots: {org: empty.pem}\nscopes: {\"*\": [org]}\n", "policy-root-unreadable"},
+		"an empty scope": {"version: 1\nroots: {org: root.pem}\nscopes: {\"*\": {}}\n", "policy-rule"},
+		"nothing":        {"", "policy-syntax"},
 	} {
 		t.Run("V29 a policy with "+name, func(t *testing.T) {
 			t.Parallel()
 			d := newDesk(t, f, t.Name())
 			f.attach(d.repo, d.subject, jwsType, d.jws().bytes())
 			d.file("empty.pem", nil)
-			if o := d.want(t, 3, "", "verify", d.ref, "--policy", d.file("policy.yaml", []byte(policy))); o.field(t, "reason") == "" {
-				t.Error("no reason code")
-			}
+			d.want(t, 3, c.reason, "verify", d.ref, "--policy", d.file("policy.yaml", []byte(c.policy)))
 		})
 	}
 
