@@ -405,13 +405,17 @@ func TestCasesRechain(t *testing.T) {
 			writeJSON(w, ocispec.MediaTypeImageIndex, ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: stale})
 			return true
 		})
-		d.want(t, 7, "", d.rechain(renewed(d), "--replace")...)
+		again := d.rechain(renewed(d), "--replace")
+		d.want(t, 7, "referrers-unsettled", again...)
 		if n := own.Count(func(r regtest.Request) bool { return r.Method == http.MethodDelete }); n != 0 || !slices.Contains(d.listed(), old) {
 			t.Errorf("%d deletes", n)
 		}
 		// Once it shows what it has, the same command ends well.
 		own.Intercept(nil)
-		d.want(t, 0, "", d.rechain(renewed(d), "--replace", "--dry-run")...)
+		d.want(t, 0, "", again...)
+		if now := d.listed(); len(now) != 1 || now[0] == old {
+			t.Errorf("listed afterwards: %v, was %s", now, old)
+		}
 	})
 }
 

@@ -129,7 +129,7 @@ func TestCasesSignFlags(t *testing.T) {
 		d.want(t, 1, "claim-moves", d.sign("--claim", "1.0")...)
 		d.want(t, 1, "claim-moves", d.sign("--claim-name", d.f.Host+"/"+d.repo+":1.0")...)
 		d.want(t, 1, "claim-moves", d.sign("--claim", "1.0", "--move", "2.*")...)
-		d.want(t, 3, "", d.sign("--claim", "1.0", "--move", "[")...)
+		d.want(t, 3, "usage", d.sign("--claim", "1.0", "--move", "[")...)
 		d.env = append(d.env, "IMPRINT_MOVE=1.0")
 		d.want(t, 1, "claim-moves", d.sign("--claim", "1.0")...)
 		if n := d.writes(); n != before {

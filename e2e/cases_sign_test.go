@@ -135,6 +135,7 @@ func TestCasesSignKey(t *testing.T) {
 		})
 	}
 	params := dsa.PublicKey{Parameters: dsa.Parameters{P: oddRSA(2048, 3).N, Q: oddRSA(256, 3).N, G: big.NewInt(4)}, Y: oddRSA(2047, 3).N}
+	reasons := map[string]string{"secp256k1": "malformed-certificates", "DSA": "leaf-key-algorithm"}
 	for name, spki := range map[string][]byte{
 		"secp256k1": spkiOf(curve(asn1.ObjectIdentifier{1, 3, 132, 0, 10}), secp256k1G),
 		"DSA": spkiOf(pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1}, Parameters: asn1.RawValue{FullBytes: der(struct{ P, Q, G *big.Int }{params.P, params.Q, params.G})}},
@@ -142,10 +143,7 @@ func TestCasesSignKey(t *testing.T) {
 	} {
 		run("A04 "+name, func(t *testing.T, d *desk) {
 			d.file("chain.pem", slices.Concat(withSPKI(d.leaf, spki, d.ca), certtest.PEM(d.ca.Certificate, d.root.Certificate)))
-			o := d.refused(t, 3, "", d.sign()...)
-			if !slices.Contains([]string{"malformed-certificates", "leaf-key-algorithm", "key-mismatch"}, o.field(t, "reason")) {
-				t.Errorf("reason %q", o.field(t, "reason"))
-			}
+			d.refused(t, 3, reasons[name], d.sign()...)
 		})
 	}
 
