@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Key signs with a private key that stays where it is. It is safe for concurrent use.
@@ -21,7 +22,8 @@ type Key interface {
 	Public() crypto.PublicKey
 	// Sign hashes message with opts.HashFunc() and signs the digest, as [crypto.MessageSigner] does. For an RSA key opts is
 	// a *rsa.PSSOptions whose salt is as long as the hash; an ECDSA signature is returned as ASN.1 DER. Any opts but
-	// those of the key's own algorithm are refused ([Algorithm.CheckOpts]).
+	// those of the key's own algorithm are refused ([Algorithm.CheckOpts]); only a key whose [Description] says PKCS1 signs
+	// with PKCS #1 v1.5 too, if opts is the hash alone.
 	// Errors wrap [ErrService] when the key's service failed, [ErrInvalid] when what the caller handed in is wrong.
 	Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error)
 }
@@ -36,6 +38,15 @@ type Options struct {
 	// Secret asks for a passphrase or PIN. nil means that nobody can be asked: a key that needs one fails with ErrSecret.
 	// The opener overwrites what it returns once it is used.
 	Secret func(ctx context.Context, prompt string) ([]byte, error)
+	// Config is handed to a plugin: plugin-config of a key named in the configuration.
+	Config map[string]string
+	// Leaf is the public key of the certificate that signatures are going to be made with, nil if it is not known yet. It
+	// spares a plugin, which tells its public key by its certificates alone, a first signature.
+	Leaf crypto.PublicKey
+	// Warn tells the person something that is no error. nil: nobody listens.
+	Warn func(text string)
+	// Agent names the program to the key service, as "imprint/1.0.0".
+	Agent string
 }
 
 // An Opener opens the key that u names. It checks all that can be checked without a signature. Its errors say what was
@@ -62,6 +73,11 @@ type Error struct {
 	Code  string // one of [Reasons]
 	Class error  // ErrInvalid, ErrUnknownScheme, ErrSecret or ErrService
 	Err   error  // what was being done to which key, and why it failed
+	// Remedy says what to do next: the permission, variable or command that is missing. "": nothing particular.
+	Remedy string
+	// Temporary: the service answered that it is busy or failing, so that asking again may help. After is when, if it said so.
+	Temporary bool
+	After     time.Duration
 }
 
 func (e *Error) Error() string   { return e.Err.Error() }
@@ -80,6 +96,16 @@ const (
 	CodeOptions     = "key-options"
 	CodeService     = "key-service"
 	CodeSignature   = "key-signature"
+
+	// What a key service says (KMS.md, "One error table").
+	CodeCredentials = "key-credentials"
+	CodeExpired     = "key-login-expired"
+	CodeDenied      = "key-denied"
+	CodeNotFound    = "key-not-found"
+	CodeUnusable    = "key-unusable"
+	CodeThrottled   = "key-throttled"
+	CodeUnreachable = "key-unreachable"
+	CodePlugin      = "key-plugin"
 )
 
 // Reasons returns the reason codes of this package and its providers with one sentence each, for the documentation.
@@ -93,7 +119,15 @@ func Reasons() map[string]string {
 		CodeAlgorithm:   "The key is none of RSA 2048, 3072, 4096 and ECDSA P-256, P-384, P-521, which Notary Project signatures need.",
 		CodeSecret:      "The key needs a passphrase and none can be asked for, or the one given is wrong.",
 		CodeOptions:     "A signature of another kind than the key's own algorithm was asked for.",
-		CodeService:     "The key service refused, failed or could not be reached.",
+		CodeService:     "The key service failed, or gave an answer that cannot be used.",
+		CodeCredentials: "There are no credentials for the key service, or no PIN for the token.",
+		CodeExpired:     "The login to the key service has expired, or its credentials are not known there.",
+		CodeDenied:      "The key service denies what was asked, or the PIN is wrong.",
+		CodeNotFound:    "The key service knows no such key, version, vault, mount or token.",
+		CodeUnusable:    "The key is disabled, about to be deleted, not for signing, or otherwise in a state in which it does not sign.",
+		CodeThrottled:   "The key service has too many requests, even after waiting and asking again.",
+		CodeUnreachable: "The key service cannot be reached, or says nothing.",
+		CodePlugin:      "A plugin is not installed, crashed, or answered against the plugin protocol.",
 		CodeSignature:   "The key returned a signature that its own public key does not verify, or not with a salt as long as the hash.",
 	}
 }
@@ -122,6 +156,9 @@ func (p Providers) Open(ctx context.Context, uri string, o Options) (Key, error)
 	k, err := open(ctx, u, o)
 	if err != nil {
 		return nil, err
+	}
+	if _, whole := k.(EnvelopeSigner); whole && k.Public() == nil {
+		return k, nil
 	}
 	if _, err := AlgorithmOf(k.Public()); err != nil {
 		return nil, fmt.Errorf("opening key %s: %w", Format(u), err)

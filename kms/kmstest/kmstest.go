@@ -48,6 +48,7 @@ func Check(ctx context.Context, key kms.Key, o Options) error {
 	c.messages(ctx)
 	c.concurrent(ctx)
 	c.refusals(ctx)
+	c.pkcs1(ctx)
 	if o.Network {
 		c.cancelled(ctx)
 	}
@@ -161,8 +162,10 @@ func (c *check) refusals(ctx context.Context) {
 		"another hash": other,
 		"SHA-1":        crypto.SHA1,
 	}
-	if c.algorithm.PSS {
+	if c.algorithm.PSS && !kms.Describe(c.key).PKCS1 {
 		wrong["PKCS #1 v1.5"] = hash
+	}
+	if c.algorithm.PSS {
 		wrong["PSS with another hash"] = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: other}
 		wrong["PSS with the longest salt"] = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto, Hash: hash}
 		wrong["PSS with a short salt"] = &rsa.PSSOptions{SaltLength: 20, Hash: hash}
@@ -177,6 +180,25 @@ func (c *check) refusals(ctx context.Context) {
 		case !errors.Is(err, kms.ErrInvalid):
 			c.errorf("%s: the refusal does not wrap kms.ErrInvalid: %w", name, err)
 		}
+	}
+}
+
+// pkcs1 has a key that says so sign as certificate requests may be signed.
+func (c *check) pkcs1(ctx context.Context) {
+	pub, ok := c.key.Public().(*rsa.PublicKey)
+	if !ok || !kms.Describe(c.key).PKCS1 {
+		return
+	}
+	message := []byte("a certificate request")
+	sig, err := c.key.Sign(ctx, message, c.algorithm.Hash)
+	if err != nil {
+		c.errorf("PKCS #1 v1.5: %w", err)
+		return
+	}
+	h := c.algorithm.Hash.New()
+	h.Write(message)
+	if err := rsa.VerifyPKCS1v15(pub, c.algorithm.Hash, h.Sum(nil), sig); err != nil {
+		c.errorf("PKCS #1 v1.5: %w", err)
 	}
 }
 

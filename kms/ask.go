@@ -1,0 +1,102 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// DefaultPatience is how long a key service over a network may be silent before it counts as unreachable.
+const DefaultPatience = 13 * time.Second
+
+const (
+	maxTries   = 8 // of a service that answers that it is busy
+	maxSilent  = 3 // of one that cannot be reached
+	firstWait  = 100 * time.Millisecond
+	longestNap = 5 * time.Second
+)
+
+// Ask runs call, which asks a key service once, and is the only place where anything is asked again: up to 8 times while the
+// service answers that it is busy or failing ([Error].Temporary), up to 3 times if it cannot be reached ([CodeUnreachable]),
+// with growing pauses. A service that says nothing at all for the given time is unreachable. Any other error is final.
+// Clients of key services therefore have their own repetitions turned off.
+func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Context) error) error {
+	begun := time.Now()
+	heard := begun
+	for try := 1; ; try++ {
+		attempt, cancel := context.WithDeadline(ctx, heard.Add(patience))
+		err := call(attempt)
+		silent := err != nil && attempt.Err() != nil
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("asking the key service: %w", context.Cause(ctx))
+		}
+		var e *Error
+		if !errors.As(err, &e) || silent {
+			if !silent {
+				return err
+			}
+			return &Error{Code: CodeUnreachable, Class: ErrService, Remedy: remedyOf(err),
+				Err: fmt.Errorf("no answer within %s: %w", patience, err)}
+		}
+		limit := maxTries
+		switch {
+		case e.Temporary:
+			heard = time.Now()
+		case e.Code == CodeUnreachable:
+			limit = maxSilent
+		default:
+			return err
+		}
+		pause := max(min(firstWait<<(try-1), longestNap), min(e.After, 2*longestNap))
+		pause += rand.N(pause / 4)
+		if try >= limit || e.Code == CodeUnreachable && time.Since(heard)+pause >= patience {
+			if try == 1 {
+				return err
+			}
+			return fmt.Errorf("asked %d times in %s: %w", try, time.Since(begun).Round(100*time.Millisecond), err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return fmt.Errorf("asking the key service: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func remedyOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Remedy
+	}
+	return ""
+}
+
+// maxText bounds what of a service's own words is repeated, bytes.
+const maxText = 300
+
+// Text makes one line of what a key service said: printable, at most 300 bytes, no surrounding space or full stop.
+func Text(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == utf8.RuneError || !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, s)
+	s = strings.TrimRight(strings.Join(strings.Fields(s), " "), ". ")
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,2 @@
+// Package notationplugin hosts Notary Project signing plugins.
+package notationplugin

@@ -1,0 +1,3 @@
+package pkcs11
+
+import _ "github.com/ebitengine/purego"

@@ -1,0 +1,211 @@
+package kms
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Remote is one version of a key at a key service, as its provider found it. [Remote.Key] makes a [Key] of it, and is the one
+// place where the rules hold that no service keeps by itself (KMS.md section 0): the algorithm is that of the public key, the
+// salt of PSS is as long as the hash, a signature is verified before anybody sees it, and ECDSA signatures are DER.
+type Remote struct {
+	// URI is the canonical key URI with its version pinned, so that it opens the same key next year. It is the key's ID.
+	URI string
+	// Service names the key service to people, as "AWS KMS".
+	Service string
+	// Version is the immutable version that URI pins, "" where the service has none.
+	Version string
+	// Public is the public key as the service told it.
+	Public crypto.PublicKey
+	// Sign has the service sign once. It neither repeats nor verifies; its errors are *Error values that say why, not what
+	// was being done to which key. It is called by up to Jobs goroutines at once.
+	Sign func(ctx context.Context, r SignRequest) ([]byte, error)
+	// Raw: ECDSA signatures come as r and s side by side, not as DER.
+	Raw bool
+	// PKCS1: the key can also sign RSA with PKCS #1 v1.5, which certificate requests may use, and envelopes never do.
+	PKCS1 bool
+	// Certificates asks the service once for what it keeps beside the key, in any order; none is no error. nil: it keeps none.
+	Certificates func(ctx context.Context) ([]*x509.Certificate, error)
+	// Jobs bounds the calls of Sign at once; 0 is 32.
+	Jobs int
+	// Patience is how long the service may be silent; 0 is [DefaultPatience].
+	Patience time.Duration
+	// Careful: a refusal counts against the key, as a wrong PIN does. The first signature is then made alone, and none is
+	// asked for after a refusal.
+	Careful bool
+}
+
+// A SignRequest is what a key service is asked to sign.
+type SignRequest struct {
+	Message   []byte // for services that hash themselves
+	Digest    []byte // of Message, by Algorithm.Hash
+	Algorithm Algorithm
+	PKCS1     bool // PKCS #1 v1.5 instead of PSS
+}
+
+// Key returns the key. The error is that of a public key with which no Notary Project signature can be made.
+func (r Remote) Key() (Key, error) {
+	a, err := AlgorithmOf(r.Public)
+	if err != nil {
+		return nil, err
+	}
+	if r.Jobs == 0 {
+		r.Jobs = 32
+	}
+	if r.Patience == 0 {
+		r.Patience = DefaultPatience
+	}
+	k := &remoteKey{remote: r, algorithm: a, jobs: make(chan struct{}, r.Jobs)}
+	if r.Careful {
+		k.caution = new(caution)
+	}
+	return k, nil
+}
+
+type remoteKey struct {
+	remote    Remote
+	algorithm Algorithm
+	jobs      chan struct{}
+	caution   *caution      // nil: none
+	calls     *atomic.Int64 // nil: not counted
+}
+
+var (
+	_ Identifier = (*remoteKey)(nil)
+	_ Describer  = (*remoteKey)(nil)
+	_ Certified  = (*remoteKey)(nil)
+)
+
+func (k *remoteKey) Public() crypto.PublicKey { return k.remote.Public }
+func (k *remoteKey) ID() string               { return k.remote.URI }
+
+func (k *remoteKey) Describe() Description {
+	return Description{Service: k.remote.Service, Version: k.remote.Version, PKCS1: k.remote.PKCS1}
+}
+
+func (k *remoteKey) Certificates(ctx context.Context) ([]*x509.Certificate, error) {
+	if k.remote.Certificates == nil {
+		return nil, nil
+	}
+	var certs []*x509.Certificate
+	err := Ask(ctx, k.remote.Patience, func(ctx context.Context) (err error) {
+		certs, err = k.remote.Certificates(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificates of %s: %w", k.remote.URI, err)
+	}
+	return certs, nil
+}
+
+func (k *remoteKey) metered(calls *atomic.Int64) Key {
+	m := *k
+	m.calls = calls
+	return &m
+}
+
+func (k *remoteKey) Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	pkcs1 := k.remote.PKCS1 && k.algorithm.PSS && opts == crypto.SignerOpts(k.algorithm.Hash)
+	if !pkcs1 {
+		if err := k.algorithm.CheckOpts(opts); err != nil {
+			return nil, err
+		}
+	}
+	h := k.algorithm.Hash.New()
+	h.Write(message)
+	r := SignRequest{Message: message, Digest: h.Sum(nil), Algorithm: k.algorithm, PKCS1: pkcs1}
+
+	select {
+	case k.jobs <- struct{}{}:
+		defer func() { <-k.jobs }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	var sig []byte
+	err := k.caution.do(func() error {
+		return Ask(ctx, k.remote.Patience, func(ctx context.Context) (err error) {
+			if k.calls != nil {
+				k.calls.Add(1)
+			}
+			sig, err = k.remote.Sign(ctx, r)
+			return err
+		})
+	})
+	if err == nil {
+		sig, err = k.checked(r, sig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signing with %s: %w", k.remote.URI, err)
+	}
+	return sig, nil
+}
+
+// checked converts what the service returned and verifies it strictly: a rotation since the public key was read, another
+// salt and a digest cut off all end here.
+func (k *remoteKey) checked(r SignRequest, sig []byte) ([]byte, error) {
+	err := error(nil)
+	if pub, ok := k.remote.Public.(*ecdsa.PublicKey); ok && k.remote.Raw {
+		sig, err = DERFromRaw(pub, sig)
+	}
+	if pub, ok := k.remote.Public.(*rsa.PublicKey); ok && r.PKCS1 {
+		if rsa.VerifyPKCS1v15(pub, r.Algorithm.Hash, r.Digest, sig) != nil {
+			err = fmt.Errorf("PKCS #1 v1.5: %w", ErrSignature)
+		}
+	} else if err == nil {
+		err = r.Algorithm.Verify(k.remote.Public, r.Message, sig)
+	}
+	if err != nil {
+		return nil, &Error{Code: CodeSignature, Class: ErrService, Err: fmt.Errorf(
+			"what came back is no signature of the key that was opened: %w", err)}
+	}
+	return sig, nil
+}
+
+// A caution keeps a key that counts refusals from being asked twice with what was refused once.
+type caution struct {
+	mu      sync.Mutex
+	signed  bool
+	refused error
+}
+
+// do calls sign, alone until it succeeded once, and not at all after it was refused.
+func (c *caution) do(sign func() error) error {
+	if c == nil {
+		return sign()
+	}
+	c.mu.Lock()
+	if c.refused != nil {
+		defer c.mu.Unlock()
+		return c.refused
+	}
+	if c.signed {
+		c.mu.Unlock()
+		err := sign()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.note(err)
+		return err
+	}
+	defer c.mu.Unlock()
+	err := sign()
+	c.note(err)
+	return err
+}
+
+func (c *caution) note(err error) {
+	var e *Error
+	switch {
+	case err == nil:
+		c.signed = true
+	case errors.Is(err, ErrSecret), errors.As(err, &e) && (e.Code == CodeDenied || e.Code == CodeCredentials):
+		c.refused = err
+	}
+}

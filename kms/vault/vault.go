@@ -1,0 +1,3 @@
+package vault
+
+import _ "github.com/openbao/openbao/api/v2"
