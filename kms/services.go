@@ -3,6 +3,7 @@ package kms
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -11,7 +12,10 @@ var (
 	awsID      = regexp.MustCompile(`^(alias/[A-Za-z0-9/_-]+|mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 	gcpKey     = regexp.MustCompile(`^projects/[^/?]+/locations/[^/?]+/keyRings/[^/?]+/cryptoKeys/[^/?]+(/cryptoKeyVersions/[1-9][0-9]*)?$`)
 	vaultKey   = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`)
+	vaultMount = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
+	version    = regexp.MustCompile(`^[1-9][0-9]{0,8}$`)
 	vaultHTTP  = regexp.MustCompile(`^/v1/([A-Za-z0-9_./-]+)/keys/([^/]+)$`)
+	azureName  = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
 	azureHosts = []string{
 		".vault.azure.net", ".managedhsm.azure.net", ".vault.azure.cn", ".managedhsm.azure.cn",
 		".vault.usgovcloudapi.net", ".managedhsm.usgovcloudapi.net",
@@ -55,8 +59,35 @@ func parseAWS(rest string) (*url.URL, error) {
 	default:
 		return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN", rest)
 	}
-	u.OmitHost = false
+	endpoint := u.Query().Get("endpoint")
+	if u.Host != "" {
+		if endpoint != "" {
+			return nil, Invalid(CodeURI, "awskms:%s names two endpoints, %s and %s", rest, u.Host, Text(endpoint))
+		}
+		endpoint = "https://" + u.Host // as sigstore reads it
+	}
+	if endpoint != "" {
+		if err := checkAddress("awskms", "endpoint", endpoint); err != nil {
+			return nil, err
+		}
+		q := u.Query()
+		q.Set("endpoint", endpoint)
+		u.RawQuery = q.Encode()
+	}
+	u.Host, u.OmitHost = "", false
 	return u, nil
+}
+
+// checkAddress checks the URL of a service in a query, without repeating what may be a secret in it.
+func checkAddress(scheme, key, text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return Invalid(CodeURI, "the %s key URI's %s is no http or https URL", scheme, key)
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return Invalid(CodeURI, "the %s key URI's %s has a user name, a query or a fragment: credentials do not belong in it", scheme, key)
+	}
+	return nil
 }
 
 func parseGCP(rest string) (*url.URL, error) {
@@ -74,39 +105,71 @@ func parseGCP(rest string) (*url.URL, error) {
 	return &url.URL{Scheme: "gcpkms", Host: "projects", Path: strings.TrimPrefix(name, "projects")}, nil
 }
 
+// parseAzure keeps in ?chain= where the certificates are read: certificate (the certificate object of the key's name, which a
+// /certificates/ URL means too) or secret (which may hand out the private key with them).
 func parseAzure(rest string) (*url.URL, error) {
 	if !strings.HasPrefix(rest, "/") {
-		path, query, _ := strings.Cut(rest, "?")
-		m, err := attributes("azurekms", path, []string{"vault", "name"})
-		if err != nil {
+		var err error
+		if rest, err = stepAzure(rest); err != nil {
 			return nil, err
 		}
-		host := m["vault"]
-		if !strings.Contains(host, ".") {
-			host += azureHosts[0]
-		}
-		rest = "//" + host + "/" + m["name"]
-		if query != "" {
-			q, err := url.ParseQuery(query)
-			if err != nil || len(q) != 1 || len(q["version"]) != 1 {
-				return nil, Invalid(CodeURI, "azurekms:%s?%s: the only query key is version", path, query)
-			}
-			rest += "/" + q.Get("version")
-		}
 	}
-	u, err := parse("azurekms", rest)
+	u, err := parse("azurekms", rest, "chain")
 	if err != nil {
 		return nil, err
 	}
 	parts := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
-	ok := u.Host != "" && u.RawQuery == "" && !u.ForceQuery && len(parts) <= 2
+	ok := u.Host != "" && len(parts) <= 2
 	for _, p := range parts {
-		ok = ok && isName(p)
+		ok = ok && azureName.MatchString(p)
 	}
 	if !ok {
 		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://VAULT.vault.azure.net/NAME/VERSION", rest)
 	}
+	if chain := u.Query().Get("chain"); chain != "" && chain != "certificate" && chain != "secret" {
+		return nil, Invalid(CodeURI, "azurekms:%s: chain is certificate or secret, not %q", rest, chain)
+	}
+	u.Host = strings.ToLower(u.Host)
+	if !isAzure(u.Host) {
+		return nil, Invalid(CodeURI, "azurekms:%s: %s is no host of Key Vault or Managed HSM: write azurekms://VAULT%s/NAME", rest, u.Host, azureHosts[0])
+	}
 	return u, nil
+}
+
+func isAzure(host string) bool {
+	return slices.ContainsFunc(azureHosts, func(suffix string) bool { return len(host) > len(suffix) && strings.HasSuffix(host, suffix) })
+}
+
+// stepAzure rewrites step's vault=V;name=K?version=N&hsm=true.
+func stepAzure(rest string) (string, error) {
+	path, query, _ := strings.Cut(rest, "?")
+	m, err := attributes("azurekms", path, []string{"vault", "name"})
+	if err != nil {
+		return "", err
+	}
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		return "", Invalid(CodeURI, "the query of the azurekms key URI is malformed")
+	}
+	host, suffix, version := m["vault"], azureHosts[0], ""
+	for k, v := range q {
+		switch {
+		case len(v) != 1:
+			return "", Invalid(CodeURI, "the azurekms key URI must give the query key %q one value", k)
+		case k == "version":
+			version = "/" + v[0]
+		case k == "hsm" && (v[0] == "true" || v[0] == "false"):
+			if v[0] == "true" {
+				suffix = azureHosts[1]
+			}
+		default:
+			return "", Invalid(CodeURI, "the azurekms key URI has the unknown query key %q; there is version, hsm", k)
+		}
+	}
+	if !strings.Contains(host, ".") {
+		host += suffix
+	}
+	return "//" + host + "/" + m["name"] + version, nil
 }
 
 func parseVault(scheme, rest string) (*url.URL, error) {
@@ -116,6 +179,18 @@ func parseVault(scheme, rest string) (*url.URL, error) {
 	}
 	if u.Path != "" || !vaultKey.MatchString(u.Host) {
 		return nil, Invalid(CodeURI, "%s:%s names no key: write %s://NAME?mount=transit", scheme, rest, scheme)
+	}
+	q := u.Query()
+	if addr := q.Get("addr"); addr != "" {
+		if err := checkAddress(scheme, "addr", addr); err != nil {
+			return nil, err
+		}
+	}
+	if m := q.Get("mount"); m != "" && !vaultMount.MatchString(m) {
+		return nil, Invalid(CodeURI, "%s:%s: %q is no mount", scheme, rest, m)
+	}
+	if v := q.Get("version"); v != "" && !version.MatchString(v) {
+		return nil, Invalid(CodeURI, "%s:%s: %q is no version: it is a number from 1", scheme, rest, v)
 	}
 	return u, nil
 }
@@ -130,13 +205,14 @@ func parseHTTP(scheme, rest string) (*url.URL, error) {
 		q := url.Values{"addr": {scheme + "://" + u.Host}, "mount": {m[1]}}
 		return parseVault("hashivault", "//"+m[2]+"?"+q.Encode())
 	}
-	for _, suffix := range azureHosts {
-		if scheme == "https" && strings.HasSuffix(strings.ToLower(u.Host), suffix) {
-			if key, ok := strings.CutPrefix(u.Path, "/keys/"); ok {
-				return parseAzure("//" + u.Host + "/" + key)
-			}
-			return nil, Invalid(CodeURI, "%s:%s names no key: write https://%s/keys/NAME/VERSION", scheme, rest, u.Host)
+	if scheme == "https" && isAzure(strings.ToLower(u.Host)) {
+		if key, ok := strings.CutPrefix(u.Path, "/keys/"); ok && u.RawQuery == "" {
+			return parseAzure("//" + u.Host + "/" + key)
 		}
+		if key, ok := strings.CutPrefix(u.Path, "/certificates/"); ok && u.RawQuery == "" {
+			return parseAzure("//" + u.Host + "/" + key + "?chain=certificate")
+		}
+		return nil, Invalid(CodeURI, "%s:%s names no key: write https://%s/keys/NAME/VERSION", scheme, rest, u.Host)
 	}
 	return nil, Invalid(CodeURI, "%s:%s is no key of Azure Key Vault (https://VAULT.vault.azure.net/keys/NAME) "+
 		"nor of Vault (https://HOST/v1/MOUNT/keys/NAME)", scheme, rest)

@@ -16,7 +16,7 @@ const maxURI = 4 << 10
 //	PATH  file:PATH                                   scheme "" and "file", the path in Path
 //	awskms:///ID|ARN|alias/NAME[?region=&profile=&endpoint=]    also awskms:key-id=…;region=…, arn:aws:kms:…
 //	gcpkms://projects/…/cryptoKeys/K[/cryptoKeyVersions/N]      also …/versions/N, cloudkms:…, projects/…
-//	azurekms://HOST/NAME[/VERSION]                              also azurekms:vault=…;name=…, https://HOST/keys/NAME[/VERSION]
+//	azurekms://HOST/NAME[/VERSION][?chain=certificate|secret]   also azurekms:vault=…;name=…, https://HOST/{keys,certificates}/NAME[/VERSION]
 //	hashivault://NAME[?mount=&version=&namespace=&addr=]        also openbao://…, https://HOST/v1/MOUNT/keys/NAME
 //	pkcs11:RFC 7512                                             a PIN in it is refused
 //	plugin:NAME?id=KEY
@@ -50,7 +50,7 @@ func ParseURI(uri string) (*url.URL, error) {
 		return parseGCP(rest)
 	case "cloudkms":
 		return parseGCP("//" + strings.TrimPrefix(strings.TrimPrefix(rest, "resource="), "//"))
-	case "azurekms":
+	case "azurekms", "azurekeyvault":
 		return parseAzure(rest)
 	case "hashivault", "openbao":
 		return parseVault(scheme, rest)
