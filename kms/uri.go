@@ -30,6 +30,14 @@ func ParseURI(uri string) (*url.URL, error) {
 	if err := checkText(uri); err != nil {
 		return nil, err
 	}
+	u, err := parseURI(uri)
+	if err == nil && len(Format(u)) > maxURI { // percent-encoding may have made it longer
+		return nil, Invalid(CodeURI, "the key reference is longer than %d bytes", maxURI)
+	}
+	return u, err
+}
+
+func parseURI(uri string) (*url.URL, error) {
 	scheme, rest, ok := cutScheme(uri)
 	switch {
 	case strings.HasPrefix(uri, "projects/") && strings.Contains(uri, "/cryptoKeys/"):
@@ -160,6 +168,9 @@ func parseFile(rest string) (*url.URL, error) {
 	}
 	if err != nil {
 		return nil, Invalid(CodeURI, "file:%s names no file: %w", rest, err)
+	}
+	if strings.HasPrefix(path, "//") { // two slashes would be read as a host's
+		path = "/" + strings.TrimLeft(path, "/")
 	}
 	// OmitHost keeps file:a.key from being written as file://a.key, whose a.key is a host.
 	return &url.URL{Scheme: "file", Path: path, OmitHost: true}, nil
