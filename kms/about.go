@@ -66,12 +66,13 @@ type EnvelopeAnswer struct {
 }
 
 // Metered returns k with a count of the signing calls made through the returned key, repeated ones too: those that reached its
-// service, or, for a key that is at no service, its signatures.
+// service, or, for a key that is at no service, its signatures. What a key had to sign before, to be opened at all, is in the first
+// count.
 func Metered(k Key) (Key, *atomic.Int64) {
 	calls := new(atomic.Int64)
 	switch k := k.(type) {
-	case interface{ metered(*atomic.Int64) Key }:
-		return k.metered(calls), calls
+	case interface{ Metered(*atomic.Int64) Key }: // a key that counts what it repeats
+		return k.Metered(calls), calls
 	case EnvelopeSigner:
 		return &countedEnvelopes{k, calls}, calls
 	}

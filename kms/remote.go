@@ -41,6 +41,8 @@ type Remote struct {
 	// Careful: a refusal counts against the key, as a wrong PIN does. The first signature is then made alone, and none is
 	// asked for after a refusal.
 	Careful bool
+	// Spent is how many signatures opening the key has cost already.
+	Spent int
 }
 
 // A SignRequest is what a key service is asked to sign.
@@ -63,7 +65,8 @@ func (r Remote) Key() (Key, error) {
 	if r.Patience == 0 {
 		r.Patience = DefaultPatience
 	}
-	k := &remoteKey{remote: r, algorithm: a, jobs: make(chan struct{}, r.Jobs)}
+	k := &remoteKey{remote: r, algorithm: a, jobs: make(chan struct{}, r.Jobs), spent: new(atomic.Int64)}
+	k.spent.Store(int64(r.Spent))
 	if r.Careful {
 		k.caution = new(caution)
 	}
@@ -75,6 +78,7 @@ type remoteKey struct {
 	algorithm Algorithm
 	jobs      chan struct{}
 	caution   *caution      // nil: none
+	spent     *atomic.Int64 // Remote.Spent until it is in somebody's count
 	calls     *atomic.Int64 // nil: not counted
 }
 
@@ -106,7 +110,9 @@ func (k *remoteKey) Certificates(ctx context.Context) ([]*x509.Certificate, erro
 	return certs, nil
 }
 
-func (k *remoteKey) metered(calls *atomic.Int64) Key {
+// Metered returns the key with its calls added to calls; it is for [Metered].
+func (k *remoteKey) Metered(calls *atomic.Int64) Key {
+	calls.Add(k.spent.Swap(0))
 	m := *k
 	m.calls = calls
 	return &m
