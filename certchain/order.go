@@ -172,6 +172,36 @@ func (g *graph) likelier(p, q path) bool {
 // that holds longest, ties broken by bytes; if none passes, the error of the best one. The result does not depend on
 // the order of pool.
 func Build(pub crypto.PublicKey, pool []*x509.Certificate, at time.Time) (Chain, error) {
+	best, err := search(pub, pool, at)
+	switch {
+	case err != nil:
+		return nil, err
+	case best.err != nil:
+		return nil, best.err
+	}
+	return best.chain, nil
+}
+
+// OrderFor picks out of certs the leaf for pub and puts its issuers behind it, leaf first. It is for certificates that come
+// from several places (files, a key service that keeps old ones beside the new, a token's other certificates): what does not
+// belong, and what is there twice, is left out.
+//
+// Of several chains it returns the one that [Build] would choose at the time at. Unlike Build it returns that one also if it
+// breaks a rule or is not valid then, so that the caller can show it beside what [Chain.Check] says. The error wraps
+// [ErrKeyMismatch] if no certificate is for pub, [ErrIncomplete] or [ErrNotIssuedBy] if no chain reaches a self-signed root.
+func OrderFor(pub crypto.PublicKey, certs []*x509.Certificate, at time.Time) (Chain, error) {
+	best, err := search(pub, certs, at)
+	switch {
+	case err != nil:
+		return nil, err
+	case best.rank < rankRule:
+		return nil, best.err
+	}
+	return best.chain, nil
+}
+
+// search finds the best candidate for a chain of a leaf that holds pub.
+func search(pub crypto.PublicKey, pool []*x509.Certificate, at time.Time) (*candidate, error) {
 	if slices.Contains(pool, nil) {
 		return nil, ruleError(ruleMalformed, nil, "there is a nil certificate")
 	}
@@ -197,10 +227,7 @@ func Build(pub crypto.PublicKey, pool []*x509.Certificate, at time.Time) (Chain,
 			best = c
 		}
 	}
-	if best.err != nil {
-		return nil, best.err
-	}
-	return best.chain, nil
+	return best, nil
 }
 
 // A candidate is a chain that was found, and why it will not do.

@@ -215,6 +215,66 @@ func TestBuild(t *testing.T) {
 }
 
 // Ten names, each with three cross-signed certificates: 3^10 paths. The search gives up and says so.
+func TestOrderFor(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	key := certtest.Key("P-256")
+	r := certtest.Root("root")
+	i := r.Intermediate("intermediate")
+	rc := r.Certificate
+	spent := certtest.Valid(now.Add(-2*time.Hour), now.Add(-time.Hour))
+	leaf := i.Leaf(key.Public(), "leaf")
+	old := i.Leaf(key.Public(), "leaf", spent)
+	longer := i.Leaf(key.Public(), "leaf", certtest.Valid(now.Add(-time.Hour), now.Add(2*365*24*time.Hour)))
+	other := i.Leaf(certtest.Key("P-256").Public(), "another key's leaf")
+	server := i.Leaf(key.Public(), "server", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+	for _, tt := range []struct {
+		name  string
+		certs []*x509.Certificate
+		want  Chain
+		check string // the rule that the chain breaks now
+		is    error
+	}{
+		{name: "the leaf for the key, of several", certs: Chain{other, rc, leaf, i.Certificate, other}, want: Chain{leaf, i.Certificate, rc}},
+		{name: "the one that holds longest", certs: Chain{rc, leaf, i.Certificate, longer}, want: Chain{longer, i.Certificate, rc}},
+		{name: "a valid one beside an old one", certs: Chain{rc, old, i.Certificate, leaf}, want: Chain{leaf, i.Certificate, rc}},
+		{name: "one that fits beside one for servers", certs: Chain{rc, server, i.Certificate, old}, want: Chain{old, i.Certificate, rc}, check: "expired"},
+		{name: "an old one alone", certs: Chain{rc, old, i.Certificate}, want: Chain{old, i.Certificate, rc}, check: "expired"},
+		{name: "one that breaks a rule alone", certs: Chain{i.Certificate, server, rc}, want: Chain{server, i.Certificate, rc}, check: "leaf-extended-key-usage"},
+		{name: "K07 no root", certs: Chain{leaf, i.Certificate, other}, is: ErrIncomplete},
+		{name: "K03 another authority of the name", certs: Chain{leaf, r.Intermediate("intermediate").Certificate, rc}, is: ErrNotIssuedBy},
+		{name: "K01 no leaf for the key", certs: Chain{other, i.Certificate, rc}, is: ErrKeyMismatch},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := OrderFor(key.Public(), tt.certs, now)
+			if tt.is != nil {
+				if got != nil || !errors.Is(err, tt.is) {
+					t.Errorf("%v, want %v", err, tt.is)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.Equal(tt.want) {
+				t.Errorf("got %v", got.Describe())
+			}
+			if rule := ruleOf(t, got.Check(now)); rule != tt.check {
+				t.Errorf("the chain breaks %q now, want %q", rule, tt.check)
+			}
+		})
+	}
+	for name, certs := range map[string][]*x509.Certificate{"none": nil, "a nil one": {leaf, nil}} {
+		if got, err := OrderFor(key.Public(), certs, now); got != nil || err == nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	if _, err := OrderFor(nil, Chain{leaf, i.Certificate, rc}, now); !errors.Is(err, ErrKeyMismatch) {
+		t.Errorf("without a key: %v", err)
+	}
+}
+
 func TestBuildBoundsTheSearch(t *testing.T) {
 	t.Parallel()
 	key := certtest.Key("P-256")

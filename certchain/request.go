@@ -24,12 +24,16 @@ const skew = 5 * time.Minute
 type Request struct {
 	Subject Name
 	SANs    []string // "uri:https://…", "dns:name", "email:a@b", "ip:192.0.2.1"; a text without prefix is guessed from its form
+	// PKCS1 has an RSA key sign with PKCS #1 v1.5 instead of PSS, by the same hash: many authorities read no PSS in requests. It is
+	// for keys that can (kms.Describe), and says nothing of what the key signs afterwards.
+	PKCS1 bool
 }
 
-// CreateRequest returns a DER PKCS#10 request signed by signer: a [crypto.Signer] or [crypto.MessageSigner]; PSS for RSA keys.
+// CreateRequest returns a DER PKCS#10 request signed by signer: a [crypto.Signer] or [crypto.MessageSigner]. An RSA key signs with
+// PSS, opts being *rsa.PSSOptions with the salt as long as the hash; with [Request].PKCS1 opts is the hash alone.
 // It asks for the key usage digitalSignature and the extended key usage codeSigning.
 func CreateRequest(signer crypto.Signer, r Request) ([]byte, error) {
-	algorithm, err := signatureAlgorithm(signer.Public())
+	algorithm, err := r.signatureAlgorithm(signer.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +64,9 @@ func codeSigningUsage() []byte {
 }
 
 // SelfSign returns a self-signed leaf certificate that Notary Project verifiers accept as a chain of one (not a CA),
-// valid from (a few minutes before) now for the given duration.
+// valid from (a few minutes before) now for the given duration. It is signed as a request is ([CreateRequest]).
 func SelfSign(signer crypto.Signer, r Request, now time.Time, valid time.Duration) (*x509.Certificate, error) {
-	algorithm, err := signatureAlgorithm(signer.Public())
+	algorithm, err := r.signatureAlgorithm(signer.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +83,23 @@ func SelfSign(signer crypto.Signer, r Request, now time.Time, valid time.Duratio
 		return nil, err
 	}
 	return cert, Chain{cert}.Check(now)
+}
+
+// signatureAlgorithm returns how the key signs the request.
+func (r Request) signatureAlgorithm(pub crypto.PublicKey) (x509.SignatureAlgorithm, error) {
+	own, err := signatureAlgorithm(pub)
+	if err != nil || !r.PKCS1 {
+		return own, err
+	}
+	switch own {
+	case x509.SHA256WithRSAPSS:
+		return x509.SHA256WithRSA, nil
+	case x509.SHA384WithRSAPSS:
+		return x509.SHA384WithRSA, nil
+	case x509.SHA512WithRSAPSS:
+		return x509.SHA512WithRSA, nil
+	}
+	return 0, ruleError(ruleLeafKey, nil, "the key is %s: PKCS #1 v1.5 is for RSA keys", keyOf(pub))
 }
 
 // signatureAlgorithm returns how the key signs certificates: as it signs everything else, RSA with PSS and a salt as

@@ -95,12 +95,12 @@ func TestRequestRefuses(t *testing.T) {
 		"no ST":             {Request{Subject: mustName(t, "C=DE, O=Acme, CN=a")}, ruleSubject},
 		"no O":              {Request{Subject: mustName(t, "C=DE, ST=BE, CN=a")}, ruleSubject},
 		"C of three":        {Request{Subject: mustName(t, "C=DEU, ST=BE, O=Acme")}, ruleSubject},
-		"empty name":        {Request{mustName(t, subject), []string{""}}, ruleAlternativeName},
-		"name with a space": {Request{mustName(t, subject), []string{"a b.example"}}, ruleAlternativeName},
-		"relative URI":      {Request{mustName(t, subject), []string{"uri:path"}}, ruleAlternativeName},
-		"no address":        {Request{mustName(t, subject), []string{"email:Acme <a@b.example>"}}, ruleAlternativeName},
-		"no IP address":     {Request{mustName(t, subject), []string{"ip:1.2.3"}}, ruleAlternativeName},
-		"not ASCII":         {Request{mustName(t, subject), []string{"dns:bücher.example"}}, ruleAlternativeName},
+		"empty name":        {Request{Subject: mustName(t, subject), SANs: []string{""}}, ruleAlternativeName},
+		"name with a space": {Request{Subject: mustName(t, subject), SANs: []string{"a b.example"}}, ruleAlternativeName},
+		"relative URI":      {Request{Subject: mustName(t, subject), SANs: []string{"uri:path"}}, ruleAlternativeName},
+		"no address":        {Request{Subject: mustName(t, subject), SANs: []string{"email:Acme <a@b.example>"}}, ruleAlternativeName},
+		"no IP address":     {Request{Subject: mustName(t, subject), SANs: []string{"ip:1.2.3"}}, ruleAlternativeName},
+		"not ASCII":         {Request{Subject: mustName(t, subject), SANs: []string{"dns:bücher.example"}}, ruleAlternativeName},
 	} {
 		if _, err := CreateRequest(key, tt.r); ruleOf(t, err) != tt.rule {
 			t.Errorf("request, %s: %v", name, err)
@@ -122,6 +122,14 @@ func TestRequestRefuses(t *testing.T) {
 	}
 	if _, err := SelfSign(key, good, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), 48*time.Hour); ruleOf(t, err) != ruleValidityDuration {
 		t.Errorf("after the year 9999: %v", err)
+	}
+	for name, pub := range map[string]string{"ECDSA": "P-256", "a key for no signatures": "P-224"} {
+		if raw, err := CreateRequest(certtest.Key(pub), Request{Subject: mustName(t, subject), PKCS1: true}); raw != nil || ruleOf(t, err) != ruleLeafKey {
+			t.Errorf("PKCS #1 v1.5 by %s: %v", name, err)
+		}
+		if cert, err := SelfSign(certtest.Key(pub), Request{Subject: mustName(t, subject), PKCS1: true}, time.Now(), time.Hour); cert != nil || ruleOf(t, err) != ruleLeafKey {
+			t.Errorf("a certificate, PKCS #1 v1.5 by %s: %v", name, err)
+		}
 	}
 	if _, err := SelfSign(failing{key}, good, time.Now(), time.Hour); !errors.Is(err, errFailing) {
 		t.Errorf("the signer's error is lost: %v", err)
@@ -203,23 +211,91 @@ func TestDevelop(t *testing.T) {
 	}
 }
 
-// OpenSSL accepts what we write.
+// plainSigner is a key that only signs with PKCS #1 v1.5, by the one hash of its size.
+type plainSigner struct {
+	crypto.Signer
+	hash crypto.Hash
+}
+
+func (p plainSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if opts != crypto.SignerOpts(p.hash) {
+		return nil, errors.New("asked for something else than PKCS #1 v1.5 with the key's hash")
+	}
+	return p.Signer.Sign(r, digest, opts)
+}
+
+func TestRequestPKCS1(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	r := Request{Subject: mustName(t, subject), SANs: []string{"uri:https://a.example"}, PKCS1: true}
+	for _, c := range []struct {
+		algorithm string
+		hash      crypto.Hash
+		want      x509.SignatureAlgorithm
+	}{
+		{"RSA-2048", crypto.SHA256, x509.SHA256WithRSA},
+		{"RSA-3072", crypto.SHA384, x509.SHA384WithRSA},
+		{"RSA-4096", crypto.SHA512, x509.SHA512WithRSA},
+	} {
+		key := plainSigner{certtest.Key(c.algorithm), c.hash}
+		raw, err := CreateRequest(key, r)
+		if err != nil {
+			t.Errorf("%s: %v", c.algorithm, err)
+			continue
+		}
+		csr, err := x509.ParseCertificateRequest(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := csr.CheckSignature(); err != nil || csr.SignatureAlgorithm != c.want {
+			t.Errorf("%s: the request is signed with %s: %v", c.algorithm, csr.SignatureAlgorithm, err)
+		}
+		cert, err := SelfSign(key, r, now, time.Hour)
+		if err != nil {
+			t.Errorf("%s: %v", c.algorithm, err)
+			continue
+		}
+		if cert.SignatureAlgorithm != c.want {
+			t.Errorf("%s: the certificate is signed with %s", c.algorithm, cert.SignatureAlgorithm)
+		}
+		if err := corex509.ValidateCodeSigningCertChain([]*x509.Certificate{cert}, &now); err != nil {
+			t.Errorf("%s: notation refuses it: %v", c.algorithm, err)
+		}
+	}
+}
+
+// OpenSSL accepts what we write, and reads the padding that we meant.
 func TestRequestOpenSSL(t *testing.T) {
 	t.Parallel()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("no openssl on PATH; TestCreateRequest has Go check the same")
+		t.Skip("no openssl on PATH; TestCreateRequest and TestRequestPKCS1 have Go check the same")
 	}
-	for _, algorithm := range []string{"P-256", "RSA-3072"} {
-		raw, err := CreateRequest(certtest.Key(algorithm), Request{Subject: mustName(t, subject), SANs: []string{"uri:https://a.example"}})
+	for _, c := range []struct {
+		algorithm string
+		pkcs1     bool
+		want      []string
+	}{
+		{"P-256", false, []string{"Signature Algorithm: ecdsa-with-SHA256"}},
+		{"RSA-3072", false, []string{"Signature Algorithm: rsassaPss", "Hash Algorithm: sha384", "Salt Length: 0x30"}},
+		{"RSA-2048", true, []string{"Signature Algorithm: sha256WithRSAEncryption"}},
+		{"RSA-3072", true, []string{"Signature Algorithm: sha384WithRSAEncryption"}},
+		{"RSA-4096", true, []string{"Signature Algorithm: sha512WithRSAEncryption"}},
+	} {
+		raw, err := CreateRequest(certtest.Key(c.algorithm), Request{Subject: mustName(t, subject), SANs: []string{"uri:https://a.example"}, PKCS1: c.pkcs1})
 		if err != nil {
 			t.Fatal(err)
 		}
 		path := filepath.Join(t.TempDir(), "request.pem")
 		write(t, path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: raw}))
 		out, err := exec.Command(openssl, "req", "-in", path, "-verify", "-noout", "-text").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "Code Signing") || !strings.Contains(string(out), "Digital Signature") || !strings.Contains(string(out), "URI:https://a.example") {
-			t.Errorf("%s: %v\n%s", algorithm, err, out)
+		if err != nil {
+			t.Errorf("%s, PKCS #1 v1.5 %v: %v\n%s", c.algorithm, c.pkcs1, err, out)
+		}
+		for _, want := range append(c.want, "Code Signing", "Digital Signature", "URI:https://a.example") {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("%s, PKCS #1 v1.5 %v: openssl does not say %q:\n%s", c.algorithm, c.pkcs1, want, out)
+			}
 		}
 	}
 }

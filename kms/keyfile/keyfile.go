@@ -156,13 +156,20 @@ func (k *key) Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := k.algorithm.CheckOpts(opts); err != nil {
-		return nil, err
+	pkcs1 := k.algorithm.PSS && opts == crypto.SignerOpts(k.algorithm.Hash)
+	if !pkcs1 {
+		if err := k.algorithm.CheckOpts(opts); err != nil {
+			return nil, err
+		}
+		opts = k.algorithm.SignerOpts()
 	}
 	h := k.algorithm.Hash.New()
 	h.Write(message)
-	return k.signer.Sign(rand.Reader, h.Sum(nil), k.algorithm.SignerOpts())
+	return k.signer.Sign(rand.Reader, h.Sum(nil), opts)
 }
+
+// Describe says that RSA keys sign certificate requests with PKCS #1 v1.5 too.
+func (k *key) Describe() kms.Description { return kms.Description{PKCS1: k.algorithm.PSS} }
 
 // A fileKey is a key that knows its file.
 type fileKey struct {

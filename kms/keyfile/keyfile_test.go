@@ -90,6 +90,9 @@ func TestConformance(t *testing.T) {
 			if id := k.(kms.Identifier).ID(); id != path {
 				t.Errorf("ID %s, want %s", id, path)
 			}
+			if isRSA := strings.HasPrefix(algorithm, "RSA"); kms.Describe(k) != (kms.Description{PKCS1: isRSA}) {
+				t.Errorf("it is described as %+v", kms.Describe(k))
+			}
 			kmstest.RunWith(t, k, kmstest.Options{Network: true})
 			if err := kms.Probe(t.Context(), k); err != nil {
 				t.Error(err)
