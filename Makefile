@@ -5,8 +5,8 @@ VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo
 FUZZTIME     ?= 30s
 
 .PHONY: build test check fmt lint docs demo fuzz bench
-build: ## dist/imprint: static and stripped
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/imprint-oci/imprint/cmd.version=$(VERSION)" -o dist/imprint ./cmd/imprint
+build: ## dist/imprint, static and stripped, and its plugin for PKCS #11 tokens
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/imprint-oci/imprint/cmd.version=$(VERSION)" -o dist/ ./cmd/imprint ./cmd/notation-pkcs11
 
 test: ## everything, with the race detector
 	go test -race -timeout 20m ./...
@@ -39,4 +39,4 @@ fuzz: ## each fuzz target for FUZZTIME
 	  echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; done; done
 
 bench: ## requests, round trips and ratios
-	go test -run '^$$' -bench . -benchtime 3x ./e2e
+	go test -run '^$$' -bench . -benchtime 3x ./e2e ./e2e/keys
