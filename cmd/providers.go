@@ -2,13 +2,15 @@ package cmd
 
 import (
 	"github.com/imprint-oci/imprint/kms"
+	"github.com/imprint-oci/imprint/kms/gcpkms"
 	"github.com/imprint-oci/imprint/kms/keyfile"
 )
 
 // Providers lists every place where a key can live. This is the only file that links the clients of key services.
 func Providers() kms.Providers {
 	return kms.Providers{
-		"":     keyfile.Open,
-		"file": keyfile.Open,
+		"":       keyfile.Open,
+		"file":   keyfile.Open,
+		"gcpkms": gcpkms.Open,
 	}
 }
