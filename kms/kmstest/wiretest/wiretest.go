@@ -4,6 +4,7 @@ package wiretest
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -74,9 +75,20 @@ func (w *World) Serve(host string, h http.Handler) {
 	}
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{w.certificate(name)}, MinVersion: tls.VersionTLS12}
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that clients break off are what some tests are about
+	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connection{}, c) }
 	s.StartTLS()
 	w.t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
 	w.set(host, s.Listener.Addr().String())
+}
+
+// A connection is the key under which a request's context holds the connection that it came by.
+type connection struct{}
+
+// Cut breaks the connection by which a request came that a [World] serves, as when an answer is lost on its way.
+func Cut(ctx context.Context) {
+	if c, ok := ctx.Value(connection{}).(net.Conn); ok {
+		c.Close()
+	}
 }
 
 // Silence makes host one that takes connections and never says a word.
