@@ -1,0 +1,111 @@
+package awskms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/imprint-oci/imprint/kms"
+)
+
+// credentials marks the errors of the credential chain, so that they are told from those of the key service: the SDK gives
+// both as an error of the call that was waiting for them.
+type credentials struct{ inner aws.CredentialsProvider }
+
+type credentialsError struct{ err error }
+
+func (e *credentialsError) Error() string { return e.err.Error() }
+func (e *credentialsError) Unwrap() error { return e.err }
+
+func (c *credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	got, err := c.inner.Retrieve(ctx)
+	if err != nil {
+		return aws.Credentials{}, &credentialsError{err}
+	}
+	return got, nil
+}
+
+// from reports whether credentials are taken from one of the sources.
+func (c *credentials) from(sources ...aws.CredentialSource) bool {
+	told, ok := c.inner.(aws.CredentialProviderSource)
+	return ok && slices.ContainsFunc(told.ProviderSources(), func(s aws.CredentialSource) bool { return slices.Contains(sources, s) })
+}
+
+// login gets credentials before anything is asked of the key. A program of the user's own may take its time: it may be asking
+// him something.
+func (s *session) login(ctx context.Context) error {
+	get := func(ctx context.Context) error {
+		if _, err := s.credentials.Retrieve(ctx); err != nil {
+			return s.explain(err, "", "")
+		}
+		return nil
+	}
+	if s.credentials.from(aws.CredentialSourceProcess, aws.CredentialSourceProfileProcess) {
+		return get(ctx)
+	}
+	return kms.Ask(ctx, kms.DefaultPatience, get)
+}
+
+const remedyCredentials = "set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run `aws sso login`"
+
+// explainCredentials says why there are no credentials. What the SDK says is rarely it: that a machine at home has no role of
+// EC2 is no news, and what a credential process prints may be the secret itself.
+func (s *session) explainCredentials(err *credentialsError) *kms.Error {
+	e := &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Remedy: remedyCredentials}
+	var operation *smithy.OperationError
+	var process *processcreds.ProviderError
+	var sent *smithyhttp.RequestSendError
+	var api smithy.APIError
+	who := "AWS"
+	if errors.As(err, &operation) {
+		who = operation.Service()
+	}
+	switch {
+	case isCancelled(err):
+		e.Code, e.Err = kms.CodeUnreachable, errors.New("waiting for AWS credentials")
+	case who == "ec2imds":
+		e.Err = errors.New("no AWS credentials: neither in variables, nor in a profile, nor of a role of this machine")
+	case errors.As(err, &process):
+		e.Err = errors.New("the credential_process of the AWS profile gives no credentials")
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			e.Err = fmt.Errorf("%w: %s", e.Err, exit.ProcessState)
+		}
+		e.Remedy = "run that program by hand to see what it lacks"
+	case errors.As(err, &sent):
+		e.Code, e.Err = kms.CodeUnreachable, fmt.Errorf("getting AWS credentials from %s: %s", who, reaching(sent))
+		e.Remedy = remedyNetwork
+	case errors.As(err, &api):
+		e.Err = fmt.Errorf("getting AWS credentials: %s says %s", who, said(api))
+		e.Temporary = isThrottled(api.ErrorCode(), status(err)) || status(err) >= 500
+		switch {
+		case who == "STS":
+			e.Remedy = "the role's trust policy must let this identity assume it: see sts:AssumeRole or sts:AssumeRoleWithWebIdentity"
+		case who == "SSO", who == "SSO OIDC":
+			e.Code, e.Remedy = kms.CodeExpired, s.ssoLogin()
+		}
+	case s.credentials.from(aws.CredentialSourceSSO, aws.CredentialSourceProfileSSO, aws.CredentialSourceSSOLegacy,
+		aws.CredentialSourceProfileSSOLegacy):
+		e.Code, e.Err, e.Remedy = kms.CodeExpired, fmt.Errorf("no AWS credentials: the SSO session has ended: %s", kms.Text(err.Error())), s.ssoLogin()
+	case s.credentials.from(aws.CredentialSourceLogin, aws.CredentialSourceProfileLogin):
+		e.Code, e.Err, e.Remedy = kms.CodeExpired, fmt.Errorf("no AWS credentials: %s", kms.Text(err.Error())), "run `aws login`"
+	default:
+		e.Err = fmt.Errorf("getting AWS credentials: %s", kms.Text(err.Error()))
+	}
+	return e
+}
+
+// ssoLogin is the command that opens a session anew.
+func (s *session) ssoLogin() string {
+	if s.profile == "" {
+		return "run `aws sso login`"
+	}
+	return "run `aws sso login --profile " + s.profile + "`"
+}
