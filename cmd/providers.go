@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"github.com/imprint-oci/imprint/kms"
+	"github.com/imprint-oci/imprint/kms/awskms"
 	"github.com/imprint-oci/imprint/kms/gcpkms"
 	"github.com/imprint-oci/imprint/kms/keyfile"
 )
@@ -11,6 +12,7 @@ func Providers() kms.Providers {
 	return kms.Providers{
 		"":       keyfile.Open,
 		"file":   keyfile.Open,
+		"awskms": awskms.Open,
 		"gcpkms": gcpkms.Open,
 	}
 }
