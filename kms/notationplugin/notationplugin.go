@@ -1,2 +1,0 @@
-// Package notationplugin hosts Notary Project signing plugins.
-package notationplugin

@@ -1,0 +1,149 @@
+package notationplugin
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/imprint-oci/imprint/kms"
+)
+
+// pkcs11Jobs bounds the processes at once of one token: each logs in by itself.
+const pkcs11Jobs = 4
+
+// noPIN says how to hand in a PIN.
+const noPIN = "give the PIN's file in the URI (pin-source=FILE), or --passphrase-file FILE, or IMPRINT_PASSPHRASE"
+
+// OpenPKCS11 opens a key in a PKCS #11 token: pkcs11:URI (RFC 7512). It is a [kms.Opener]. The token's module is loaded by imprint's
+// own plugin notation-pkcs11, a process apart, which is found beside the running program, on PATH, or among the plugins.
+//
+// That plugin's answers say more than the contract asks for: describe-key tells the public key, the certificates beside it and
+// the canonical URI, so that opening costs no signature and a key needs no certificate. The PIN comes from the URI's pin-source,
+// or it is asked for once; it reaches the plugin over stdin alone. A wrong one is never tried twice.
+func OpenPKCS11(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
+	return machine().openPKCS11(ctx, u, o)
+}
+
+func (h host) openPKCS11(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
+	k, err := h.openToken(ctx, u, o)
+	if err != nil {
+		return nil, fmt.Errorf("opening key %s: %w", kms.Format(u), err)
+	}
+	return k, nil
+}
+
+func (h host) openToken(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
+	if _, given := o.Config["pin"]; given {
+		return nil, kms.Invalid(kms.CodeSecret, "its plugin-config holds a PIN, which does not belong in a configuration: %s", noPIN)
+	}
+	path, err := h.findBeside("pkcs11")
+	if err != nil {
+		return nil, err
+	}
+	p := h.plugin("pkcs11", path, kms.Format(u), o)
+	p.own = true
+	p.config = map[string]string{}
+	maps.Copy(p.config, o.Config)
+	p.config["chain"] = "optional"
+	if _, err := p.metadata(ctx); err != nil {
+		return nil, err
+	}
+	spec, m, err := p.unlock(ctx, u, o)
+	if err != nil {
+		return nil, err
+	}
+	return p.token(spec, m, u, o)
+}
+
+// unlock describes the key, with the PIN if the token wants one.
+func (p *plugin) unlock(ctx context.Context, u *url.URL, o kms.Options) (string, members, error) {
+	spec, m, err := p.describe(ctx)
+	var asks *refusal
+	if err == nil || !errors.As(err, &asks) || asks.metadata["ask"] != "pin" {
+		return spec, m, err
+	}
+	token := kms.Text(asks.metadata["token"])
+	if token == "" {
+		token = tokenOf(u)
+	}
+	if o.Secret == nil {
+		return "", nil, missingPIN("the token %s wants a PIN, and there is none", token)
+	}
+	pin, err := o.Secret(ctx, fmt.Sprintf("PIN of token %s: ", token))
+	if err != nil {
+		return "", nil, missingPIN("asking for the PIN of token %s: %w", token, err)
+	}
+	defer clear(pin)
+	if len(pin) == 0 || !utf8.Valid(pin) {
+		return "", nil, missingPIN("the PIN of token %s is empty or not UTF-8", token)
+	}
+	p.pin = string(pin)
+	p.config["pin"] = p.pin
+	return p.describe(ctx)
+}
+
+func missingPIN(format string, args ...any) error {
+	return &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Remedy: noPIN}
+}
+
+// tokenOf names the token to a person who is asked for its PIN.
+func tokenOf(u *url.URL) string {
+	for attribute := range strings.SplitSeq(u.Opaque, ";") {
+		name, value, _ := strings.Cut(attribute, "=")
+		if text, err := url.PathUnescape(value); err == nil && (name == "token" || name == "serial") {
+			return kms.Text(text)
+		}
+	}
+	return kms.Format(u)
+}
+
+// token makes the key of what describe-key answered.
+func (p *plugin) token(spec string, m members, u *url.URL, o kms.Options) (kms.Key, error) {
+	wrong := func(format string, args ...any) (kms.Key, error) {
+		return nil, p.broken("describe-key", format, args...)
+	}
+	der, err := m.bytes("publicKey")
+	if err != nil {
+		return wrong("its answer %w", err)
+	}
+	public, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return wrong("its answer has a publicKey that cannot be read: %w", err)
+	}
+	k := &rawKey{plugin: p, public: public, warn: o.Warn, bare: true}
+	if k.algorithm, err = kms.AlgorithmOf(public); err != nil {
+		return nil, err
+	}
+	if k.algorithm.Spec != spec {
+		return wrong("its keySpec is %s, but its publicKey is a key %s", spec, k.algorithm.Spec)
+	}
+	if m.has("certificateChain") {
+		if k.chain, err = m.chain(); err != nil {
+			return wrong("its answer %w", err)
+		}
+	}
+	if len(k.chain) > 0 && !equal(public, k.chain[0].PublicKey) {
+		return wrong("its certificate (%s) is for another key than its publicKey", kms.Text(k.chain[0].Subject.String()))
+	}
+	pinned := kms.Format(u)
+	if m.has("uri") {
+		text, err := m.text("uri")
+		if err != nil {
+			return wrong("its answer %w", err)
+		}
+		canonical, err := kms.ParseURI(text)
+		if err != nil || canonical.Scheme != "pkcs11" {
+			return wrong("its answer has the uri %q, which is no pkcs11 key URI", kms.Text(text))
+		}
+		pinned = kms.Format(canonical)
+	}
+	return kms.Remote{
+		URI: pinned, Service: "PKCS #11", Public: public,
+		Sign: k.sign, Certificates: k.certificates, PKCS1: k.algorithm.PSS, Jobs: pkcs11Jobs, Patience: p.patience, Careful: true,
+	}.Key()
+}
