@@ -5,6 +5,7 @@ import (
 	"github.com/imprint-oci/imprint/kms/awskms"
 	"github.com/imprint-oci/imprint/kms/gcpkms"
 	"github.com/imprint-oci/imprint/kms/keyfile"
+	"github.com/imprint-oci/imprint/kms/notationplugin"
 )
 
 // Providers lists every place where a key can live. This is the only file that links the clients of key services.
@@ -14,5 +15,7 @@ func Providers() kms.Providers {
 		"file":   keyfile.Open,
 		"awskms": awskms.Open,
 		"gcpkms": gcpkms.Open,
+		"plugin": notationplugin.Open,
+		"pkcs11": notationplugin.OpenPKCS11,
 	}
 }
