@@ -20,6 +20,10 @@ const (
 	attrAuthenticTime = "io.cncf.notary.authenticSigningTime"
 	attrExpiry        = "io.cncf.notary.expiry"
 
+	// What names the plugin without which no verifier can judge the signature; critical where they stand.
+	attrPlugin        = "io.cncf.notary.verificationPlugin"
+	attrPluginVersion = "io.cncf.notary.verificationPluginMinVersion"
+
 	attrTimestamp = "io.cncf.notary.timestampSignature"
 	attrAgent     = "io.cncf.notary.signingAgent"
 )
@@ -37,6 +41,7 @@ type attributes struct {
 	// The zero time means that the attribute is not there.
 	signingTime, authenticTime, expiry time.Time
 	extended                           []string // names of what is not known here
+	plugin, pluginVersion              string   // values of two of these, "" if they are no texts
 }
 
 // check applies the rules that both formats share.
@@ -61,6 +66,49 @@ func (a attributes) check() error {
 		return refuse(codePayload, "content type %q is not that of a Notary Project payload", a.contentType)
 	}
 	return a.checkTimes()
+}
+
+// notePlugin keeps the value of an attribute that names a verification plugin. One that is no text is left empty, which is refused
+// wherever such an attribute is not refused anyway.
+func (a *attributes) notePlugin(name string, value func() (string, error)) {
+	into := map[string]*string{attrPlugin: &a.plugin, attrPluginVersion: &a.pluginVersion}[name]
+	if into == nil {
+		return
+	}
+	if text, err := value(); err == nil {
+		*into = text
+	}
+}
+
+var (
+	pluginName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	pluginVersion = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+([-+][A-Za-z0-9.+-]{1,64})?$`)
+)
+
+// checkMade is [attributes.check] for an envelope that was made for us just now: it may name the plugin that is needed to verify it, and
+// mark attributes as critical for that plugin (signature specification, "Extended attributes for Notation Plugins"). Nothing else is
+// let off, and no envelope that was read from anywhere.
+func (a attributes) checkMade() error {
+	if !slices.Contains(a.extended, attrPlugin) {
+		return a.check()
+	}
+	seen := map[string]bool{}
+	for _, name := range a.critical {
+		if seen[name] {
+			return refuse(codeCritical, "critical attribute %q is listed twice", name)
+		}
+		seen[name] = true
+	}
+	if !seen[attrPlugin] || !pluginName.MatchString(a.plugin) {
+		return refuse(codeAttribute, "attribute %q is not critical, or names no plugin", attrPlugin)
+	}
+	if slices.Contains(a.extended, attrPluginVersion) && (!seen[attrPluginVersion] || !pluginVersion.MatchString(a.pluginVersion)) {
+		return refuse(codeAttribute, "attribute %q is not critical, or no version", attrPluginVersion)
+	}
+	rest := a
+	rest.critical = slices.DeleteFunc(slices.Clone(a.critical), func(name string) bool { return slices.Contains(a.extended, name) })
+	rest.extended = slices.DeleteFunc(slices.Clone(a.extended), func(name string) bool { return name == attrPlugin || name == attrPluginVersion })
+	return rest.check()
 }
 
 // checkCritical applies RFC 7515, 4.1.11, and the list of attributes that the specification wants there. Only what is
@@ -138,7 +186,7 @@ var extensionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9_-]+)
 
 // isExtension reports whether a protected attribute may be carried without being understood. The Notary Project's own
 // names are not for others: an unknown one, or one in another case, is something that we should have understood.
-// io.cncf.notary.verificationPlugin is one of them.
+// io.cncf.notary.verificationPlugin is one of them ([attributes.checkMade] has the one exception).
 func isExtension(name string) bool {
 	return len(name) <= 255 && extensionName.MatchString(name) && !strings.HasPrefix(strings.ToLower(name), reservedPrefix)
 }

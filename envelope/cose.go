@@ -115,8 +115,9 @@ func (e *Envelope) checkCOSE(alg kms.Algorithm, pub crypto.PublicKey) error {
 	return e.message.Verify(nil, v)
 }
 
-// parseCOSE reads a COSE envelope. go-cose has the last word, so that what passes here is read alike by it.
-func parseCOSE(b []byte) (*Envelope, error) {
+// parseCOSE reads a COSE envelope whose signed attributes pass check. go-cose has the last word, so that what passes here is
+// read alike by it.
+func parseCOSE(b []byte, check func(attributes) error) (*Envelope, error) {
 	malformed := func(err error) error { return &Error{codeMalformed, fmt.Errorf("COSE envelope: %w", err)} }
 	if err := checkCBOR(b); err != nil {
 		return nil, malformed(err)
@@ -143,7 +144,7 @@ func parseCOSE(b []byte) (*Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.check(); err != nil {
+	if err := check(a); err != nil {
 		return nil, err
 	}
 	c.take(a)
@@ -151,7 +152,7 @@ func parseCOSE(b []byte) (*Envelope, error) {
 		return nil, err
 	}
 
-	e := &Envelope{format: COSE, raw: b, content: c, message: cose.NewSign1Message()}
+	e := &Envelope{format: COSE, raw: b, content: c, plugin: a.plugin, message: cose.NewSign1Message()}
 	if err := e.readCOSEHeader(a, parts[1], len(sign1Prefix)+len(parts[0])); err != nil {
 		return nil, err
 	}
@@ -235,6 +236,7 @@ func parseCOSEProtected(b []byte) (a attributes, err error) {
 		default:
 			// An integer label has no place in the list of names, and is no name of an extension.
 			a.extended = append(a.extended, fmt.Sprint(m.label))
+			a.notePlugin(fmt.Sprint(m.label), func() (string, error) { return textValue(m.value) })
 		}
 		if refused := (*Error)(nil); errors.As(err, &refused) {
 			return a, err

@@ -63,6 +63,9 @@ type Envelope struct {
 	chainStart, chainEnd int
 
 	message *cose.Sign1Message // of a COSE envelope
+
+	// plugin is the verification plugin that the envelope calls for. Only [SignWith] lets one through, and [Envelope.Verify] none.
+	plugin string
 }
 
 // Format returns the envelope's format.
@@ -74,6 +77,11 @@ func (e *Envelope) Bytes() []byte { return e.raw }
 // Parse reads an envelope strictly (CASES.md 2.2). The media type alone decides which parser reads it. Parse proves
 // nothing. Errors are *Error.
 func Parse(mediaType string, b []byte) (*Envelope, error) {
+	return parse(mediaType, b, attributes.check)
+}
+
+// parse reads an envelope whose signed attributes pass check.
+func parse(mediaType string, b []byte, check func(attributes) error) (*Envelope, error) {
 	if len(b) > MaxBytes {
 		return nil, refuse(codeTooLarge, "the envelope has more than %d bytes", MaxBytes)
 	}
@@ -83,12 +91,12 @@ func Parse(mediaType string, b []byte) (*Envelope, error) {
 		if bytes.HasPrefix(b, sign1Prefix) {
 			return nil, refuse(codeFormat, "the media type says JWS, the bytes are COSE")
 		}
-		return parseJWS(b)
+		return parseJWS(b, check)
 	case COSE:
 		if bytes.HasPrefix(b, []byte("{")) {
 			return nil, refuse(codeFormat, "the media type says COSE, the bytes are JSON")
 		}
-		return parseCOSE(b)
+		return parseCOSE(b, check)
 	}
 	return nil, refuse(codeFormat, "media type %q is not that of a signature envelope", mediaType)
 }
@@ -97,6 +105,13 @@ func Parse(mediaType string, b []byte) (*Envelope, error) {
 // that stock verifiers apply ([certchain.Chain.CheckStock]). Trust in the chain and time are not its business:
 // neither the end of certificates nor the signature's own expiry is looked at. Errors are *Error.
 func (e *Envelope) Verify() (Content, error) {
+	if e.plugin != "" {
+		return Content{}, refuse(codeCriticalUnknown, "the signature can be judged only with the verification plugin %s", e.plugin)
+	}
+	return e.verify()
+}
+
+func (e *Envelope) verify() (Content, error) {
 	c := e.content
 	pub := c.Chain.Leaf().PublicKey
 	// The algorithm follows from the leaf key. One that the header alone chose would let it choose the check (RFC 8725, 3.1).

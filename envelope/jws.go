@@ -90,8 +90,8 @@ func (e *Envelope) checkJWS(alg kms.Algorithm, pub crypto.PublicKey) error {
 	return alg.Verify(pub, jwsMessage(e.content.Protected, e.content.Signed), sig)
 }
 
-// parseJWS reads a JWS envelope.
-func parseJWS(b []byte) (*Envelope, error) {
+// parseJWS reads a JWS envelope whose signed attributes pass check.
+func parseJWS(b []byte, check func(attributes) error) (*Envelope, error) {
 	malformed := func(err error) error { return &Error{codeMalformed, fmt.Errorf("JWS envelope: %w", err)} }
 	if err := checkJSON(b); err != nil {
 		return nil, malformed(err)
@@ -127,7 +127,7 @@ func parseJWS(b []byte) (*Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.check(); err != nil {
+	if err := check(a); err != nil {
 		return nil, err
 	}
 	c.take(a)
@@ -135,7 +135,7 @@ func parseJWS(b []byte) (*Envelope, error) {
 		return nil, err
 	}
 
-	e := &Envelope{format: JWS, raw: b, content: c}
+	e := &Envelope{format: JWS, raw: b, content: c, plugin: a.plugin}
 	if err := e.readJWSHeader(a, header); err != nil {
 		return nil, err
 	}
@@ -208,6 +208,7 @@ func parseJWSProtected(b []byte) (a attributes, err error) {
 			return a, &Error{codeChainSigned, fmt.Errorf("protected header: %w", ErrChainSigned)}
 		default:
 			a.extended = append(a.extended, m.name)
+			a.notePlugin(m.name, func() (string, error) { return stringValue(m.value) })
 		}
 		if refused := (*Error)(nil); errors.As(err, &refused) {
 			return a, err

@@ -107,27 +107,31 @@ func misbehaved(err error) error {
 	return &Error{codeKey, fmt.Errorf("%w: %w", ErrKeyMisbehaved, err)}
 }
 
+// times returns the signing time and the expiry (zero: none) in whole seconds.
+func (o Options) times() (signed, expiry time.Time, err error) {
+	if o.SigningTime.IsZero() {
+		return signed, expiry, refuse(codeTime, "signing: no signing time is given")
+	}
+	signed = o.SigningTime.UTC().Truncate(time.Second)
+	if err := checkTime("the signing time", signed); err != nil {
+		return signed, expiry, err
+	}
+	if o.Expiry.IsZero() {
+		return signed, expiry, nil
+	}
+	expiry = o.Expiry.UTC().Truncate(time.Second)
+	return signed, expiry, checkTime("the expiry", expiry)
+}
+
 // attributes returns what is written into the protected header.
 func (o Options) attributes(alg kms.Algorithm) (attributes, error) {
-	a := attributes{
-		algorithm:   alg.Name,
-		contentType: PayloadType,
-		critical:    []string{attrScheme},
-		scheme:      SchemeX509,
-		signingTime: o.SigningTime.UTC().Truncate(time.Second),
-	}
-	if o.SigningTime.IsZero() {
-		return a, refuse(codeTime, "signing: no signing time is given")
-	}
-	if err := checkTime("the signing time", a.signingTime); err != nil {
+	a := attributes{algorithm: alg.Name, contentType: PayloadType, critical: []string{attrScheme}, scheme: SchemeX509}
+	var err error
+	if a.signingTime, a.expiry, err = o.times(); err != nil {
 		return a, err
 	}
-	if !o.Expiry.IsZero() {
-		a.expiry = o.Expiry.UTC().Truncate(time.Second)
+	if !a.expiry.IsZero() {
 		a.critical = append(a.critical, attrExpiry)
-		if err := checkTime("the expiry", a.expiry); err != nil {
-			return a, err
-		}
 	}
 	if !utf8.ValidString(o.Agent) {
 		return a, refuse(codeMalformed, "signing: the signing agent is not valid UTF-8")

@@ -222,12 +222,8 @@ func (s *signing) holds(sig registry.Signature, d digest.Digest, spellings []str
 	if sig.Err != nil {
 		return false
 	}
-	e, err := envelope.Parse(sig.MediaType, sig.Envelope)
-	if err != nil {
-		return false
-	}
-	c, err := e.Verify()
-	if err != nil || c.Payload.Digest != d || !bytes.Equal(c.Chain.Leaf().RawSubject, s.chain.Leaf().RawSubject) {
+	c, err := s.hand.read(sig.MediaType, sig.Envelope)
+	if err != nil || c.Payload.Digest != d || !bytes.Equal(c.Chain.Leaf().RawSubject, s.hand.chain.Leaf().RawSubject) {
 		return false
 	}
 	claims, _, err := c.Payload.Claims()

@@ -3,8 +3,6 @@ package signer
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -86,23 +84,23 @@ const parallel = 8
 // Sign signs subject, which was resolved in repo, and pushes the signature as its referrer. All checks (chain, key,
 // claims, already signed) come before the first use of the key, and each envelope is verified before anything is
 // pushed. With Recursive, subject itself is signed last: who finds it signed finds all of it signed. On an error
-// Result says what was done.
+// Result says what was done, and how many calls of the key it cost.
+//
+// If key is a [kms.EnvelopeSigner], chain may be empty and its public key unknown. Who signs is then known only by the first envelope,
+// which is subject's: claims, and what is signed already, are checked after it was made and before anything is pushed.
 func Sign(ctx context.Context, repo *registry.Repo, subject registry.Manifest, key kms.Key, chain certchain.Chain, o Options) (Result, error) {
-	s, err := prepare(repo, subject, key, chain, o)
-	if err != nil {
-		return s.result, err
+	s := newSigning(repo, subject, key, o)
+	err := s.prepare(chain)
+	if err == nil {
+		err = s.run(ctx)
 	}
-	if err := s.look(ctx); err != nil {
-		return s.result, err
-	}
-	if o.DryRun {
-		return s.result, nil
-	}
-	err = s.sign(ctx)
-	s.result.KeyCalls = int(s.key.calls.Load())
+	s.result.KeyCalls = int(s.calls.Load())
 	for _, signed := range s.result.Signatures {
-		if signed.Status == StatusNew {
+		switch signed.Status {
+		case StatusNew:
 			s.result.Written++
+		case StatusAlreadySigned:
+			s.result.There++
 		}
 	}
 	return s.result, err
@@ -112,19 +110,26 @@ func Sign(ctx context.Context, repo *registry.Repo, subject registry.Manifest, k
 type signing struct {
 	repo    *registry.Repo
 	subject registry.Manifest
-	key     *countedKey
-	chain   certchain.Chain
+	key     kms.Key // metered
+	calls   *atomic.Int64
 	o       Options
 	claims  []string
 	expiry  time.Time // zero: none
 
+	chain certchain.Chain
+	hand  *hand // nil: not known yet
+
+	whole kms.EnvelopeSigner // nil unless the key is one
+
 	targets []target // parallel to result.Signatures; the root first
 	result  Result
+	warning sync.Mutex // of result.Warnings
 }
 
-// prepare does every check that needs no request.
-func prepare(repo *registry.Repo, subject registry.Manifest, key kms.Key, chain certchain.Chain, o Options) (*signing, error) {
-	s := &signing{repo: repo, subject: subject, key: &countedKey{Key: key}, chain: chain, o: o}
+func newSigning(repo *registry.Repo, subject registry.Manifest, key kms.Key, o Options) *signing {
+	s := &signing{repo: repo, subject: subject, o: o}
+	s.key, s.calls = kms.Metered(key)
+	s.whole, _ = s.key.(kms.EnvelopeSigner)
 	if s.o.Format == "" {
 		s.o.Format = envelope.JWS
 	}
@@ -140,73 +145,7 @@ func prepare(repo *registry.Repo, subject registry.Manifest, key kms.Key, chain 
 	if id, ok := key.(kms.Identifier); ok {
 		s.result.Key = id.ID()
 	}
-	algorithm, err := kms.AlgorithmOf(key.Public())
-	if err != nil {
-		return s, fmt.Errorf("signing key: %w", err)
-	}
-	s.result.Algorithm = algorithm.Name
-	if err := chain.Check(time.Time{}); err != nil {
-		return s, fmt.Errorf("signing chain: %w", err)
-	}
-	if err := chain.Matches(key.Public()); err != nil {
-		return s, fmt.Errorf("signing chain: %w", err)
-	}
-	if err := checkClock(chain, s.o.Now); err != nil {
-		return s, err
-	}
-	s.result.Identity = certchain.NameOf(chain.Leaf().RawSubject)
-	s.result.Chain = chain.Describe()
-	first, until := chain.HoldsUntil()
-	s.result.HoldsUntil, s.result.FirstToEnd = until, certchain.NameOf(first.RawSubject)
-	if err := s.setExpiry(until); err != nil {
-		return s, err
-	}
-	if err := s.setClaims(); err != nil {
-		return s, err
-	}
-	return s, s.checkMetadata()
-}
-
-// checkClock refuses to sign outside the chain's validity. If no certificate at all is valid now, it is more likely
-// that the clock is wrong (CASES.md A19) than that a whole hierarchy has ended; if some are, the one that is not is
-// named (A06).
-func checkClock(chain certchain.Chain, now time.Time) error {
-	within := func(c *x509.Certificate) bool { return !now.Before(c.NotBefore) && !now.After(c.NotAfter) }
-	if slices.ContainsFunc(chain, within) {
-		if err := chain.Check(now); err != nil {
-			return fmt.Errorf("signing chain: %w", err)
-		}
-		return nil
-	}
-	leaf := chain.Leaf()
-	when := "ended " + stamp(leaf.NotAfter)
-	if now.Before(leaf.NotBefore) {
-		when = "is not valid before " + stamp(leaf.NotBefore)
-	}
-	return &Error{codeClock, fmt.Errorf("no certificate of the chain is valid now: %s %s, and the clock says %s",
-		certchain.NameOf(leaf.RawSubject), when, stamp(now))}
-}
-
-func (s *signing) setExpiry(chainEnds time.Time) error {
-	if s.o.Expiry == 0 {
-		return nil
-	}
-	// Times are written in whole seconds, so less than one would be no time at all.
-	if s.o.Expiry < time.Second {
-		return &Error{codeExpiry, fmt.Errorf("an expiry of %s is not ahead", s.o.Expiry)}
-	}
-	s.expiry = s.o.Now.Add(s.o.Expiry).Truncate(time.Second)
-	if s.expiry.Year() > 9999 { // what RFC 3339 can write
-		return &Error{codeExpiry, fmt.Errorf("an expiry of %s lies after the year 9999", s.o.Expiry)}
-	}
-	s.result.Expiry = &s.expiry
-	if s.expiry.After(chainEnds) {
-		s.warn("the expiry, %s, lies after the end of %s, %s: the signature holds until the earlier, unless its chain is renewed",
-			stamp(s.expiry), s.result.FirstToEnd, stamp(chainEnds))
-		return nil
-	}
-	s.result.HoldsUntil, s.result.FirstToEnd = s.expiry, "expiry"
-	return nil
+	return s
 }
 
 // payload is what is signed for a target.
@@ -236,8 +175,30 @@ func (s *signing) claimsOf(t target) (claims []string, present bool) {
 	return s.claims, len(s.claims) > 0
 }
 
+// run does what needs the registry and the key.
+func (s *signing) run(ctx context.Context) error {
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	if s.o.DryRun {
+		if s.hand == nil {
+			s.warn("the key tells its certificate only when it signs: who signs, what is signed already and who holds the claims was not checked")
+		}
+		return nil
+	}
+	if s.whole != nil {
+		if err := s.learn(ctx); err != nil {
+			return err
+		}
+	}
+	return s.sign(ctx)
+}
+
 // look does every check that needs the registry: who holds the claims, what there is to sign, what is signed already.
 func (s *signing) look(ctx context.Context) error {
+	if s.hand == nil {
+		return s.findTargets(ctx)
+	}
 	tasks := []func() error{
 		func() error { return s.checkClaims(ctx) },
 		func() error { return s.findTargets(ctx) },
@@ -247,33 +208,45 @@ func (s *signing) look(ctx context.Context) error {
 	var there existing
 	if !s.o.Recursive {
 		tasks = append(tasks, func() (err error) {
-			there, err = s.existing(ctx, target{subject: s.subject.Descriptor, root: true})
+			there, err = s.existing(ctx, target{subject: s.subject.Descriptor, root: true}, s.hand)
 			return err
 		})
 	}
 	if err := each(ctx, len(tasks), len(tasks), func(i int) error { return tasks[i]() }); err != nil {
 		return err
 	}
-	found := []existing{there}
 	if s.o.Recursive {
-		found = make([]existing, len(s.targets))
-		err := each(ctx, len(s.targets), parallel, func(i int) (err error) {
-			found[i], err = s.existing(ctx, s.targets[i])
-			return err
-		})
-		if err != nil {
-			return err
+		return s.findExisting(ctx)
+	}
+	s.note(0, there)
+	return nil
+}
+
+// findExisting finds out what of the targets is signed already.
+func (s *signing) findExisting(ctx context.Context) error {
+	found := make([]existing, len(s.targets))
+	err := each(ctx, len(s.targets), parallel, func(i int) (err error) {
+		if s.result.Signatures[i].Status == StatusPlanned {
+			found[i], err = s.existing(ctx, s.targets[i], s.hand)
 		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	for i, e := range found {
-		if e.digest == "" {
-			continue
-		}
-		s.result.Signatures[i].Status, s.result.Signatures[i].Signature = StatusAlreadySigned, e.digest
-		s.result.There++
-		s.warnOfDifference(s.result.Signatures[i], e)
+		s.note(i, e)
 	}
 	return nil
+}
+
+// note notes that a target is signed already, if it is.
+func (s *signing) note(i int, e existing) {
+	if e.digest == "" {
+		return
+	}
+	s.result.Signatures[i].Status, s.result.Signatures[i].Signature = StatusAlreadySigned, e.digest
+	s.warnOfDifference(s.result.Signatures[i], e)
 }
 
 // sign signs what is not signed yet: everything below the root at once, the root last.
@@ -286,27 +259,41 @@ func (s *signing) sign(ctx context.Context) error {
 }
 
 func (s *signing) signOne(ctx context.Context, i int) error {
-	t, signed := s.targets[i], &s.result.Signatures[i]
-	if signed.Status != StatusPlanned {
+	if s.result.Signatures[i].Status != StatusPlanned {
 		return nil
 	}
+	if s.whole != nil {
+		return s.signWhole(ctx, i)
+	}
+	t := s.targets[i]
 	e, err := envelope.Sign(ctx, s.o.Format, s.payload(t), s.key, s.chain, envelope.Options{SigningTime: s.o.Now, Expiry: s.expiry, Agent: s.o.Agent})
 	if err != nil {
 		return fmt.Errorf("signing %s: %w", t.subject.Digest, err)
 	}
-	m := s.repo.Form().Manifest(t.subject, string(s.o.Format), e.Bytes(), map[string]string{
+	return s.push(ctx, i, e, map[string]string{
 		registry.AnnotationThumbprint: thumbprints(s.chain),
 		ocispec.AnnotationCreated:     stamp(s.o.Now),
 	})
+}
+
+func (s *signing) push(ctx context.Context, i int, e *envelope.Envelope, annotations map[string]string) error {
+	t := s.targets[i]
+	m := s.repo.Form().Manifest(t.subject, string(s.o.Format), e.Bytes(), annotations)
 	if err := s.repo.PushSignature(ctx, t.subject, m, e.Bytes()); err != nil {
 		return fmt.Errorf("pushing the signature of %s: %w", t.subject.Digest, err)
 	}
-	signed.Status, signed.Signature = StatusNew, m.Descriptor.Digest
+	s.result.Signatures[i].Status, s.result.Signatures[i].Signature = StatusNew, m.Descriptor.Digest
 	return nil
 }
 
+// warn warns once of the same.
 func (s *signing) warn(format string, args ...any) {
-	s.result.Warnings = append(s.result.Warnings, fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	s.warning.Lock()
+	defer s.warning.Unlock()
+	if !slices.Contains(s.result.Warnings, text) {
+		s.result.Warnings = append(s.result.Warnings, text)
+	}
 }
 
 // thumbprints is the value of [registry.AnnotationThumbprint].
@@ -319,17 +306,6 @@ func thumbprints(chain certchain.Chain) string {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// A countedKey counts the calls of the key service, which cost money.
-type countedKey struct {
-	kms.Key
-	calls atomic.Int64
-}
-
-func (k *countedKey) Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
-	k.calls.Add(1)
-	return k.Key.Sign(ctx, message, opts)
-}
 
 // each calls f for 0…n-1, at most limit at once. After an error, or the end of ctx, nothing new is begun, and what
 // was begun is waited for. The error returned is that of the lowest index.
