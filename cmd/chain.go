@@ -98,13 +98,15 @@ type checkInputs struct {
 func newChainCheck(s *session) *cobra.Command {
 	var in checkInputs
 	c := &cobra.Command{
-		Use:   "check FILE…",
+		Use:   "check [FILE…]",
 		Short: "whether certificates are a signing chain, for a key, at a date",
 		Long: `Checks that certificates are one complete chain that keeps every rule of the Notary Project and imprint's stricter ones, and says until
-when it holds. Revocation is not checked.`,
+when it holds. With --key and no FILE it checks what imprint sign would take: the files that the configuration names beside the key, or
+what its service keeps. Revocation is not checked.`,
 		Example: `  imprint chain check chain.pem
-  imprint chain check chain.pem --key release --at 2027-03-31`,
-		Args:        arguments(1, many, "FILE…"),
+  imprint chain check chain.pem --key awskms:///alias/release --at 2027-03-31
+  imprint chain check --key openbao://release`,
+		Args:        arguments(0, many, "FILE…"),
 		Annotations: map[string]string{exits: "0 every rule holds   3 usage, or a rule is broken   6 key service"},
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runChainCheck(ctx, s, in, args) }),
 	}
@@ -125,32 +127,29 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 	if err != nil {
 		return err
 	}
-	certs, err := s.chainFiles(args)
+	if len(args) == 0 && in.key.key == "" {
+		return usageHint("usage: imprint chain check FILE…; with --key KEY alone it checks the chain that belongs to that key", "chain check takes FILE…")
+	}
+	checked := ui.CheckedChain{At: at.UTC().Truncate(time.Second), Findings: []ui.Finding{}}
+	found, err := in.certificates(ctx, s, args)
 	if err != nil {
 		return err
 	}
-	checked := ui.CheckedChain{
-		At:       at.UTC().Truncate(time.Second),
-		Chain:    ui.Chain{Files: args, Certificates: certchain.Chain(certs).Describe()},
-		Findings: []ui.Finding{},
-	}
-	var key kms.Key
-	if in.key.key != "" {
-		if key, err = in.key.open(ctx, s); err != nil {
-			return err
-		}
-		about, err := aboutKey(key, in.key.key)
+	checked.Chain = ui.Chain{Files: found.files, KeptAt: found.keptAt, Certificates: certchain.Chain(found.certs).Describe()}
+	if found.key != nil {
+		about, err := aboutKey(found.key, in.key.key)
 		if err != nil {
 			return err
 		}
 		checked.Key = &about
 	}
 	var broken []error
-	chain, err := certchain.Order(certs)
+	chain, err := found.ordered(at)
 	if err != nil {
 		broken = append(broken, err)
 	} else {
-		checked.Chain = aboutChain(args, chain)
+		checked.Chain = aboutChain(found.files, chain)
+		checked.KeptAt = found.keptAt
 		if err := chain.Check(time.Time{}); err != nil {
 			broken = append(broken, err)
 		} else if err := chain.CheckStock(); err != nil {
@@ -158,8 +157,8 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 		} else if err := chain.Check(at); err != nil {
 			broken = append(broken, err)
 		}
-		if key != nil {
-			err := chain.Matches(key.Public())
+		if found.key != nil && found.key.Public() != nil {
+			err := chain.Matches(found.key.Public())
 			matches := err == nil
 			checked.KeyMatches = &matches
 			if err != nil {
@@ -178,6 +177,65 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 		return err
 	}
 	return &verdict{code: exitUsage, why: checked.Reason, hint: chainHint(broken[0])}
+}
+
+// A foundChain is certificates to check, and the key to hold them against.
+type foundChain struct {
+	files  []string
+	keptAt string // the key's URI, if certificates kept beside it are among them
+	certs  []*x509.Certificate
+	key    kms.Key // nil: none
+}
+
+// certificates reads the files, or, if there are none, finds what imprint sign would take for the key.
+func (in checkInputs) certificates(ctx context.Context, s *session, files []string) (foundChain, error) {
+	f := foundChain{files: files}
+	mixed := false
+	if len(files) == 0 {
+		given, err := s.givenChain(nil, in.key.key)
+		if err != nil {
+			return f, err
+		}
+		f.files, f.certs = append([]string{}, given.files...), given.certs
+		mixed = given.chain == nil
+	} else {
+		var err error
+		if f.certs, err = s.chainFiles(files); err != nil {
+			return f, err
+		}
+	}
+	if in.key.key == "" {
+		return f, nil
+	}
+	// The leaf is not told: the key is to say itself which it is.
+	key, err := in.key.open(ctx, s)
+	if err != nil {
+		return f, err
+	}
+	f.key = key
+	if !mixed {
+		return f, nil
+	}
+	kept, err := kms.Certificates(ctx, key)
+	if err != nil {
+		return f, err
+	}
+	if len(kept)+len(f.certs) == 0 {
+		return f, s.noChain(key, in.key.key)
+	}
+	if len(kept) > 0 {
+		f.keptAt = keyName(key, in.key.key)
+	}
+	f.certs = append(f.certs, kept...)
+	return f, nil
+}
+
+// ordered puts the certificates in order. Beside a key there may be more than its chain.
+func (f foundChain) ordered(at time.Time) (certchain.Chain, error) {
+	if f.keptAt != "" && f.key.Public() != nil {
+		return certchain.OrderFor(f.key.Public(), f.certs, at)
+	}
+	return certchain.Order(f.certs)
 }
 
 // date reads a date or a time; "" is now.

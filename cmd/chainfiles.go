@@ -1,13 +1,19 @@
 package cmd
 
 import (
+	"context"
+	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/kms"
 )
 
 // maxChainFiles limits the files of one folder of certificates.
@@ -80,18 +86,128 @@ func (s *session) signingFiles(files []string, key string) []string {
 
 // chain returns the signing chain of [session.signingFiles], put in order.
 func (s *session) chain(files []string, key string) (certchain.Chain, error) {
-	files = s.signingFiles(files, key)
-	if len(files) == 0 {
-		return nil, usageHint("name the certificates, leaf to root: --chain chain.pem; a certificate for testing: imprint key generate --dev",
+	g, err := s.givenChain(files, key)
+	if err != nil || g.chain != nil {
+		return g.chain, err
+	}
+	return s.ordered(g)
+}
+
+// A givenChain is what is at hand of a signing chain before the key is opened.
+type givenChain struct {
+	files []string
+	certs []*x509.Certificate // of the files
+	chain certchain.Chain     // the files' certificates in order; nil if only what is kept beside the key can complete them
+}
+
+// leaf returns the public key that the chain is for, nil if that cannot be told yet.
+func (g givenChain) leaf() crypto.PublicKey {
+	if g.chain == nil {
+		return nil
+	}
+	return g.chain.Leaf().PublicKey
+}
+
+// givenChain reads the files of [session.signingFiles]. A key at a service may have its leaf there, and all of its chain: for such
+// a key there need be no files, and they may hold certificates of authorities alone.
+func (s *session) givenChain(files []string, key string) (givenChain, error) {
+	g := givenChain{files: s.signingFiles(files, key)}
+	elsewhere := s.atService(key)
+	if len(g.files) == 0 {
+		if elsewhere {
+			return g, nil
+		}
+		return g, usageHint("name the certificates, leaf to root: --chain chain.pem; a certificate for testing: imprint key generate --dev",
 			"no certificate chain to sign with")
 	}
-	certs, err := s.certificates(files)
+	var err error
+	if g.certs, err = s.certificates(g.files); err != nil || elsewhere && authoritiesAlone(g.certs) {
+		return g, err
+	}
+	g.chain, err = s.ordered(g)
+	return g, err
+}
+
+func (s *session) ordered(g givenChain) (certchain.Chain, error) {
+	chain, err := certchain.Order(g.certs)
+	if err != nil {
+		return nil, &handedIn{fmt.Errorf("putting %s in order: %w", strings.Join(g.files, ", "), err)}
+	}
+	return chain, nil
+}
+
+func authoritiesAlone(certs []*x509.Certificate) bool {
+	return !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return !c.BasicConstraintsValid || !c.IsCA })
+}
+
+// chainOf returns the chain with which key, opened as given, signs: that of the files, which must be the key's, or what the files lack
+// completed by what is kept beside the key. A key that makes whole envelopes brings its own; then it is nil.
+func (s *session) chainOf(ctx context.Context, g givenChain, key kms.Key, given string) (certchain.Chain, error) {
+	name, pub := keyName(key, given), key.Public()
+	switch {
+	case g.chain != nil:
+		if pub == nil { // the envelope that comes back is compared
+			return g.chain, nil
+		}
+		if err := g.chain.Matches(pub); err != nil {
+			return nil, &handedIn{fmt.Errorf("checking the key %s: %w", name, err)}
+		}
+		return g.chain, nil
+	case pub == nil && len(g.certs) > 0:
+		return s.ordered(g)
+	case pub == nil:
+		return nil, nil
+	}
+	kept, err := kms.Certificates(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := certchain.Order(certs)
-	if err != nil {
-		return nil, &handedIn{fmt.Errorf("putting %s in order: %w", strings.Join(files, ", "), err)}
+	if len(kept)+len(g.certs) == 0 {
+		return nil, s.noChain(key, given)
 	}
-	return chain, nil
+	chain, err := certchain.OrderFor(pub, slices.Concat(g.certs, kept), s.now)
+	if err == nil {
+		err = chain.Check(time.Time{})
+	}
+	if err == nil {
+		return chain, nil
+	}
+	from := fmt.Sprintf("what %s keeps beside it", serviceOf(key))
+	if len(g.files) > 0 {
+		from = strings.Join(g.files, ", ") + " and " + from
+	}
+	err = fmt.Errorf("building the chain of the key %s from %s: %w", name, from, err)
+	switch {
+	case errors.Is(err, certchain.ErrKeyMismatch):
+		return nil, misused(request(given), err)
+	case errors.Is(err, certchain.ErrIncomplete):
+		return nil, misused("give the missing issuers, up to the self-signed root: --chain FILE; the leaf may stay where it is", err)
+	}
+	return nil, &handedIn{err}
+}
+
+// noChain says that there is no certificate for a key, neither here nor at its service.
+func (s *session) noChain(key kms.Key, given string) error {
+	if key.Public() == nil {
+		return usageHint("imprint inspect shows the chain of what it signed", "there is no chain to check: the plugin of %s brings its own with each signature",
+			keyName(key, given))
+	}
+	return usageHint(request(given), "%w: %s keeps no certificate beside the key %s "+
+		"(Vault, OpenBao, Azure Key Vault, PKCS#11 tokens and plugins can)", errNoChain, serviceOf(key), keyName(key, given))
+}
+
+// errNoChain: there is no certificate for the key, neither in files nor at its service.
+var errNoChain = errors.New("no certificate chain to sign with")
+
+// request says how to come to a certificate for a key.
+func request(given string) string {
+	return fmt.Sprintf(`get a certificate for it: imprint key csr %s --subject "C=DE, ST=BE, O=Acme, CN=release"; then name it: --chain FILE`, givenName(given))
+}
+
+// serviceOf names the service of a key to people.
+func serviceOf(k kms.Key) string {
+	if service := kms.Describe(k).Service; service != "" {
+		return service
+	}
+	return "its service"
 }

@@ -6,7 +6,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v4"
 )
+
+const gcpVersion = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
 
 // TestConfigPrecedence: the command line before the environment before the file.
 func TestConfigPrecedence(t *testing.T) {
@@ -84,7 +88,20 @@ func TestConfigErrors(t *testing.T) {
 		{"a list", "- jobs\n", "config-malformed", ":1:1:"},
 		{"nested values", "trust-realm:\n  - [a, b]\n", "config-malformed", ":2:5:"},
 		{"a missing value", "output:\n", "config-malformed", ":1:8: a value is missing"},
-		{"a key without URI", "keys:\n  release: {chain: c.pem}\n", "config-malformed", ":2:3:"},
+		{"a key without URI", "keys:\n  release: {chain: c.pem}\n", "config-malformed", ":2:3: the key \"release\" says no `uri:`"},
+		{"two URIs", "keys:\n  release: {uri: a.key, key: b.key}\n", "config-duplicate", ":2:25:"},
+		{"a URI of two slashes", "keys:\n  release:\n    uri: awskms://alias/release\n", "key-uri", ":3:10: awskms://alias/release names the key as a host: write awskms:///alias/release"},
+		{"a short URI that is wrong", "keys:\n  release: hashivault://k?token=s3cret\n", "key-uri", ":2:12: "},
+		{"a PIN in a URI", "keys:\n  release: {uri: 'pkcs11:object=k?pin-value=s3cret'}\n", "key-uri", ":2:18: the pkcs11 key URI contains a PIN"},
+		{"a key by the name of another", "keys:\n  release: {uri: other}\n", "key-uri", ":2:18: "},
+		{"a default key that is wrong", "key: awskms://alias/release\n", "key-uri", ":1:6: "},
+		{"a list of URIs", "keys:\n  release: {uri: [a.key, b.key]}\n", "config-malformed", ":2:18: one value"},
+		{"an empty URI", "keys:\n  release: {uri: ''}\n", "config-malformed", ":2:18: one value"},
+		{"a number for a plugin", "keys:\n  release:\n    uri: plugin:x?id=k\n    plugin-config:\n      slot: 9\n", "config-malformed", ":5:13: a text is expected here: write the value of slot in quotes"},
+		{"a truth value for a plugin", "keys:\n  release: {uri: 'plugin:x?id=k', plugin-config: {self_signed: true}}\n", "config-malformed", ":2:64: a text"},
+		{"a list for a plugin", "keys:\n  release: {uri: 'plugin:x?id=k', plugin-config: {a: [b]}}\n", "config-malformed", ":2:54: a text"},
+		{"a text where a mapping belongs", "keys:\n  release: {uri: 'plugin:x?id=k', plugin-config: a=b}\n", "config-malformed", ":2:50:"},
+		{"an anchor for a plugin", "keys:\n  release: {uri: 'plugin:x?id=k', plugin-config: {a: &b c}}\n", "config-malformed", ":2:54: anchors"},
 		{"the name of a key that reads as a path", "keys:\n  a.key: file:/k\n", "config-malformed", ":2:3:"},
 		{"a grant", "move: [latest]\n", "config-refused", `:1:1: "move" is never taken from a file`},
 		{"a weakening", "plain-http: true\n", "config-refused", `:1:1: "plain-http"`},
@@ -299,18 +316,22 @@ func TestKeyNames(t *testing.T) {
 	}
 	r := configReader{dir: "/etc/imprint"}
 	for in, want := range map[string]string{
-		"file:k.key": "file:/etc/imprint/k.key", "./k.key": "file:/etc/imprint/k.key", "k.key": "file:/etc/imprint/k.key",
-		"sub/k.key": "file:/etc/imprint/sub/k.key", "/k.key": "/k.key", "file:/k.key": "file:/k.key", "file:///k.key": "file:///k.key",
-		"awskms:///alias/release": "awskms:///alias/release", "release": "release",
+		"file:k.key": "file:/etc/imprint/k.key", "./k.key": "/etc/imprint/k.key", "k.key": "/etc/imprint/k.key",
+		"sub/k.key": "/etc/imprint/sub/k.key", "/k.key": "/k.key", "file:/k.key": "file:/k.key", "file:///k.key": "file:/k.key",
+		"file:a%20b%25": "file:/etc/imprint/a%20b%25", "a%20b?#.key": "/etc/imprint/a%20b?#.key",
+		"awskms:///alias/release": "awskms:///alias/release", "release": "release", gcpVersion: gcpVersion,
+		// The paths inside are the service's.
+		"pkcs11:object=k?module-path=lib/p.so&pin-source=run/pin": "pkcs11:object=k?module-path=lib/p.so&pin-source=run/pin",
+		"plugin:com.example?id=keys/k.key":                        "plugin:com.example?id=keys/k.key",
 	} {
-		if got := r.located("key", in); got != want {
-			t.Errorf("located(%q) = %q, want %q", in, got, want)
+		if got, err := r.located("key", &yaml.Node{}, in); got != want || err != nil {
+			t.Errorf("located(%q) = %q, %v, want %q", in, got, err, want)
 		}
 	}
-	if got := r.located("policy", "p.yaml"); got != filepath.Join("/etc/imprint", "p.yaml") {
-		t.Errorf("policy at %q", got)
+	if got, err := r.located("policy", nil, "p.yaml"); got != filepath.Join("/etc/imprint", "p.yaml") || err != nil {
+		t.Errorf("policy at %q, %v", got, err)
 	}
-	if got := r.located("output", "json"); got != "json" {
-		t.Errorf("output became %q", got)
+	if got, err := r.located("output", nil, "json"); got != "json" || err != nil {
+		t.Errorf("output became %q, %v", got, err)
 	}
 }

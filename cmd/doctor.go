@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -37,8 +38,10 @@ func newDoctor(s *session) *cobra.Command {
 		Use:   "doctor [REF]",
 		Short: "what works here: registry, key, chain, clock, configuration",
 		Long: `Tries what imprint would use and says of each thing whether it works, and what to do if not: the configuration; the registry
-of REF, a repository or an artifact; the key; the chain; the clock. It writes nothing and signs nothing unless --write is given.`,
+of REF, a repository or an artifact; the key; the chain, in its files or beside the key; the clock. It writes nothing and signs
+nothing unless --write is given; but a plugin's key without a chain signs once, to tell which it is.`,
 		Example: `  imprint doctor
+  imprint doctor --key awskms:///alias/release
   imprint doctor ghcr.io/acme/app --key release
   imprint doctor localhost:5000/app:1.0 --key file:leaf.key --chain chain.pem --write`,
 		Args: arguments(0, 1, "at most one REF"),
@@ -59,6 +62,7 @@ of REF, a repository or an artifact; the key; the chain; the clock. It writes no
 // A diagnosis is what the checks found, and the exit code of the first problem.
 type diagnosis struct {
 	ui.Diagnosis
+	s    *session
 	code int
 }
 
@@ -71,7 +75,11 @@ func (d *diagnosis) problem(section, name string, err error) {
 	if d.code == exitDone {
 		d.code = exitCode(err)
 	}
-	d.Checks = append(d.Checks, ui.Check{Section: section, Name: name, Status: ui.Problem, Detail: err.Error(), Hint: doctorHint(err), Reason: reason(err)})
+	h := doctorHint(err)
+	if d.s.lacksToken(err) {
+		h += "; " + idToken
+	}
+	d.Checks = append(d.Checks, ui.Check{Section: section, Name: name, Status: ui.Problem, Detail: redact(err.Error()), Hint: redact(h), Reason: reason(err)})
 }
 
 // doctorHint is hint, but for errors whose hint is to ask doctor.
@@ -88,7 +96,7 @@ func doctorHint(err error) string {
 }
 
 func runDoctor(ctx context.Context, s *session, in doctorInputs, args []string, broken error) error {
-	d := &diagnosis{Diagnosis: ui.Diagnosis{Checks: []ui.Check{}}}
+	d := &diagnosis{Diagnosis: ui.Diagnosis{Checks: []ui.Check{}}, s: s}
 	var ref registry.Reference
 	if len(args) > 0 {
 		var err error
@@ -104,8 +112,9 @@ func runDoctor(ctx context.Context, s *session, in doctorInputs, args []string, 
 		d.add("registry", "registry", ui.NotChecked, "no reference was given", "name a repository or an artifact: imprint doctor HOST/REPO")
 		d.add("clock", "clock", ui.NotChecked, "there is no registry's clock to compare with", "")
 	}
-	key := in.examineKey(ctx, s, d)
-	in.examineChain(s, d, key)
+	given, chainless := s.givenChain(in.chain, in.key.key)
+	key := in.examineKey(ctx, s, d, given.leaf())
+	in.examineChain(ctx, s, d, key, given, chainless)
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -198,8 +207,9 @@ func (s *session) ambientSources() []string {
 	return out
 }
 
-// examineKey opens the key; nil if there is none to hold a chain against.
-func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis) kms.Key {
+// examineKey opens the key; nil if there is none to hold a chain against. leaf is the public key that the chain is for, if that can be
+// told.
+func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis, leaf crypto.PublicKey) kms.Key {
 	const section = "key"
 	if in.key.key == "" {
 		hint := "--key KEY checks one"
@@ -209,12 +219,20 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis)
 		d.add(section, "key", ui.NotChecked, "no key was given", hint)
 		return nil
 	}
-	key, err := in.key.open(ctx, s)
+	key, err := in.key.openFor(ctx, s, in.key.key, leaf)
 	if err != nil {
 		d.problem(section, "opens", err)
 		return nil
 	}
-	d.add(section, "opens", ui.OK, keyName(key, in.key.key), "")
+	at := keyName(key, in.key.key)
+	if about := kms.Describe(key); about.Service != "" {
+		at += " at " + about.Service
+	}
+	d.add(section, "opens", ui.OK, at, "")
+	if key.Public() == nil {
+		d.add(section, "algorithm", ui.NotChecked, "it makes whole signature envelopes, and tells its algorithm in them", "")
+		return key
+	}
 	algorithm, err := kms.AlgorithmOf(key.Public())
 	if err != nil {
 		d.problem(section, "algorithm", err)
@@ -225,6 +243,10 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis)
 		d.add(section, "signs", ui.NotChecked, "", "--write finds out, by a test signature")
 		return key
 	}
+	if _, whole := key.(kms.EnvelopeSigner); whole {
+		d.add(section, "signs", ui.NotChecked, "it makes whole signature envelopes, and of a test message there is none", "")
+		return key
+	}
 	if err := kms.Probe(ctx, key); err != nil {
 		d.problem(section, "signs", err)
 		return key
@@ -233,17 +255,37 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis)
 	return key
 }
 
-// examineChain holds the chain against the rules, the key and the clock.
-func (in doctorInputs) examineChain(s *session, d *diagnosis, key kms.Key) {
+// examineChain holds the chain of the files, or beside the key, against the rules, the key and the clock. broken is why the files make
+// no chain.
+func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosis, key kms.Key, given givenChain, broken error) {
 	const section = "chain"
-	if len(s.signingFiles(in.chain, in.key.key)) == 0 {
-		d.add(section, "chain", ui.NotChecked, "no chain was given", "--chain FILE checks one; in the configuration it stands beside its key")
+	const lost = "--chain FILE checks one; in the configuration it stands beside its key"
+	chain := given.chain
+	switch {
+	case len(given.files) == 0 && (broken != nil || key == nil):
+		d.add(section, "chain", ui.NotChecked, "no chain was given", lost)
 		return
-	}
-	chain, err := s.chain(in.chain, in.key.key)
-	if err != nil {
-		d.problem(section, "complete", err)
+	case broken != nil:
+		d.problem(section, "complete", broken)
 		return
+	case chain == nil && key == nil:
+		d.add(section, "chain", ui.NotChecked, "the files hold no leaf, and the key could not be asked for one", "")
+		return
+	case chain == nil:
+		var err error
+		chain, err = s.chainOf(ctx, given, key, in.key.key)
+		switch {
+		case errors.Is(err, errNoChain):
+			d.add(section, "chain", ui.NotChecked, serviceOf(key)+" keeps no certificate beside the key", lost+"; "+request(in.key.key))
+			return
+		case err != nil:
+			d.problem(section, "kept", err)
+			return
+		case chain == nil:
+			d.add(section, "chain", ui.NotChecked, "the plugin brings it with each signature", "")
+			return
+		}
+		d.add(section, "kept", ui.OK, "beside the key", "")
 	}
 	d.add(section, "complete", ui.OK, certchain.NameOf(chain.Leaf().RawSubject), "")
 	if err := chain.Check(time.Time{}); err != nil {
@@ -251,16 +293,10 @@ func (in doctorInputs) examineChain(s *session, d *diagnosis, key kms.Key) {
 	} else {
 		d.add(section, "rules", ui.OK, "verifiers of the Notary Project take it", "")
 	}
-	if key != nil {
-		if err := chain.Matches(key.Public()); err != nil {
-			d.problem(section, "matches", err)
-		} else {
-			d.add(section, "matches", ui.OK, "the key is the leaf certificate's", "")
-		}
-	}
+	in.examineMatch(s, d, key, chain)
 	first, until := chain.HoldsUntil()
 	text := fmt.Sprintf("until %s; first to end: %s", until.UTC().Format("2006-01-02 15:04 UTC"), certchain.NameOf(first.RawSubject))
-	err = chain.Check(s.now)
+	err := chain.Check(s.now)
 	switch rest := until.Sub(s.now); {
 	case err != nil && (reason(err) == "expired" || reason(err) == "not-yet-valid"):
 		d.problem(section, "holds", err)
@@ -269,5 +305,22 @@ func (in doctorInputs) examineChain(s *session, d *diagnosis, key kms.Key) {
 			"get it renewed; existing signatures take the new chain with imprint rechain")
 	default:
 		d.add(section, "holds", ui.OK, text, "")
+	}
+}
+
+// examineMatch says whether key is the leaf's. A plugin's was taken from the leaf, so that it need not sign.
+func (in doctorInputs) examineMatch(s *session, d *diagnosis, key kms.Key, chain certchain.Chain) {
+	const section = "chain"
+	_, whole := key.(kms.EnvelopeSigner)
+	switch {
+	case key == nil:
+	case whole, s.keyScheme == "plugin" && !in.write:
+		d.add(section, "matches", ui.NotChecked, "a plugin tells its key by signing alone", "imprint chain check FILE --key KEY finds out, by a signature")
+	default:
+		if err := chain.Matches(key.Public()); err != nil {
+			d.problem(section, "matches", err)
+			return
+		}
+		d.add(section, "matches", ui.OK, "the key is the leaf certificate's", "")
 	}
 }

@@ -50,6 +50,9 @@ var exitCodes = []struct {
 	code int
 }{
 	{registry.ErrUnsettled, exitPartly},
+	// Whatever a key service died of (a deadline, an answer that could be a registry's), it is the key service.
+	{kms.ErrService, exitKey},
+	{envelope.ErrKeyMisbehaved, exitKey},
 	{registry.ErrDisk, exitDisk},
 	{registry.ErrTagMoves, exitRejected},
 	{registry.ErrTagMismatch, exitRejected},
@@ -66,8 +69,6 @@ var exitCodes = []struct {
 	{registry.ErrDigestMismatch, exitUnknown},
 	{registry.ErrTooLarge, exitUnknown},
 	{registry.ErrMalformed, exitUnknown},
-	{envelope.ErrKeyMisbehaved, exitKey},
-	{kms.ErrService, exitKey},
 	{kms.ErrInvalid, exitUsage},
 	{certchain.ErrKeyMismatch, exitUsage},
 	{certchain.ErrIncomplete, exitUsage},

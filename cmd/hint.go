@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/cmd/ui"
@@ -39,6 +40,18 @@ var reasonHints = map[string]string{
 	"malformed-certificates": "name a file with certificates and nothing else: PEM, DER or PKCS#7",
 	"file-exists":            "choose another name; an archive is replaced with --overwrite",
 	"platform-not-found":     "name one of those; without --platform all of them go along",
+
+	// What key services say; their own remedy, where they have one, comes first.
+	kms.CodeCredentials: "imprint help keys says which variables and commands give credentials to each key service",
+	kms.CodeExpired:     "log in to the key service again; imprint help keys says how for each",
+	kms.CodeDenied:      "whoever owns the key must allow it: imprint help keys lists the permissions that each key service asks for",
+	kms.CodeNotFound:    "check its name, version, region and account, and whose credentials are used; imprint help keys shows how keys are named",
+	kms.CodeUnusable:    "look at the key's state where it is kept, enable it, or name a version that signs; imprint key show KEY asks without signing",
+	kms.CodeThrottled:   "run it again later, or with fewer items at once: --jobs N; the key service's quota says how many signatures it makes",
+	kms.CodeUnreachable: "check the way there: the service's address, the proxy (HTTPS_PROXY) and its CA (SSL_CERT_FILE)",
+	kms.CodePlugin:      "plugins are installed as NAME/notation-NAME in notation's plugin folder; imprint help keys",
+	kms.CodeSignature:   "nothing was pushed: the key may have been rotated since it was opened; imprint key show KEY --probe tries it alone",
+	kms.CodeAlgorithm:   "make another key: the algorithm of a key stays as it was made; imprint help keys lists those that sign",
 }
 
 // errorHints maps sentinels to what to do next: the first that fits.
@@ -104,6 +117,9 @@ func hint(err error) string {
 	if errors.As(err, &v) && v.hint != "" {
 		return v.hint
 	}
+	if r := remedy(err); r != "" {
+		return r
+	}
 	var r *refusal
 	if errors.As(err, &r) {
 		return ui.VerifyHint(r.report)
@@ -126,3 +142,33 @@ func hint(err error) string {
 	}
 	return ""
 }
+
+// remedy returns what a key service's provider says is missing, "" if it says nothing.
+func remedy(err error) string {
+	var e *kms.Error
+	for errors.As(err, &e) {
+		if e.Remedy != "" {
+			return e.Remedy
+		}
+		err = e.Err
+	}
+	return ""
+}
+
+// idToken is what a job in GitHub Actions lacks in order to have credentials by OpenID Connect.
+const idToken = "in this GitHub Actions job also set `permissions: id-token: write`"
+
+// lacksToken reports whether err is a refusal for want of credentials in a job that cannot have a token.
+func (s *session) lacksToken(err error) bool {
+	if s.env.Getenv("GITHUB_ACTIONS") != "true" || s.env.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "" || !errors.Is(err, kms.ErrService) {
+		return false
+	}
+	switch reason(err) {
+	case kms.CodeCredentials, kms.CodeExpired, kms.CodeDenied:
+		return slices.Contains(federated, s.keyScheme)
+	}
+	return false
+}
+
+// federated are the schemes of keys whose services take the token of a CI job for credentials.
+var federated = []string{"awskms", "gcpkms", "azurekms", "hashivault", "openbao"}

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/kms"
 )
@@ -26,6 +28,7 @@ func newKey(s *session) *cobra.Command {
 		Short: "generate, show, csr, self-sign; for files and key services",
 		Long:  "Makes keys in files, and what any key needs to sign: a certificate request for a CA, or a self-signed certificate.",
 		Example: `  imprint key generate --dev
+  imprint key show awskms:///alias/release
   imprint key csr release --subject "C=DE, ST=BE, O=Acme, CN=release" --out release.csr`,
 	}, newKeyGenerate(s), newKeyShow(s), newKeyCSR(s), newKeySelfSign(s))
 }
@@ -38,38 +41,93 @@ func newKeyShow(s *session) *cobra.Command {
 	var probe bool
 	c := &cobra.Command{
 		Use:   "show KEY",
-		Short: "what a key is: its algorithm, its name, its public key",
-		Long: `Shows what a key is: a URI, or a name under keys: in the configuration. The key is not used, unless --probe asks for one
-signature over a random message.`,
+		Short: "what a key is: its service, version, algorithm, certificates",
+		Long: `Shows what a key is, and that Notary Project signatures can be made with it: a URI, or a name under keys: in the configuration. The URI
+that it prints names exactly this version of the key. The key is not used, unless --probe asks for one signature over a random
+message, or a plugin tells its public key in no other way.`,
 		Example: `  imprint key show release.key
+  imprint key show awskms:///alias/release
   imprint key show release --probe -o json`,
 		Args:        arguments(1, 1, "KEY"),
-		Annotations: map[string]string{exits: "0 it can be used   3 usage or key   6 key service"},
-		RunE: s.run(func(ctx context.Context, args []string) error {
-			k, err := key.openURI(ctx, s, args[0])
-			if err != nil {
-				return err
-			}
-			if probe {
-				if err := kms.Probe(ctx, k); err != nil {
-					return fmt.Errorf("key show %s: %w", keyName(k, args[0]), err)
-				}
-			}
-			about, err := aboutKey(k, args[0])
-			if err != nil {
-				return err
-			}
-			shown := ui.ShownKey{Key: about, Probed: probe}
-			return s.answer("key-show", shown, func(w io.Writer) { ui.KeyShow(w, shown) })
-		}),
+		Annotations: map[string]string{exits: "0 it can be used   3 usage, or a key that cannot sign   6 key service"},
+		RunE:        s.run(func(ctx context.Context, args []string) error { return runKeyShow(ctx, s, key, probe, args[0]) }),
 	}
 	key.bindPassphrase(c)
 	c.Flags().BoolVar(&probe, "probe", false, "have it sign a random message, and verify that")
 	return c
 }
 
+func runKeyShow(ctx context.Context, s *session, flags keyFlags, probe bool, given string) error {
+	k, err := flags.openURI(ctx, s, given)
+	if err != nil {
+		return err
+	}
+	about, err := aboutKey(k, given)
+	if err != nil {
+		return err
+	}
+	shown := ui.ShownKey{Key: about, Probed: probe}
+	metered, calls := kms.Metered(k)
+	if probe {
+		if about.Envelopes {
+			return usageHint("imprint sign something with it, in an OCI layout: imprint help start",
+				"key show %s: --probe: it makes whole signature envelopes, and of a random message there is none", keyName(k, given))
+		}
+		if err := kms.Probe(ctx, metered); err != nil {
+			return fmt.Errorf("key show %s: %w", keyName(k, given), err)
+		}
+	}
+	if k.Public() != nil && s.atService(given) {
+		if shown.Kept, err = s.keptBeside(ctx, k); err != nil {
+			return err
+		}
+	}
+	shown.Calls = int(calls.Load())
+	return s.answer("key-show", shown, func(w io.Writer) { ui.KeyShow(w, shown, s.now) })
+}
+
+// keptBeside describes the certificates that are kept beside k; nil, with a warning, if they cannot be asked for.
+func (s *session) keptBeside(ctx context.Context, k kms.Key) (*ui.Kept, error) {
+	certs, err := kms.Certificates(ctx, k)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		text := err.Error()
+		if r := s.hint(err); r != "" {
+			text += " (" + r + ")"
+		}
+		s.warn("certificates", text)
+		return nil, nil
+	}
+	kept := &ui.Kept{Certificates: len(certs)}
+	chain, err := certchain.OrderFor(k.Public(), certs, s.now)
+	kept.Complete = err == nil
+	if err != nil { // a leaf alone is worth a word too
+		for _, c := range certs {
+			if (certchain.Chain{c}).Matches(k.Public()) == nil && (chain == nil || c.NotAfter.After(chain.Leaf().NotAfter)) {
+				chain = certchain.Chain{c}
+			}
+		}
+	}
+	if chain != nil {
+		leaf := certchain.Describe(chain.Leaf())
+		kept.Leaf = &leaf
+	}
+	return kept, nil
+}
+
 // aboutKey describes a key that was opened as given.
 func aboutKey(k kms.Key, given string) (ui.Key, error) {
+	d := kms.Describe(k)
+	_, whole := k.(kms.EnvelopeSigner)
+	about := ui.Key{Key: givenName(given), Service: d.Service, Version: d.Version, PKCS1: d.PKCS1, Envelopes: whole}
+	if id, ok := k.(kms.Identifier); ok {
+		about.ID = publicURI(id.ID())
+	}
+	if whole && k.Public() == nil {
+		return about, nil
+	}
 	a, err := kms.AlgorithmOf(k.Public())
 	if err != nil {
 		return ui.Key{}, err
@@ -79,16 +137,8 @@ func aboutKey(k kms.Key, given string) (ui.Key, error) {
 		return ui.Key{}, &handedIn{fmt.Errorf("encoding the public key of %s: %w", keyName(k, given), err)}
 	}
 	sum := sha256.Sum256(der)
-	about := ui.Key{
-		Key:       given,
-		Spec:      a.Spec,
-		Algorithm: a.Name,
-		SHA256:    hex.EncodeToString(sum[:]),
-		PublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})),
-	}
-	if id, ok := k.(kms.Identifier); ok {
-		about.ID = id.ID()
-	}
+	about.Spec, about.Algorithm, about.SHA256 = a.Spec, a.Name, hex.EncodeToString(sum[:])
+	about.PublicKey = string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	return about, nil
 }
 
@@ -125,7 +175,13 @@ func (c certificateSigner) SignMessage(_ io.Reader, message []byte, opts crypto.
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Verify(c.key.Public(), message, sig); err != nil {
+	err = a.Verify(c.key.Public(), message, sig)
+	if pub, ok := c.key.Public().(*rsa.PublicKey); ok && opts == crypto.SignerOpts(a.Hash) { // a request by --pkcs1
+		h := a.Hash.New()
+		h.Write(message)
+		err = rsa.VerifyPKCS1v15(pub, a.Hash, h.Sum(nil), sig)
+	}
+	if err != nil {
 		return nil, &kms.Error{Code: kms.CodeSignature, Class: kms.ErrService, Err: err}
 	}
 	return sig, nil

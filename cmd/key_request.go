@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"crypto/rsa"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ type requestInputs struct {
 	sans      []string
 	out       string
 	overwrite bool
+	pkcs1     bool // requests only
 }
 
 func (in *requestInputs) bind(c *cobra.Command) {
@@ -39,8 +41,10 @@ func newKeyCSR(s *session) *cobra.Command {
 		Use:   "csr KEY",
 		Short: "a certificate request (PKCS#10) for a key, wherever it lives",
 		Long: `Writes a certificate request that a CA can make a signing certificate of: key usage digitalSignature, extended key usage
-codeSigning. It uses the key once; RSA keys sign it with PSS.`,
+codeSigning. It uses the key once. RSA keys sign it with PSS, or with --pkcs1 in the older way for CAs that read no other; what the key
+signs afterwards stays PSS.`,
 		Example: `  imprint key csr release.key --subject "C=DE, ST=BE, O=Acme, CN=release" --out release.csr
+  imprint key csr awskms:///alias/release --subject "C=DE, ST=BE, O=Acme, CN=release" --pkcs1
   imprint key csr release --subject "C=DE, ST=BE, O=Acme" --san uri:https://ci.acme.example | \
       openssl req -noout -text`,
 		Args:        arguments(1, 1, "KEY"),
@@ -48,6 +52,7 @@ codeSigning. It uses the key once; RSA keys sign it with PSS.`,
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runKeyCSR(ctx, s, in, args[0]) }),
 	}
 	in.bind(c)
+	c.Flags().BoolVar(&in.pkcs1, "pkcs1", false, "sign the request with PKCS #1 v1.5 instead of PSS; RSA keys, where their service can")
 	return c
 }
 
@@ -56,7 +61,7 @@ func runKeyCSR(ctx context.Context, s *session, in requestInputs, given string) 
 	if err != nil {
 		return err
 	}
-	key, about, err := in.open(ctx, s, given)
+	key, about, err := in.open(ctx, s, "key csr", given)
 	if err != nil {
 		return err
 	}
@@ -65,7 +70,7 @@ func runKeyCSR(ctx context.Context, s *session, in requestInputs, given string) 
 		return in.refused("key csr", key, given, err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-	out := ui.Request{Out: in.out, Subject: r.Subject.String(), SANs: r.SANs, Key: about, PEM: string(text)}
+	out := ui.Request{Out: in.out, Subject: r.Subject.String(), SANs: r.SANs, Key: about, PKCS1: r.PKCS1, PEM: string(text)}
 	return in.give(s, product{
 		kind: "key-csr", value: out, text: text, screen: func(w io.Writer) { ui.KeyRequest(w, out) },
 		hint: "send it to a CA: it asks for digitalSignature and codeSigning; " +
@@ -101,7 +106,7 @@ func runKeySelfSign(ctx context.Context, s *session, in requestInputs, validFor 
 	if err != nil {
 		return err
 	}
-	key, about, err := in.open(ctx, s, given)
+	key, about, err := in.open(ctx, s, "key self-sign", given)
 	if err != nil {
 		return err
 	}
@@ -132,16 +137,35 @@ func (in requestInputs) request(doing string) (certchain.Request, error) {
 			return certchain.Request{}, usageHint("choose another name, or replace it with --overwrite", "%s exists", in.out)
 		}
 	}
-	return certchain.Request{Subject: subject, SANs: in.sans}, nil
+	return certchain.Request{Subject: subject, SANs: in.sans, PKCS1: in.pkcs1}, nil
 }
 
-func (in requestInputs) open(ctx context.Context, s *session, given string) (kms.Key, ui.Key, error) {
+// open opens a key that can sign what is asked for.
+func (in requestInputs) open(ctx context.Context, s *session, doing, given string) (kms.Key, ui.Key, error) {
 	key, err := in.key.openURI(ctx, s, given)
 	if err != nil {
 		return nil, ui.Key{}, err
 	}
 	about, err := aboutKey(key, given)
-	return key, about, err
+	if err != nil {
+		return nil, ui.Key{}, err
+	}
+	_, isRSA := key.Public().(*rsa.PublicKey)
+	name, hint := keyName(key, given), ""
+	switch {
+	case about.Envelopes:
+		hint = "such a plugin brings its certificates with each signature: imprint sign REF --key " + about.Key
+		err = fmt.Errorf("%s %s: it makes whole signature envelopes, and signs nothing else", doing, name)
+	case in.pkcs1 && !isRSA:
+		hint = "leave --pkcs1 out"
+		err = fmt.Errorf("%s %s: --pkcs1 is for RSA keys, and this one is %s", doing, name, about.Spec)
+	case in.pkcs1 && !about.PKCS1:
+		hint = "leave --pkcs1 out: the request is signed with PSS, which current CAs and openssl read"
+		err = fmt.Errorf("%s %s: --pkcs1: a key of %s is for one way of signing, and this one's is PSS", doing, name, serviceOf(key))
+	default:
+		return key, about, nil
+	}
+	return nil, ui.Key{}, usageHint(hint, "%w", err)
 }
 
 // refused says why there is no certificate: the request breaks a rule, or the key failed.

@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"io"
 	"maps"
 	"os"
@@ -48,6 +49,12 @@ func (k keyFlags) open(ctx context.Context, s *session) (kms.Key, error) {
 
 // openURI opens the key that uri, or a name under `keys:`, stands for.
 func (k keyFlags) openURI(ctx context.Context, s *session, uri string) (kms.Key, error) {
+	return k.openFor(ctx, s, uri, nil)
+}
+
+// openFor opens the key that uri, or a name under `keys:`, stands for. leaf is the public key of the certificate that it is going to sign
+// with, nil if that is not known: a plugin may take it for the key's.
+func (k keyFlags) openFor(ctx context.Context, s *session, uri string, leaf crypto.PublicKey) (kms.Key, error) {
 	named, err := s.namedKey(uri)
 	if err != nil {
 		return nil, err
@@ -56,7 +63,13 @@ func (k keyFlags) openURI(ctx context.Context, s *session, uri string) (kms.Key,
 	if named.passphraseFile != "" && s.rank("passphrase-file") < fromEnvironment {
 		k.passphraseFile = named.passphraseFile
 	}
-	return s.env.Keys.Open(ctx, named.uri, kms.Options{Secret: k.secret(s)})
+	if u, err := kms.ParseURI(named.uri); err == nil {
+		s.keyScheme = u.Scheme
+	}
+	return s.env.Keys.Open(ctx, named.uri, kms.Options{
+		Secret: k.secret(s), Config: maps.Clone(named.config), Leaf: leaf, Agent: agent(),
+		Warn: func(text string) { s.warn("key", text) },
+	})
 }
 
 // namedKey resolves a name under `keys:`; a URI or a path stands for itself.
@@ -121,10 +134,38 @@ func line(b []byte) ([]byte, error) {
 // keyName names a key to people: what it calls itself, else what it was opened by, without secrets.
 func keyName(k kms.Key, given string) string {
 	if id, ok := k.(kms.Identifier); ok && id.ID() != "" {
-		return id.ID()
+		return publicURI(id.ID())
 	}
-	if i := strings.IndexByte(given, '?'); i >= 0 {
-		given = given[:i]
+	return givenName(given)
+}
+
+// givenName is a key as it was named, in canonical form and without secrets, so that --key takes it.
+func givenName(given string) string {
+	if isKeyName(given) {
+		return given
 	}
-	return given
+	u, err := kms.ParseURI(given)
+	if err != nil { // it was not opened by that
+		return redact(given)
+	}
+	return publicURI(kms.Format(u))
+}
+
+// publicURI leaves out of a PKCS #11 URI where its PIN comes from, and out of any other what no canonical form has.
+func publicURI(uri string) string {
+	if path, query, ok := strings.Cut(uri, "?"); ok && strings.HasPrefix(uri, "pkcs11:") {
+		kept := slices.DeleteFunc(strings.Split(query, "&"), func(pair string) bool { return strings.HasPrefix(pair, "pin-") })
+		uri = strings.TrimSuffix(path+"?"+strings.Join(kept, "&"), "?")
+	}
+	return redact(uri)
+}
+
+// atService reports whether uri, or a name under `keys:`, stands for a key at a service or token, which may keep certificates beside it.
+func (s *session) atService(uri string) bool {
+	named, err := s.namedKey(uri)
+	if err != nil {
+		return false
+	}
+	u, err := kms.ParseURI(named.uri)
+	return err == nil && u.Scheme != "" && u.Scheme != "file"
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -159,6 +160,7 @@ type failureLine struct {
 	Error    string   `json:"error"`
 	Reason   string   `json:"reason,omitempty"`
 	ExitCode int      `json:"exitCode"`
+	KeyCalls int      `json:"keyCalls,omitempty"` // that were made all the same
 	Hint     string   `json:"hint,omitempty"`
 }
 
@@ -181,12 +183,14 @@ func (s *session) failureObject(err error, item []string) {
 		for i, w := range item {
 			words[i] = redact(w)
 		}
-		_ = s.answer("error", failureLine{words, redact(err.Error()), reason(err), exitCode(err), s.hint(err)}, nil)
+		_ = s.answer("error", failureLine{words, redact(err.Error()), reason(err), exitCode(err), keyCalls(err), redact(s.hint(err))}, nil)
 	}
 }
 
-// redact takes user and password out of URLs: people paste them where references and keys belong.
+// redact takes user and password out of URLs, and PINs and where they lie out of PKCS #11 URIs: people paste them where references and
+// keys belong.
 func redact(text string) string {
+	text = pins.ReplaceAllString(text, "$1=…")
 	var b strings.Builder
 	for {
 		i := strings.Index(text, "://")
@@ -208,6 +212,10 @@ func redact(text string) string {
 	return b.String() + text
 }
 
+// pins finds the attributes of RFC 7512 that hold a PIN or say where it is, also where they do not belong. A PIN may hold anything that
+// ends no word.
+var pins = regexp.MustCompile("(?i)(\\bpin-(?:value|source))=[^&\\s\"'`]+")
+
 // hint returns what to do next about err; of what was typed wrong, at least where to read how it is typed.
 func (s *session) hint(err error) string {
 	h, path := hint(err), "imprint"
@@ -215,6 +223,9 @@ func (s *session) hint(err error) string {
 		path = s.command.CommandPath()
 	}
 	if h != "" {
+		if s.lacksToken(err) {
+			h += "; " + idToken
+		}
 		return h
 	}
 	switch exitCode(err) {

@@ -29,9 +29,10 @@ type session struct {
 	config  string
 	network networkFlags
 
-	command  *cobra.Command // the one that runs
-	sources  map[string]source
-	settings *configuration
+	command   *cobra.Command // the one that runs
+	keyScheme string         // of the URI of the key that it opened, or could not open
+	sources   map[string]source
+	settings  *configuration
 
 	mu     sync.Mutex
 	warned map[string]bool

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -40,8 +41,10 @@ func newSign(s *session) *cobra.Command {
 		Use:   "sign REF…",
 		Short: "sign what is in a registry or an OCI layout",
 		Long: `Signs artifacts with a key that stays where it is. Signing REF:TAG claims that tag: under another one the signature is
-not accepted by imprint verify. What the same key has signed already is left as it is.`,
+not accepted by imprint verify. What the same key has signed already is left as it is. Without --chain the certificates are those that
+the configuration names beside the key, or that its service keeps (imprint help keys).`,
 		Example: `  imprint sign ghcr.io/acme/app:1.4.2@sha256:4f0c6f… --key release --recursive
+  imprint sign ghcr.io/acme/app:1.4.2 --key awskms:///alias/release --chain chain.pem
   imprint sign oci:app:1.0 --key file:leaf.key --chain chain.pem
   imprint sign --batch releases.txt --key release -o json`,
 		Args: arguments(1, many, "REF…"),
@@ -80,30 +83,35 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 			return err
 		}
 	}
-	chain, err := s.chain(in.chain, in.key.key)
 	if in.key.key == "" {
-		_, err = in.key.open(ctx, s)
+		_, err := in.key.open(ctx, s)
+		return err
 	}
+	given, err := s.givenChain(in.chain, in.key.key)
 	if err != nil {
 		return err
 	}
-	if err := chain.Check(time.Time{}); err != nil {
-		return &handedIn{fmt.Errorf("checking the chain: %w", err)}
+	if given.chain != nil {
+		if err := given.chain.Check(time.Time{}); err != nil {
+			return &handedIn{fmt.Errorf("checking the chain: %w", err)}
+		}
 	}
-	key, err := in.key.open(ctx, s)
+	key, err := in.key.openFor(ctx, s, in.key.key, given.leaf())
 	if err != nil {
 		return err
 	}
-	if err := chain.Matches(key.Public()); err != nil {
-		return &handedIn{fmt.Errorf("checking the key %s: %w", keyName(key, in.key.key), err)}
+	chain, err := s.chainOf(ctx, given, key, in.key.key)
+	if err != nil {
+		return err
 	}
 	run := &signRun{s: s, key: key, chain: chain, options: o}
 	return runBatch(ctx, s, in.batch, items, batch[signer.Result]{
 		kind: "sign",
 		do: func(ctx context.Context, it item) (signer.Result, error) {
 			r, err := run.sign(ctx, it[0])
+			r.Key = publicURI(r.Key)
 			if err != nil {
-				err = partlyDone(fmt.Errorf("sign %s: %w", it[0], err), r.Written > 0)
+				err = partlyDone(spentOn(r, fmt.Errorf("sign %s: %w", it[0], err)), r.Written > 0)
 			}
 			return r, err
 		},
@@ -189,6 +197,33 @@ func artifact(text string) (registry.Reference, error) {
 			"%s names no artifact", text)
 	}
 	return ref, nil
+}
+
+// A spent is an error after calls of the key service, which cost something.
+type spent struct {
+	err   error
+	calls int
+	text  string
+}
+
+func (e *spent) Error() string { return fmt.Sprintf("%v (%s)", e.err, e.text) }
+func (e *spent) Unwrap() error { return e.err }
+
+// spentOn adds to err what was spent before it.
+func spentOn(r signer.Result, err error) error {
+	if r.KeyCalls == 0 {
+		return err
+	}
+	return &spent{err, r.KeyCalls, ui.KeyCalls(r)}
+}
+
+// keyCalls returns how many calls of the key service were made before err.
+func keyCalls(err error) int {
+	var e *spent
+	if errors.As(err, &e) {
+		return e.calls
+	}
+	return 0
 }
 
 // A signRun is what holds for all items of a sign.

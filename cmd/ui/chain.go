@@ -12,7 +12,8 @@ import (
 // A Chain is certificates that are, or were to be, a signing chain.
 type Chain struct {
 	Files        []string                `json:"files"`
-	Complete     bool                    `json:"complete"` // leaf to root, in this order; else as they stand in the files
+	KeptAt       string                  `json:"keptAt,omitempty"` // key URI: certificates kept beside that key belong to it too
+	Complete     bool                    `json:"complete"`         // leaf to root, in this order; else as they stand in the files
 	Certificates []certchain.Certificate `json:"certificates"`
 	HoldsFrom    *time.Time              `json:"holdsFrom,omitempty"`
 	HoldsUntil   *time.Time              `json:"holdsUntil,omitempty"`
@@ -80,9 +81,9 @@ type CheckedChain struct {
 // ChainCheck writes whether a chain is good, and for how long.
 func ChainCheck(w io.Writer, c CheckedChain) {
 	if c.Valid {
-		headline(w, good, "valid", names(c.Files), "")
+		headline(w, good, "valid", c.from(), "")
 	} else {
-		headline(w, bad, "invalid", names(c.Files), c.Reason)
+		headline(w, bad, "invalid", c.from(), c.Reason)
 	}
 	fmt.Fprintln(w)
 	for _, f := range c.Findings {
@@ -95,6 +96,8 @@ func ChainCheck(w io.Writer, c CheckedChain) {
 	switch {
 	case c.Key == nil:
 		field(w, 2, "key", "not compared (--key)")
+	case c.Key.SHA256 == "":
+		field(w, 2, "key", "not compared: the plugin tells its public key with each signature alone")
 	case c.KeyMatches == nil:
 		field(w, 2, "key", "not compared: there is no chain to compare it with")
 	case *c.KeyMatches:
@@ -208,6 +211,18 @@ func holds(c Chain, now time.Time) string {
 		until += "  first to expire: " + common(c.FirstToEnd)
 	}
 	return until
+}
+
+// from names where the certificates were found.
+func (c Chain) from() string {
+	if c.KeptAt == "" {
+		return names(c.Files)
+	}
+	kept := "kept beside " + c.KeptAt
+	if len(c.Files) > 0 {
+		kept = names(c.Files) + ", and " + kept
+	}
+	return kept
 }
 
 // names shortens a list of files.

@@ -11,28 +11,77 @@ import (
 
 // A Key is what can be known of a key without its private part.
 type Key struct {
-	Key       string `json:"key"`          // as it was named; the URI grammar leaves no place for a secret
-	ID        string `json:"id,omitempty"` // what it calls itself
-	Spec      string `json:"spec"`         // as RSA-3072, EC-256
-	Algorithm string `json:"algorithm"`    // as PS384, ES256
-	SHA256    string `json:"spkiSHA256"`   // hex, of the DER public key
-	PublicKey string `json:"publicKey"`    // PEM
+	Key       string `json:"key"`                 // as it was named, in canonical form and without secrets: --key takes it
+	ID        string `json:"id,omitempty"`        // what it calls itself: a file's path, or the URI of exactly this version
+	Service   string `json:"service,omitempty"`   // as AWS KMS
+	Version   string `json:"version,omitempty"`   // of the key at its service
+	Spec      string `json:"spec,omitempty"`      // as RSA-3072, EC-256
+	Algorithm string `json:"algorithm,omitempty"` // as PS384, ES256
+	PKCS1     bool   `json:"pkcs1,omitempty"`     // it can also sign certificate requests with PKCS #1 v1.5
+	Envelopes bool   `json:"envelopes,omitempty"` // it makes whole signature envelopes, and tells its public key in them alone
+	SHA256    string `json:"spkiSHA256,omitempty"`
+	PublicKey string `json:"publicKey,omitempty"` // PEM
+}
+
+// spec is the kind of the key and how it signs.
+func (k Key) spec() string {
+	if k.Spec == "" {
+		return "tells its public key and its algorithm with each signature"
+	}
+	return k.Spec + ", signs " + k.Algorithm
+}
+
+// place writes where the key is.
+func (k Key) place(w io.Writer) {
+	if k.Service != "" {
+		at := k.Service
+		if k.Version != "" {
+			at += ", version " + k.Version
+		}
+		field(w, 2, "service", at)
+	}
+	if k.ID != "" {
+		field(w, 2, "id", k.ID)
+	}
+}
+
+// A Kept is what certificates are kept beside a key.
+type Kept struct {
+	Certificates int                    `json:"certificates"`
+	Leaf         *certchain.Certificate `json:"leaf,omitempty"` // for this key
+	Complete     bool                   `json:"complete"`       // from the leaf to a root
 }
 
 // A ShownKey is what `key show` says.
 type ShownKey struct {
 	Key
-	Probed bool `json:"probed"` // a signature was made, and it verifies
+	Kept   *Kept `json:"kept,omitempty"` // nil: it was not asked for, or could not be
+	Probed bool  `json:"probed"`         // a signature was made, and it verifies
+	Calls  int   `json:"keyCalls"`
 }
 
 // KeyShow writes what a key is.
-func KeyShow(w io.Writer, k ShownKey) {
+func KeyShow(w io.Writer, k ShownKey, now time.Time) {
 	headline(w, good, "usable", k.Key.Key, "")
-	under(w, "usable", "sha256:"+k.SHA256)
+	if k.SHA256 != "" {
+		under(w, "usable", "sha256:"+k.SHA256)
+	}
 	fmt.Fprintln(w)
-	field(w, 2, "key", k.Spec+", signs "+k.Algorithm)
-	if k.ID != "" {
-		field(w, 2, "id", k.ID)
+	k.place(w)
+	field(w, 2, "key", k.spec())
+	switch {
+	case strings.HasPrefix(k.Spec, "RSA") && k.PKCS1:
+		field(w, 2, "requests", "signed with PSS, or with PKCS #1 v1.5 (key csr --pkcs1)")
+	case strings.HasPrefix(k.Spec, "RSA"):
+		field(w, 2, "requests", "signed with PSS; it cannot sign with PKCS #1 v1.5")
+	}
+	switch {
+	case k.Envelopes:
+		field(w, 2, "chain", "comes with each signature")
+	case k.Kept != nil:
+		field(w, 2, "chain", k.Kept.text(now))
+	case k.Service != "":
+		field(w, 2, "chain", "what is kept beside the key could not be asked for")
 	}
 	if k.Probed {
 		field(w, 2, "probe", "it signed a random message, and the signature verifies")
@@ -40,7 +89,22 @@ func KeyShow(w io.Writer, k ShownKey) {
 		field(w, 2, "probe", "not made: whether it may sign was not tried (--probe)")
 	}
 	fmt.Fprintln(w)
-	fmt.Fprintf(w, "%s of the key\n", plural(one(k.Probed), "use"))
+	fmt.Fprintf(w, "%s of the key\n", plural(k.Calls, "use"))
+}
+
+func (k Kept) text(now time.Time) string {
+	n := plural(k.Certificates, "certificate") + " kept beside the key"
+	switch {
+	case k.Certificates == 0:
+		return "no certificate is kept beside the key: imprint sign takes it from --chain FILE"
+	case k.Leaf == nil:
+		return n + ", none of them for it: imprint sign takes its own from --chain FILE"
+	case k.Complete:
+		n += ", complete to the root"
+	default:
+		n += ", issuers are missing: imprint sign takes them from --chain FILE"
+	}
+	return fmt.Sprintf("%s; the leaf is %s, until %s (%s)", n, k.Leaf.Subject, day(k.Leaf.NotAfter), left(k.Leaf.NotAfter, now))
 }
 
 // A GeneratedKey is a new key in a file.
@@ -55,7 +119,7 @@ func KeyGenerate(w io.Writer, g GeneratedKey) {
 	headline(w, good, "generated", g.File, "")
 	under(w, "generated", "sha256:"+g.Key.SHA256)
 	fmt.Fprintln(w)
-	field(w, 2, "key", g.Key.Spec+", signs "+g.Key.Algorithm)
+	field(w, 2, "key", g.Key.spec())
 	if g.Encrypted {
 		field(w, 2, "file", "encrypted with the passphrase, mode 0600")
 	} else {
@@ -89,7 +153,7 @@ func KeyDevelopment(w io.Writer, d DevelopmentFolder, now time.Time) {
 	under(w, "generated", "whoever reads its key can sign as it: trust its root nowhere in earnest")
 	fmt.Fprintln(w)
 	field(w, 2, "identity", d.Identity)
-	field(w, 2, "key", d.Key.Spec+", signs "+d.Key.Algorithm+"; not encrypted, mode 0600")
+	field(w, 2, "key", d.Key.spec()+"; not encrypted, mode 0600")
 	field(w, 2, "holds until", fmt.Sprintf("%s (%s)", day(d.HoldsUntil), left(d.HoldsUntil, now)))
 	fmt.Fprintln(w)
 	var rows [][]string
@@ -114,6 +178,7 @@ type Request struct {
 	Subject string   `json:"subject"`
 	SANs    []string `json:"sans,omitempty"`
 	Key     Key      `json:"key"`
+	PKCS1   bool     `json:"pkcs1,omitempty"` // it is signed with PKCS #1 v1.5
 	PEM     string   `json:"request"`
 }
 
@@ -126,7 +191,13 @@ func KeyRequest(w io.Writer, r Request) {
 	if len(r.SANs) > 0 {
 		field(w, 2, "names", strings.Join(r.SANs, ", "))
 	}
-	field(w, 2, "key", r.Key.Spec+", signs "+r.Key.Algorithm)
+	if r.Key.Service != "" {
+		r.Key.place(w)
+	}
+	field(w, 2, "key", r.Key.spec())
+	if r.PKCS1 {
+		field(w, 2, "signed with", "PKCS #1 v1.5; artifacts are signed with PSS all the same")
+	}
 	field(w, 2, "asks for", "key usage digitalSignature (critical), extended key usage codeSigning")
 	next(w, "send it to a CA; with what comes back and the CA's certificates up to its root",
 		[]string{"chain", "build", "CERTIFICATES…", "--key", r.Key.Key, "--out", "chain.pem"},
@@ -152,7 +223,10 @@ func KeySelfSign(w io.Writer, c SelfSigned, now time.Time) {
 	if len(c.SANs) > 0 {
 		field(w, 2, "names", strings.Join(c.SANs, ", "))
 	}
-	field(w, 2, "key", c.Key.Spec+", signs "+c.Key.Algorithm)
+	if c.Key.Service != "" {
+		c.Key.place(w)
+	}
+	field(w, 2, "key", c.Key.spec())
 	field(w, 2, "holds until", fmt.Sprintf("%s (%s)", day(c.Certificate.NotAfter), left(c.Certificate.NotAfter, now)))
 	field(w, 2, "to note", "it is its own root: whoever is to accept its signatures pins exactly this certificate, and its successor too")
 	next(w, "sign with it; verify by it",

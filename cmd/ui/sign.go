@@ -68,8 +68,17 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	case r.Written == 0:
 		fmt.Fprintf(w, "already signed by this key: nothing was written\n")
 	default:
-		fmt.Fprintf(w, "%s written, %d there already; %s of the key\n", plural(r.Written, "signature"), r.There, plural(r.KeyCalls, "use"))
+		fmt.Fprintf(w, "%s written, %d there already; %s\n", plural(r.Written, "signature"), r.There, KeyCalls(r))
 	}
+}
+
+// KeyCalls counts what was asked of the key: calls to its service, repeated ones too, or uses of a key in a file.
+func KeyCalls(r signer.Result) string {
+	scheme, _, ok := strings.Cut(r.Key, ":")
+	if ok && len(scheme) > 1 && scheme != "file" && !strings.ContainsAny(scheme, `/\.`) {
+		return plural(r.KeyCalls, "call") + " to the key service"
+	}
+	return plural(r.KeyCalls, "use") + " of the key"
 }
 
 func what(r signer.Result) string {
