@@ -19,8 +19,9 @@ const module = "github.com/imprint-oci/imprint"
 // rooms are the packages of the house and what each may import besides the standard library (DESIGN.md section 2).
 // Names without a dot in their first segment are this module's. Tests are exempt.
 var rooms = map[string][]string{
-	"kms":        {},
-	"kms/awskms": {"kms", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
+	"kms":          {},
+	"kms/awskms":   {"kms", "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
+	"kms/azurekms": {"kms", "github.com/Azure/azure-sdk-for-go/sdk"},
 	"kms/gcpkms": {"kms", "cloud.google.com/go/kms", "github.com/googleapis/gax-go/v2", "google.golang.org/api",
 		"google.golang.org/genproto", "google.golang.org/grpc", "google.golang.org/protobuf"},
 	"kms/keyfile":        {"kms", "github.com/youmark/pkcs8"},
@@ -38,7 +39,7 @@ var rooms = map[string][]string{
 	"audit": {"certchain", "envelope", "registry", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"cmd/ui": {"certchain", "envelope", "registry", "signer", "trust", "copy", "audit", "charm.land/lipgloss/v2",
 		"github.com/charmbracelet/colorprofile", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"cmd": {"kms", "kms/awskms", "kms/gcpkms", "kms/keyfile", "kms/notationplugin", "certchain", "envelope", "registry", "signer", "trust", "copy", "audit", "cmd/ui",
+	"cmd": {"kms", "kms/awskms", "kms/azurekms", "kms/gcpkms", "kms/keyfile", "kms/notationplugin", "certchain", "envelope", "registry", "signer", "trust", "copy", "audit", "cmd/ui",
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "go.yaml.in/yaml/v4", "github.com/charmbracelet/colorprofile",
 		"github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest", "golang.org/x/term", "golang.org/x/sys"},
 	"cmd/imprint": {"cmd"},
@@ -46,7 +47,7 @@ var rooms = map[string][]string{
 }
 
 // testRooms may import anything; the product imports none of them.
-var testRooms = []string{"kms/kmstest/awstest", "e2e", "e2e/judge", "e2e/demo", "registry/regtest", "docs", "e2e/keys"}
+var testRooms = []string{"kms/kmstest/azuretest", "kms/kmstest/awstest", "e2e", "e2e/judge", "e2e/demo", "registry/regtest", "docs", "e2e/keys"}
 
 // foreign must never be linked into imprint.
 var foreign = []string{
