@@ -1,0 +1,164 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/openbao/openbao/api/v2"
+
+	"github.com/imprint-oci/imprint/kms"
+)
+
+// connect makes the client. Address, TLS, proxy and namespace come from the variables; an address in the URI goes first.
+func (e *engine) connect(addr string, o kms.Options) error {
+	c := api.DefaultConfig()
+	if c.Error != nil {
+		return &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: fmt.Errorf("reading the settings of %s: %w", e.names.service, withoutURL(c.Error)),
+			Remedy: "check " + e.names.either("CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY", "PROXY_ADDR")}
+	}
+	if addr != "" {
+		c.Address, c.AgentAddress = addr, ""
+	}
+	used := c.Address
+	if c.AgentAddress != "" {
+		used = c.AgentAddress
+	}
+	shown, err := showable(used)
+	switch {
+	case err != nil && addr != "":
+		return kms.Invalid(kms.CodeURI, "the address in the key URI %w", err)
+	case err != nil:
+		return &kms.Error{Code: kms.CodeUnreachable, Class: kms.ErrService, Err: fmt.Errorf("the address of %s %w", e.names.service, err),
+			Remedy: "set " + e.names.either("ADDR") + " as https://HOST:8200"}
+	}
+	c.MaxRetries = 0 // kms.Ask asks again
+	c.DisableRedirects = true
+	if e.client, err = api.NewClient(c); err != nil {
+		return &kms.Error{Code: kms.CodeUnreachable, Class: kms.ErrService, Err: fmt.Errorf("reaching %s at %s: %w", e.names.service, shown, withoutURL(err))}
+	}
+	// Only now: the client wants a transport of its own kind while it is made.
+	c.HttpClient.Transport = bounded{c.HttpClient.Transport}
+	e.client.SetWrappingLookupFunc(func(string, string) string { return "" }) // BAO_WRAP_TTL is for people who hand secrets on
+	if o.Agent != "" {
+		e.client.AddHeader("User-Agent", o.Agent)
+	}
+	e.place.address = shown
+	return nil
+}
+
+// either names variables in both spellings.
+func (n names) either(variables ...string) string {
+	both := make([]string, len(variables))
+	for i, v := range variables {
+		both[i] = n.env + v + " or " + n.other + v
+	}
+	return strings.Join(both, ", ")
+}
+
+// showable checks an address and returns it as it may be shown: without user information.
+func showable(addr string) (string, error) {
+	u, err := url.Parse(addr)
+	if err != nil {
+		return "", errors.New("is no URL") // the error repeats the text
+	}
+	switch {
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
+	default:
+		return "", errors.New("is no URL of the form https://HOST:PORT")
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return "", errors.New("has a query or a fragment")
+	}
+	u.User = nil
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// plainHTTP reports whether a token that goes to addr leaves this machine unencrypted.
+func plainHTTP(addr string) bool {
+	u, err := url.Parse(addr)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
+}
+
+// ask asks the engine once; body, unless nil, is sent as JSON, and the data of the answer is decoded into data. Errors are *kms.Error.
+func (e *engine) ask(ctx context.Context, method, operation string, body, data any) error {
+	r := e.client.NewRequest(method, "/v1/"+e.path(operation))
+	if body != nil {
+		if err := r.SetJSONBody(body); err != nil {
+			return kms.Service("encoding a request: %w", err)
+		}
+	}
+	answer, err := e.client.RawRequestWithContext(ctx, r)
+	if answer != nil && answer.Response != nil {
+		defer answer.Body.Close()
+	}
+	if err != nil {
+		return e.explain(operation, answer, err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return e.odd(operation, answer)
+	}
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return e.explain(operation, nil, err)
+	}
+	var envelope struct {
+		Data json.RawMessage `json:"data"`
+	}
+	err = json.Unmarshal(b, &envelope)
+	if err == nil && (len(envelope.Data) == 0 || bytes.Equal(envelope.Data, []byte("null"))) {
+		err = errors.New("there is no data in it")
+	}
+	if err == nil {
+		err = json.Unmarshal(envelope.Data, data)
+	}
+	if err != nil {
+		return kms.Service("the answer of %s about %s cannot be read: %w", e.at(), e.path(operation), err)
+	}
+	return nil
+}
+
+var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+
+// bounded cuts answers off that are longer than maxAnswer; the client reads those of errors to their end.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := b.RoundTripper.RoundTrip(r)
+	if answer != nil {
+		answer.Body = &boundedBody{answer.Body, maxAnswer}
+	}
+	return answer, err
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errTooLong
+	}
+	// One byte more than allowed tells a long answer from one that just fits.
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errTooLong
+	}
+	return n, err
+}

@@ -1,3 +1,0 @@
-package vault
-
-import _ "github.com/openbao/openbao/api/v2"
