@@ -105,6 +105,8 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 			unfit(e, name, st.Message())
 		case a == reading && noPEM.MatchString(st.Message()):
 			*e = *unusable("it is not a key whose public key can be had in PEM: " + said.Error()).(*kms.Error) //nolint:errorlint // just made
+		default:
+			e.Err = fmt.Errorf("%v: %w", st.Code(), said)
 		}
 	case codes.ResourceExhausted:
 		e.Code, e.Temporary, e.After = kms.CodeThrottled, true, pauseOf(st)

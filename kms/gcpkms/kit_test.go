@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -26,6 +27,15 @@ const (
 	keyName = "projects/acme.example:p/locations/europe-west3/keyRings/r/cryptoKeys/K"
 	one     = keyName + "/cryptoKeyVersions/1"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests wait for the patience of the client, not for a processor.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // A place is the service behind the proxy, and a client that finds it there.
 type place struct {

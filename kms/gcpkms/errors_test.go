@@ -1,0 +1,53 @@
+package gcpkms
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/imprint-oci/imprint/kms"
+)
+
+// What gRPC makes up when nobody answered, or somebody else did; the texts are those of grpc-go and of cloud.google.com/go/auth.
+func TestNobodyAnswered(t *testing.T) {
+	t.Parallel()
+	const perRPC = "transport: per-RPC creds failed due to error: "
+	for text, tt := range map[string]struct {
+		status    codes.Code
+		answered  bool
+		code      string
+		temporary bool
+		remedy    string
+		says      string
+	}{
+		`connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`: {
+			codes.Unavailable, false, kms.CodeUnreachable, false, "SSL_CERT_FILE", "x509: certificate signed by unknown authority"},
+		"stream terminated by RST_STREAM with error code: INTERNAL_ERROR": {codes.Internal, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "RST_STREAM"},
+		`unexpected HTTP status code received from server: 403 (Forbidden); transport: received unexpected content-type "text/html"`: {
+			codes.PermissionDenied, true, kms.CodeService, false, "HTTPS_PROXY", "what answered is not Google Cloud KMS"},
+		`unexpected HTTP status code received from server: 503 (Service Unavailable)`: {codes.Unavailable, true, kms.CodeService, true, "HTTPS_PROXY", "not Google Cloud KMS"},
+		perRPC + `auth: "invalid_grant" "Token has been expired or revoked."`: {
+			codes.Unauthenticated, false, kms.CodeExpired, false, "gcloud auth application-default login", `the Google Cloud login is refused: auth: "invalid_grant"`},
+		perRPC + "auth: cannot fetch token: 401\nResponse: {}": {codes.Unauthenticated, false, kms.CodeExpired, false, "log in again", "refused"},
+		perRPC + "auth: cannot fetch token: 503\nResponse: <html>": {
+			codes.Unauthenticated, false, kms.CodeService, true, "", "Google's token service: auth: cannot fetch token: 503 Response"},
+		perRPC + `auth: cannot fetch token: Post "https://oauth2.googleapis.com/token": dial tcp: lookup oauth2.googleapis.com: no such host`: {
+			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "the token service of these credentials cannot be reached"},
+		perRPC + `Get "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token": dial tcp 169.254.169.254:80: i/o timeout`: {
+			codes.Unauthenticated, false, kms.CodeCredentials, false, "GOOGLE_APPLICATION_CREDENTIALS", "no Google Cloud credentials: "},
+		perRPC + "credentials: unable to parse subject token": {codes.Unauthenticated, false, kms.CodeCredentials, false, "gcloud auth", "subject token"},
+		"keys for PQC: public_key_format is required":         {codes.InvalidArgument, true, kms.CodeAlgorithm, false, "gcloud kms keys create", "EC_SIGN_P384_SHA384"},
+		"upstream timed out":                                  {codes.DeadlineExceeded, true, kms.CodeService, true, "", "DeadlineExceeded: upstream timed out"},
+	} {
+		class := kms.ErrService
+		if tt.code == kms.CodeAlgorithm {
+			class = kms.ErrInvalid
+		}
+		err := reading.failed(one, status.Error(tt.status, text), tt.answered)
+		wantError(t, err, tt.code, class, tt.remedy, tt.says)
+		if e := err.(*kms.Error); e.Temporary != tt.temporary {
+			t.Errorf("%s: temporary %t", text, e.Temporary)
+		}
+	}
+}
