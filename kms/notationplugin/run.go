@@ -57,11 +57,11 @@ func (p *plugin) run(ctx context.Context, command string, request any) ([]byte, 
 	case errors.Is(context.Cause(running), errFlood):
 		return nil, p.broken(command, "%w", errFlood)
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):
-		return stdout.Bytes(), nil // a whole answer is an answer, whoever holds the pipes
+		return stdout.kept.Bytes(), nil // a whole answer is an answer, whoever holds the pipes
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("plugin %s: %s: ended before it answered: %w", p.name, command, context.Cause(ctx))
 	case errors.As(err, &exit):
-		return nil, p.failed(command, exit, stderr.Bytes())
+		return nil, p.failed(command, exit, stderr.kept.Bytes())
 	}
 	return nil, p.broken(command, "reading its answer: %w", err)
 }
@@ -87,9 +87,9 @@ func (p *plugin) askOnce(ctx context.Context, command string, request any) (memb
 	return m, nil
 }
 
-// A bounded keeps the beginning of what is written to it.
+// A bounded keeps the beginning of what is written to it. It embeds no buffer, whose ReadFrom would go round Write.
 type bounded struct {
-	bytes.Buffer
+	kept bytes.Buffer
 	keep int
 	seen int
 	over func() // called beyond maxOutput
@@ -101,8 +101,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 		b.over()
 		return 0, errFlood
 	}
-	if room := b.keep - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
+	if room := b.keep - b.kept.Len(); room > 0 {
+		b.kept.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }
