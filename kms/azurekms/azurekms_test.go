@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +22,15 @@ import (
 	"github.com/imprint-oci/imprint/kms/kmstest/azuretest"
 	"github.com/imprint-oci/imprint/kms/kmstest/wiretest"
 )
+
+// Most of these tests wait for a service's patience to end, not for a processor.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // A world is a tenant with vaults, and the way there: a proxy, TLS under the real names, and a client secret.
 type world struct {

@@ -172,11 +172,13 @@ func (s *Server) find(name, version string) (found, newest *Version) {
 	return found, newest
 }
 
-// expire makes all tokens void.
+// expire makes all tokens too old.
 func (s *Server) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.tokens)
+	for token := range s.tokens {
+		s.tokens[token] = expired
+	}
 }
 
 func random(n int) string {

@@ -78,7 +78,7 @@ func (s *Server) operation(op string, do func(w http.ResponseWriter, r *http.Req
 			s.hold(r)
 		case TokenExpired:
 			s.expire()
-			s.challenge(w, r, "[BearerReadAccessTokenFailed] Error validating token: 'IDX10223: Lifetime validation failed. The token is expired.'")
+			s.challenge(w, r, expired)
 		case Garbage:
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, "<html>It works!</html>")
@@ -97,6 +97,9 @@ func (s *Server) operation(op string, do func(w http.ResponseWriter, r *http.Req
 	}
 }
 
+// expired is what the vault says of a token past its time.
+const expired = "[BearerReadAccessTokenFailed] Error validating token: 'IDX10223: Lifetime validation failed. The token is expired.'"
+
 // authenticated wants a token for the host's resource. A body without one is ignored, and a client must not send one.
 func (s *Server) authenticated(w http.ResponseWriter, r *http.Request) bool {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -108,6 +111,10 @@ func (s *Server) authenticated(w http.ResponseWriter, r *http.Request) bool {
 	s.mu.Lock()
 	resource := s.tokens[token]
 	s.mu.Unlock()
+	if resource == expired {
+		s.challenge(w, r, expired)
+		return false
+	}
 	if resource != resourceOf(r.Host) {
 		s.challenge(w, r, "AKV10022: Invalid audience, or the token is not known.")
 		return false
