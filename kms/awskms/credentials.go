@@ -43,7 +43,7 @@ func (c *credentials) from(sources ...aws.CredentialSource) bool {
 func (s *session) login(ctx context.Context) error {
 	get := func(ctx context.Context) error {
 		if _, err := s.credentials.Retrieve(ctx); err != nil {
-			return s.explain(err, "", "")
+			return s.explain(ctx, err, "", "")
 		}
 		return nil
 	}
@@ -57,7 +57,7 @@ const remedyCredentials = "set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run `aws sso
 
 // explainCredentials says why there are no credentials. What the SDK says is rarely it: that a machine at home has no role of
 // EC2 is no news, and what a credential process prints may be the secret itself.
-func (s *session) explainCredentials(err *credentialsError) *kms.Error {
+func (s *session) explainCredentials(ctx context.Context, err *credentialsError) *kms.Error {
 	e := &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Remedy: remedyCredentials}
 	var operation *smithy.OperationError
 	var process *processcreds.ProviderError
@@ -68,7 +68,7 @@ func (s *session) explainCredentials(err *credentialsError) *kms.Error {
 		who = operation.Service()
 	}
 	switch {
-	case isCancelled(err):
+	case ctx.Err() != nil:
 		e.Code, e.Err = kms.CodeUnreachable, errors.New("waiting for AWS credentials")
 	case who == "ec2imds":
 		e.Err = errors.New("no AWS credentials: neither in variables, nor in a profile, nor of a role of this machine")
@@ -84,8 +84,13 @@ func (s *session) explainCredentials(err *credentialsError) *kms.Error {
 		e.Remedy = remedyNetwork
 	case errors.As(err, &api):
 		e.Err = fmt.Errorf("getting AWS credentials: %s says %s", who, said(api))
-		e.Temporary = isThrottled(api.ErrorCode(), status(err)) || status(err) >= 500
 		switch {
+		case isThrottled(api.ErrorCode(), status(err)):
+			e.Code, e.Temporary, e.After, e.Remedy = kms.CodeThrottled, true, after(err), "try again later"
+		case status(err) >= 500:
+			e.Code, e.Temporary, e.After, e.Remedy = kms.CodeService, true, after(err), "try again later"
+		case isExpired(api.ErrorCode()):
+			e.Code, e.Remedy = kms.CodeExpired, "log in again: "+s.ssoLogin()+", or renew the token"
 		case who == "STS":
 			e.Remedy = "the role's trust policy must let this identity assume it: see sts:AssumeRole or sts:AssumeRoleWithWebIdentity"
 		case who == "SSO", who == "SSO OIDC":

@@ -26,16 +26,16 @@ const (
 
 // explain says why a call with the given action (the permission that it needs) on a key failed. It goes by error codes: of
 // those that matter half have no type in the SDK.
-func (s *session) explain(err error, action, id string) error {
+func (s *session) explain(ctx context.Context, err error, action, id string) error {
 	var credentials *credentialsError
 	if errors.As(err, &credentials) {
-		return s.explainCredentials(credentials)
+		return s.explainCredentials(ctx, credentials)
 	}
 	e := &kms.Error{Code: kms.CodeService, Class: kms.ErrService}
 	var api smithy.APIError
 	var sent *smithyhttp.RequestSendError
 	switch {
-	case isCancelled(err):
+	case ctx.Err() != nil: // time-outs of the connection look like it to errors.Is
 		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("waiting for %s", s.where), remedyNetwork
 	case errors.As(err, &api):
 		s.explainAnswer(e, err, api, action, id)
@@ -48,6 +48,9 @@ func (s *session) explain(err error, action, id string) error {
 		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("the connection to %s broke within its answer", s.where), remedyNetwork
 	case errors.Is(err, errTooLarge):
 		e.Err = fmt.Errorf("reading what %s says: %w", s.where, errTooLarge)
+	case status(err) >= 500: // of a proxy, or of what balances the load, in words of its own
+		e.Temporary, e.After = true, after(err)
+		e.Err = fmt.Errorf("%s answers with HTTP %d", s.where, status(err))
 	default:
 		e.Err = fmt.Errorf("%s gives an answer that cannot be read: %s", s.where, kms.Text(err.Error()))
 	}
@@ -75,6 +78,9 @@ func (s *session) explainAnswer(e *kms.Error, err error, api smithy.APIError, ac
 
 // explainRefusal is about answers that asking again does not change.
 func (s *session) explainRefusal(e *kms.Error, api smithy.APIError, action, id string) {
+	if isExpired(api.ErrorCode()) {
+		e.Code, e.Remedy = kms.CodeExpired, "log in again: "+s.ssoLogin()+", or renew AWS_SESSION_TOKEN"
+	}
 	switch api.ErrorCode() {
 	case "AccessDeniedException", "AccessDenied":
 		e.Code, e.Remedy = kms.CodeDenied, "allow "+action+" on "+id+" in the key's policy or in the policy of this identity"
@@ -99,8 +105,6 @@ func (s *session) explainRefusal(e *kms.Error, api smithy.APIError, action, id s
 		// A symmetric key has no public key that could be asked for.
 		e.Code, e.Class = kms.CodeAlgorithm, kms.ErrInvalid
 		e.Err = fmt.Errorf("%w; %s", e.Err, usable)
-	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
-		e.Code, e.Remedy = kms.CodeExpired, "log in again: "+s.ssoLogin()+", or renew AWS_SESSION_TOKEN"
 	case "UnrecognizedClientException", "InvalidClientTokenId":
 		e.Code = kms.CodeExpired
 		e.Remedy = "check AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, and that the account has enabled the region " + s.region + "; or " + s.ssoLogin()
@@ -120,9 +124,7 @@ func isThrottled(code string, at int) bool {
 	return at == http.StatusTooManyRequests
 }
 
-func isCancelled(err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-}
+func isExpired(code string) bool { return code == "ExpiredTokenException" || code == "ExpiredToken" }
 
 func isUntrusted(err error) bool {
 	var unknown x509.UnknownAuthorityError

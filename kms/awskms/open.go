@@ -43,8 +43,8 @@ var specs = map[types.KeySpec]string{
 }
 
 // Open opens a key of AWS KMS: awskms:///ID, awskms:///ARN or awskms:///alias/NAME, with the query keys region, profile and
-// endpoint; awskms://HOST[:PORT]/… is the endpoint https://HOST[:PORT]. The region is that of the ARN, else ?region=, else what
-// the environment or the profile says. The key's ID is the URI with its key ARN, which an alias that moves cannot change.
+// endpoint. The region is that of the ARN, else ?region=, else what the environment or the profile says. The key's ID is the
+// URI with its key ARN, which an alias that moves cannot change.
 func Open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 	k, err := open(ctx, u, o)
 	if err != nil {
@@ -54,10 +54,7 @@ func Open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 }
 
 func open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
-	n, err := nameOf(u)
-	if err != nil {
-		return nil, err
-	}
+	n := nameOf(u)
 	s, err := connect(ctx, n, o)
 	if err != nil {
 		return nil, err
@@ -65,7 +62,7 @@ func open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 	var answer *sdk.GetPublicKeyOutput
 	err = kms.Ask(ctx, kms.DefaultPatience, func(ctx context.Context) error {
 		if answer, err = s.client.GetPublicKey(ctx, &sdk.GetPublicKeyInput{KeyId: &n.id}); err != nil {
-			return s.explain(err, "kms:GetPublicKey", n.id)
+			return s.explain(ctx, err, "kms:GetPublicKey", n.id)
 		}
 		return nil
 	})
@@ -132,30 +129,14 @@ type name struct {
 	uri      url.URL
 }
 
-func nameOf(u *url.URL) (name, error) {
+// nameOf reads the canonical form of [kms.ParseURI].
+func nameOf(u *url.URL) name {
 	q := u.Query()
-	n := name{id: strings.TrimPrefix(u.Path, "/"), region: q.Get("region"), profile: q.Get("profile"), uri: *u}
+	n := name{id: strings.TrimPrefix(u.Path, "/"), region: q.Get("region"), profile: q.Get("profile"), endpoint: q.Get("endpoint"), uri: *u}
 	if strings.HasPrefix(n.id, "arn:") {
 		n.region = strings.Split(n.id, ":")[3] // the SDK does not look
 	}
-	endpoint := q.Get("endpoint")
-	switch {
-	case u.Host != "" && endpoint != "":
-		return name{}, kms.Invalid(kms.CodeURI, "it names two endpoints, %s and %s", u.Host, endpoint)
-	case u.Host != "":
-		endpoint = "https://" + u.Host
-	case endpoint == "":
-		return n, nil
-	case !strings.Contains(endpoint, "://"):
-		endpoint = "https://" + endpoint
-	}
-	e, err := url.Parse(endpoint)
-	if err != nil || e.Host == "" || e.User != nil || e.RawQuery != "" || e.Fragment != "" || e.Scheme != "https" && e.Scheme != "http" {
-		// Not repeated: it may hold a password.
-		return name{}, kms.Invalid(kms.CodeURI, "its endpoint is no URL like https://kms.example:8443")
-	}
-	n.endpoint = endpoint
-	return n, nil
+	return n
 }
 
 // means reports whether a key of the given ARN and id may be the answer to n. What an alias names only the service knows.

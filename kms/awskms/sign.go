@@ -32,7 +32,7 @@ func (s *session) sign(arn string) func(context.Context, kms.SignRequest) ([]byt
 			SigningAlgorithm: algorithm(r.Algorithm, r.PKCS1),
 		})
 		if err != nil {
-			return nil, s.explain(err, "kms:Sign", arn)
+			return nil, s.explain(ctx, err, "kms:Sign", arn)
 		}
 		return answer.Signature, nil
 	}
