@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"flag"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,6 +23,11 @@ import (
 // The client reads variables of the process, so this package's tests set them once, for all, to what finds nothing; a URI says the
 // address. What variables do is tested in e2e/keys, in processes of their own.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of these tests wait for one another's patience, not for a processor.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		if strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "BAO_") || strings.HasPrefix(name, "TRANSIT_") {
@@ -108,7 +114,6 @@ func wants(t *testing.T, err error, code string, says, remedy string) {
 	if all := err.Error() + e.Remedy; strings.ContainsAny(all, "\n\t") || strings.Contains(all, vaulttest.Root) || len(all) > 2000 {
 		t.Errorf("not one line of bounded length without the token: %q", all)
 	}
-	_ = kms.Reasons()[e.Code]
 	if kms.Reasons()[e.Code] == "" {
 		t.Errorf("no reason is known for the code %q", e.Code)
 	}

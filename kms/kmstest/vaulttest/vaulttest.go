@@ -114,7 +114,7 @@ func (s *Server) Mount(path string) {
 	s.mounts[path] = map[string]*transitKey{}
 }
 
-// AddKey puts a key with these versions into the engine at transit. With none it is one that cannot sign, of the given type.
+// AddKey puts a key with these versions into the engine at transit.
 func (s *Server) AddKey(name string, versions ...crypto.Signer) {
 	s.AddKeyAt("transit", name, versions...)
 }
@@ -252,31 +252,37 @@ func (s *Server) may(token, capability, path string) (known, may bool) {
 	return known, may
 }
 
-// route finds the engine that a path, namespace included, belongs to: the longest mount.
-func (s *Server) route(path string) (mount, rest string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for m := range s.mounts {
-		if after, found := strings.CutPrefix(path, m+"/"); found && len(m) >= len(mount) {
-			mount, rest, ok = m, after, true
-		}
-	}
-	return mount, rest, ok
+// A call is a request as it is understood.
+type call struct {
+	token, path      string // path: namespace and mount included
+	mount, op, key   string // op "": none that is known
+	capability       string
+	mounted, wrapped bool
+	body             []byte
 }
 
-// operation reads a method and a path below a mount.
-func operation(method, rest string) (op, key, capability string) {
-	parts := strings.Split(rest, "/")
-	write := method == http.MethodPost || method == http.MethodPut
-	switch {
-	case len(parts) == 2 && parts[0] == "keys" && method == http.MethodGet:
-		return OpRead, parts[1], "read"
-	case len(parts) == 2 && parts[0] == "sign" && write:
-		return OpSign, parts[1], "update"
-	case len(parts) == 3 && parts[0] == "keys" && write && slices.Contains([]string{OpRotate, OpConfig, OpCSR, OpSetCertificate}, parts[2]):
-		return parts[2], parts[1], "update"
+// understood reads a request to path: it is for the engine with the longest mount that fits.
+func (s *Server) understood(r *http.Request, path string, body []byte) call {
+	c := call{token: r.Header.Get("X-Vault-Token"), path: path, body: body, wrapped: r.Header.Get("X-Vault-Wrap-TTL") != ""}
+	rest := ""
+	s.mu.Lock()
+	for m := range s.mounts {
+		if after, found := strings.CutPrefix(path, m+"/"); found && len(m) >= len(c.mount) {
+			c.mount, rest, c.mounted = m, after, true
+		}
 	}
-	return "", "", ""
+	s.mu.Unlock()
+	parts := strings.Split(rest, "/")
+	write := r.Method == http.MethodPost || r.Method == http.MethodPut
+	switch {
+	case len(parts) == 2 && parts[0] == "keys" && r.Method == http.MethodGet:
+		c.op, c.key, c.capability = OpRead, parts[1], "read"
+	case len(parts) == 2 && parts[0] == "sign" && write:
+		c.op, c.key, c.capability = OpSign, parts[1], "update"
+	case len(parts) == 3 && parts[0] == "keys" && write && slices.Contains([]string{OpRotate, OpConfig, OpCSR, OpSetCertificate}, parts[2]):
+		c.op, c.key, c.capability = parts[2], parts[1], "update"
+	}
+	return c
 }
 
 // An answer is a status with data, or with errors.
@@ -310,9 +316,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if namespace != "" {
 		path = namespace + "/" + path
 	}
-	mount, rest, routed := s.route(path)
-	op, name, capability := operation(r.Method, rest)
-	fault, latency := s.note(op, r, namespace)
+	c := s.understood(r, path, body)
+	fault, latency := s.note(c.op, r, namespace)
 	select {
 	case <-time.After(latency):
 	case <-r.Context().Done():
@@ -326,50 +331,56 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.writeFault(w, fault)
 		return
 	}
-	a := s.answer(r, path, mount, op, name, capability, body, fault.Effect, routed)
+	a := s.answer(c, fault.Effect)
 	if fault.Effect == Lost {
 		panic(http.ErrAbortHandler)
 	}
 	s.write(w, a)
 }
 
-func (s *Server) answer(r *http.Request, path, mount, op, name, capability string, body []byte, effect Effect, routed bool) answer {
+func (s *Server) answer(c call, effect Effect) answer {
 	s.mu.Lock()
 	sealed := s.sealed
 	s.mu.Unlock()
 	if sealed {
 		return refuse(http.StatusServiceUnavailable, "Vault is sealed")
 	}
-	token := r.Header.Get("X-Vault-Token")
-	known, may := s.may(token, capability, path)
+	known, may := s.may(c.token, c.capability, c.path)
 	switch {
-	case token == "":
+	case c.token == "":
 		return refuse(http.StatusForbidden, "permission denied")
 	case !known:
 		return refuse(http.StatusForbidden, multi("permission denied", "invalid token"))
 	case !may:
 		return refuse(http.StatusForbidden, multi("permission denied"))
-	case !routed:
-		return refuse(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", path))
-	case op == "":
+	case !c.mounted:
+		return refuse(http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", c.path))
+	case c.op == "":
 		return refuse(http.StatusNotFound, multi("unsupported path"))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.mounts[mount][name]
-	switch op {
+	a := s.mounts[c.mount][c.key].do(c, effect)
+	if c.wrapped && a.status == http.StatusOK {
+		a.data = nil // it is behind a wrapping token
+	}
+	return a
+}
+
+func (k *transitKey) do(c call, effect Effect) answer {
+	switch c.op {
 	case OpRead:
 		return k.read()
 	case OpSign:
-		return k.sign(body, effect)
+		return k.sign(c.body, effect)
 	case OpRotate:
 		return k.rotate()
 	case OpConfig:
-		return k.config(body)
+		return k.config(c.body)
 	case OpCSR:
-		return k.csr(body)
+		return k.csr(c.body)
 	}
-	return k.setCertificate(body)
+	return k.setCertificate(c.body)
 }
 
 func (s *Server) write(w http.ResponseWriter, a answer) {
