@@ -323,6 +323,10 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 		if err != nil {
 			return err
 		}
+		if about.Envelopes {
+			return usageHint("leave --key out: the leaf is found among the certificates, if there is one alone",
+				"chain build: the plugin of %s tells its public key with each signature alone", keyName(key, in.key.key))
+		}
 		built.Key, pub = &about, key.Public()
 	} else if pub, err = onlyLeaf(certs); err != nil {
 		return err

@@ -293,7 +293,7 @@ func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosi
 	} else {
 		d.add(section, "rules", ui.OK, "verifiers of the Notary Project take it", "")
 	}
-	in.examineMatch(s, d, key, chain)
+	in.examineMatch(s, d, key, chain, given.leaf() != nil)
 	first, until := chain.HoldsUntil()
 	text := fmt.Sprintf("until %s; first to end: %s", until.UTC().Format("2006-01-02 15:04 UTC"), certchain.NameOf(first.RawSubject))
 	err := chain.Check(s.now)
@@ -308,13 +308,14 @@ func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosi
 	}
 }
 
-// examineMatch says whether key is the leaf's. A plugin's was taken from the leaf, so that it need not sign.
-func (in doctorInputs) examineMatch(s *session, d *diagnosis, key kms.Key, chain certchain.Chain) {
+// examineMatch says whether key is the leaf's. told: the key was opened for that leaf, which a plugin takes at its word so that it need not
+// sign.
+func (in doctorInputs) examineMatch(s *session, d *diagnosis, key kms.Key, chain certchain.Chain, told bool) {
 	const section = "chain"
 	_, whole := key.(kms.EnvelopeSigner)
 	switch {
 	case key == nil:
-	case whole, s.keyScheme == "plugin" && !in.write:
+	case whole, s.keyScheme == "plugin" && told && !in.write:
 		d.add(section, "matches", ui.NotChecked, "a plugin tells its key by signing alone", "imprint chain check FILE --key KEY finds out, by a signature")
 	default:
 		if err := chain.Matches(key.Public()); err != nil {

@@ -161,7 +161,7 @@ func (in requestInputs) open(ctx context.Context, s *session, doing, given strin
 		err = fmt.Errorf("%s %s: --pkcs1 is for RSA keys, and this one is %s", doing, name, about.Spec)
 	case in.pkcs1 && !about.PKCS1:
 		hint = "leave --pkcs1 out: the request is signed with PSS, which current CAs and openssl read"
-		err = fmt.Errorf("%s %s: --pkcs1: a key of %s is for one way of signing, and this one's is PSS", doing, name, serviceOf(key))
+		err = fmt.Errorf("%s %s: --pkcs1: %s signs with this key by PSS alone", doing, name, serviceOf(key))
 	default:
 		return key, about, nil
 	}

@@ -190,7 +190,13 @@ func (s *session) failureObject(err error, item []string) {
 // redact takes user and password out of URLs, and PINs and where they lie out of PKCS #11 URIs: people paste them where references and
 // keys belong.
 func redact(text string) string {
-	text = pins.ReplaceAllString(text, "$1=…")
+	text = pins.ReplaceAllStringFunc(text, func(pair string) string {
+		name, value, _ := strings.Cut(pair, "=")
+		if name == "pin-source" && strings.TrimRight(value, "),.;:") == "FILE" { // how it is written
+			return pair
+		}
+		return name + "=…"
+	})
 	var b strings.Builder
 	for {
 		i := strings.Index(text, "://")
@@ -214,7 +220,7 @@ func redact(text string) string {
 
 // pins finds the attributes of RFC 7512 that hold a PIN or say where it is, also where they do not belong. A PIN may hold anything that
 // ends no word.
-var pins = regexp.MustCompile("(?i)(\\bpin-(?:value|source))=[^&\\s\"'`]+")
+var pins = regexp.MustCompile("(?i)\\bpin-(?:value|source)=[^&\\s\"'`]+")
 
 // hint returns what to do next about err; of what was typed wrong, at least where to read how it is typed.
 func (s *session) hint(err error) string {

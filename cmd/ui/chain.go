@@ -101,9 +101,11 @@ func ChainCheck(w io.Writer, c CheckedChain) {
 	case c.KeyMatches == nil:
 		field(w, 2, "key", "not compared: there is no chain to compare it with")
 	case *c.KeyMatches:
-		field(w, 2, "key", "the leaf is for "+nameOf(*c.Key))
+		whole(w, 2, "key", nameOf(*c.Key))
+		field(w, 2, "", "the leaf is for it")
 	default:
-		field(w, 2, "key", "the leaf is for another key than "+nameOf(*c.Key))
+		whole(w, 2, "key", nameOf(*c.Key))
+		field(w, 2, "", "the leaf is for another key")
 	}
 	field(w, 2, "revocation", "not checked")
 	fmt.Fprintln(w)
@@ -138,7 +140,8 @@ func ChainBuild(w io.Writer, c BuiltChain, now time.Time) {
 	fmt.Fprintln(w)
 	field(w, 2, "identity", c.Certificates[0].Subject)
 	if c.Key != nil {
-		field(w, 2, "key", "the leaf is for "+nameOf(*c.Key))
+		whole(w, 2, "key", nameOf(*c.Key))
+		field(w, 2, "", "the leaf is for it")
 	}
 	field(w, 2, "holds until", holds(c.Chain, now))
 	fmt.Fprintln(w)
@@ -215,14 +218,14 @@ func holds(c Chain, now time.Time) string {
 
 // from names where the certificates were found.
 func (c Chain) from() string {
-	if c.KeptAt == "" {
+	const kept = "what is kept beside the key"
+	switch {
+	case c.KeptAt == "":
 		return names(c.Files)
+	case len(c.Files) == 0:
+		return kept
 	}
-	kept := "kept beside " + c.KeptAt
-	if len(c.Files) > 0 {
-		kept = names(c.Files) + ", and " + kept
-	}
-	return kept
+	return names(c.Files) + " and " + kept
 }
 
 // names shortens a list of files.

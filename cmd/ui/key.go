@@ -41,7 +41,7 @@ func (k Key) place(w io.Writer) {
 		field(w, 2, "service", at)
 	}
 	if k.ID != "" {
-		field(w, 2, "id", k.ID)
+		whole(w, 2, "id", k.ID)
 	}
 }
 
@@ -79,32 +79,40 @@ func KeyShow(w io.Writer, k ShownKey, now time.Time) {
 	case k.Envelopes:
 		field(w, 2, "chain", "comes with each signature")
 	case k.Kept != nil:
-		field(w, 2, "chain", k.Kept.text(now))
+		field(w, 2, "chain", k.Kept.text())
+		if leaf := k.Kept.Leaf; leaf != nil {
+			field(w, 2, "leaf", fmt.Sprintf("%s, until %s (%s)", leaf.Subject, day(leaf.NotAfter), left(leaf.NotAfter, now)))
+		}
 	case k.Service != "":
 		field(w, 2, "chain", "what is kept beside the key could not be asked for")
 	}
-	if k.Probed {
+	switch {
+	case k.Probed:
 		field(w, 2, "probe", "it signed a random message, and the signature verifies")
-	} else {
+	case k.Envelopes:
+		field(w, 2, "probe", "not made: it makes whole signature envelopes, and signs nothing else")
+	default:
 		field(w, 2, "probe", "not made: whether it may sign was not tried (--probe)")
 	}
 	fmt.Fprintln(w)
+	if k.Service != "" {
+		fmt.Fprintf(w, "%s to the key service\n", plural(k.Calls, "signing call"))
+		return
+	}
 	fmt.Fprintf(w, "%s of the key\n", plural(k.Calls, "use"))
 }
 
-func (k Kept) text(now time.Time) string {
+func (k Kept) text() string {
 	n := plural(k.Certificates, "certificate") + " kept beside the key"
 	switch {
 	case k.Certificates == 0:
 		return "no certificate is kept beside the key: imprint sign takes it from --chain FILE"
 	case k.Leaf == nil:
 		return n + ", none of them for it: imprint sign takes its own from --chain FILE"
-	case k.Complete:
-		n += ", complete to the root"
-	default:
-		n += ", issuers are missing: imprint sign takes them from --chain FILE"
+	case !k.Complete:
+		return n + ", issuers are missing: imprint sign takes them from --chain FILE"
 	}
-	return fmt.Sprintf("%s; the leaf is %s, until %s (%s)", n, k.Leaf.Subject, day(k.Leaf.NotAfter), left(k.Leaf.NotAfter, now))
+	return n + ", from the leaf to the root"
 }
 
 // A GeneratedKey is a new key in a file.

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -77,4 +78,74 @@ func explanations(w io.Writer) {
 	for _, e := range all {
 		PolicyExplainLine(w, e)
 	}
+}
+
+const (
+	awsKey   = "awskms:///arn:aws:kms:eu-central-1:123456789012:key/7c0e2b1d-0000-4000-8000-123456789012"
+	azureKey = "azurekms://acme-signing.vault.azure.net/release/0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+)
+
+func awsRSA() Key {
+	return Key{Key: "awskms:///alias/release", ID: awsKey, Service: "AWS KMS", Spec: "RSA-3072", Algorithm: "PS384", PKCS1: true, SHA256: sha("aws").Encoded()}
+}
+
+func azureEC() Key {
+	return Key{Key: "release", ID: azureKey, Service: "Azure Key Vault", Version: "0a1b2c3d4e5f60718293a4b5c6d7e8f9", Spec: "EC-384", Algorithm: "ES384", SHA256: sha("azure").Encoded()}
+}
+
+func keys(w io.Writer) {
+	leaf := certificates("Acme Code Signing CA 4", ends, later)[0]
+	long := leaf
+	long.Subject = "C=DE, ST=Baden-Württemberg, O=Acme and sons and daughters, OU=release\x1b[31m engineering, CN=release 2026"
+	vault := Key{Key: "openbao://release?mount=team%2Fa%2Ftransit", ID: "openbao://release?mount=team%2Fa%2Ftransit&version=7", Service: "OpenBao", Version: "7",
+		Spec: "RSA-2048", Algorithm: "PS256", PKCS1: true, SHA256: sha("bao").Encoded()}
+	google := Key{Key: "gcpkms://projects/acme/locations/europe-west3/keyRings/signing/cryptoKeys/release",
+		ID: "gcpkms://projects/acme/locations/europe-west3/keyRings/signing/cryptoKeys/release/cryptoKeyVersions/12", Service: "Google Cloud KMS", Version: "12",
+		Spec: "RSA-2048", Algorithm: "PS256", SHA256: sha("google").Encoded()}
+	whole := Key{Key: "signer", ID: "plugin:com.amazonaws.signer.notation.plugin?id=arn:aws:signer:eu-central-1:123456789012:/signing-profiles/release",
+		Service: "notation plugin com.amazonaws.signer.notation.plugin", Envelopes: true}
+	for i, k := range []ShownKey{
+		{Key: awsRSA(), Kept: &Kept{}},
+		{Key: azureEC(), Kept: &Kept{Certificates: 1, Leaf: &long}, Probed: true, Calls: 1},
+		{Key: vault, Kept: &Kept{Certificates: 3, Leaf: &leaf, Complete: true}},
+		{Key: google},
+		{Key: whole},
+		{Key: azureEC(), Kept: &Kept{Certificates: 2}},
+		{Key: Key{Key: "./release.key", ID: "/home/you/release.key", Spec: "EC-256", Algorithm: "ES256", SHA256: sha("file").Encoded()}},
+	} {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		KeyShow(w, k, now)
+	}
+}
+
+func requests(w io.Writer) {
+	KeyRequest(w, Request{Out: "release.csr", Subject: release, SANs: []string{"uri:https://ci.acme.example/release"}, Key: awsRSA(), PKCS1: true})
+	fmt.Fprintln(w)
+	KeyRequest(w, Request{Out: "release.csr", Subject: release, Key: azureEC()})
+	fmt.Fprintln(w)
+	KeySelfSign(w, SelfSigned{Out: "release.pem", Key: azureEC(), Certificate: certificates("x", later, later)[0]}, now)
+}
+
+func checks(w io.Writer) {
+	key, yes, no := azureEC(), true, false
+	whole := Key{Key: "signer", Envelopes: true}
+	chain := Chain{Files: []string{}, KeptAt: azureKey, Complete: true, HoldsFrom: &signed, HoldsUntil: &ends, FirstToEnd: release}
+	for _, name := range []string{"leaf", "CA", "root"} {
+		c := certificates("Acme Code Signing CA 4", ends, later)[len(chain.Certificates)]
+		c.Thumbprint = sha(name).Encoded()
+		chain.Certificates = append(chain.Certificates, c)
+	}
+	ChainCheck(w, CheckedChain{Valid: true, At: now, Chain: chain, Key: &key, KeyMatches: &yes})
+	chain.Files, chain.KeptAt = []string{"chain.pem"}, ""
+	fmt.Fprintln(w)
+	ChainCheck(w, CheckedChain{Valid: true, At: now, Chain: chain, Key: &whole})
+	chain.Files, chain.KeptAt, chain.Complete, chain.HoldsUntil = []string{"ca.pem"}, azureKey, false, nil
+	fmt.Fprintln(w)
+	ChainCheck(w, CheckedChain{Reason: "incomplete", At: now, Chain: chain, Key: &key, Findings: []Finding{{Reason: "incomplete", Detail: "its issuer is missing"}}})
+	chain.KeptAt, chain.Complete, chain.HoldsUntil = "", true, &ends
+	fmt.Fprintln(w)
+	ChainCheck(w, CheckedChain{Reason: "key-mismatch", At: now, Chain: chain, Key: &key, KeyMatches: &no,
+		Findings: []Finding{{Reason: "key-mismatch", Detail: "it is for another key than the one that signs"}}})
 }

@@ -33,7 +33,7 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	fmt.Fprintln(w)
 	field(w, 2, "identity", r.Identity)
 	if r.Key != "" {
-		field(w, 2, "key", cut(Escape(r.Key), Columns-2-labelWidth))
+		whole(w, 2, "key", r.Key)
 	}
 	field(w, 2, "algorithm", r.Algorithm+", "+strings.ToUpper(r.Format))
 	field(w, 2, "claims", signClaims(r))

@@ -51,6 +51,15 @@ func field(w io.Writer, indent int, label, value string) {
 	}
 }
 
+// whole writes a named value that is to be copied: a key URI is one word, however wide.
+func whole(w io.Writer, indent int, label, value string) {
+	if value = Escape(value); strings.ContainsRune(value, ' ') || Width(value) > maxLines*Columns {
+		field(w, indent, label, value)
+		return
+	}
+	fmt.Fprintf(w, "%s%s%s\n", strings.Repeat(" ", indent), Pad(label, labelWidth), value)
+}
+
 // fold breaks text at blanks into lines of at most width columns; runs of blanks inside a line are kept. A word that is wider is
 // cut into pieces.
 func fold(text string, width int) []string {
