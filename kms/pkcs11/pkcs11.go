@@ -1,3 +1,0 @@
-package pkcs11
-
-import _ "github.com/ebitengine/purego"
