@@ -19,6 +19,18 @@ func (c Chain) CheckStock() error {
 	if slices.Contains(c, nil) {
 		return ruleError(ruleMalformed, nil, "the chain holds a nil certificate")
 	}
+	sum := c.sum()
+	if keptStock.has(sum) {
+		return nil
+	}
+	if err := c.checkStock(); err != nil {
+		return err
+	}
+	keptStock.add(sum)
+	return nil
+}
+
+func (c Chain) checkStock() error {
 	for _, cert := range c {
 		if isHuge(cert.PublicKey) {
 			return ruleError(ruleCAKey, cert, "its key is %s: at most %d bits are calculated with", keyOf(cert.PublicKey), maxRSA)
