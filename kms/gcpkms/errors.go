@@ -53,7 +53,7 @@ var (
 	// What package auth says of a token that it could not get; gRPC hands on nothing but its text.
 	refused = regexp.MustCompile(`invalid_grant|invalid_rapt|invalid_client|unauthorized_client|invalid_token|cannot fetch token: 40[01]`)
 	busy    = regexp.MustCompile(`cannot fetch token: (5[0-9][0-9]|429)|status code 5[0-9][0-9]`)
-	offline = regexp.MustCompile(`dial tcp|lookup |proxyconnect|Proxy |x509: |tls: |connection reset|i/o timeout|EOF|deadline exceeded`)
+	offline = regexp.MustCompile(`(Get|Post|Put) "https?://|dial tcp|lookup |x509: |connection reset|i/o timeout|EOF|deadline exceeded`)
 )
 
 // failed says why the service did not do what it was asked. answered tells what it said from what gRPC made up.
@@ -111,7 +111,11 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 	case codes.ResourceExhausted:
 		e.Code, e.Temporary, e.After = kms.CodeThrottled, true, pauseOf(st)
 		e.Remedy = "a quota of Google Cloud KMS in the project " + name.part("projects") + ": sign with fewer --jobs, or have it raised"
-	case codes.Unavailable, codes.Internal, codes.Unknown, codes.DeadlineExceeded, codes.Aborted:
+	case codes.DeadlineExceeded:
+		// The service knows our deadline and may announce its end a moment before we notice. That is as good as silence.
+		e.Code, e.Remedy = kms.CodeUnreachable, reach
+		e.Err = fmt.Errorf("not done in time: %w", said)
+	case codes.Unavailable, codes.Internal, codes.Unknown, codes.Aborted:
 		e.Temporary, e.After = true, pauseOf(st)
 		e.Err = fmt.Errorf("%v: %w", st.Code(), said)
 	default:

@@ -34,11 +34,13 @@ func TestNobodyAnswered(t *testing.T) {
 			codes.Unauthenticated, false, kms.CodeService, true, "", "Google's token service: auth: cannot fetch token: 503 Response"},
 		perRPC + `auth: cannot fetch token: Post "https://oauth2.googleapis.com/token": dial tcp: lookup oauth2.googleapis.com: no such host`: {
 			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "the token service of these credentials cannot be reached"},
+		perRPC + `auth: cannot fetch token: Post "https://oauth2.googleapis.com/token": Bad Gateway`: {
+			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "cannot be reached: auth: cannot fetch token: Post"},
 		perRPC + `Get "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token": dial tcp 169.254.169.254:80: i/o timeout`: {
 			codes.Unauthenticated, false, kms.CodeCredentials, false, "GOOGLE_APPLICATION_CREDENTIALS", "no Google Cloud credentials: "},
 		perRPC + "credentials: unable to parse subject token": {codes.Unauthenticated, false, kms.CodeCredentials, false, "gcloud auth", "subject token"},
 		"keys for PQC: public_key_format is required":         {codes.InvalidArgument, true, kms.CodeAlgorithm, false, "gcloud kms keys create", "EC_SIGN_P384_SHA384"},
-		"upstream timed out":                                  {codes.DeadlineExceeded, true, kms.CodeService, true, "", "DeadlineExceeded: upstream timed out"},
+		"upstream timed out":                                  {codes.DeadlineExceeded, true, kms.CodeUnreachable, false, "HTTPS_PROXY", "not done in time: upstream timed out"},
 	} {
 		class := kms.ErrService
 		if tt.code == kms.CodeAlgorithm {

@@ -41,9 +41,6 @@ const (
 type Server struct {
 	kmspb.UnimplementedKeyManagementServiceServer
 
-	// Latency is how long each call takes. It is set before the first.
-	Latency time.Duration
-
 	grpc    *grpc.Server
 	account *account
 
@@ -52,6 +49,7 @@ type Server struct {
 	calls  map[string]int
 	agents []string
 	fault  func(op string, n int) Fault
+	delay  time.Duration
 }
 
 // A Version is one version of a key.
@@ -81,7 +79,12 @@ func New(t testing.TB) *Server {
 	return s
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.grpc.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.grpc.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, r.Context())))
+}
+
+// A requestKey is the key under which a call's context holds that of its request, which does not end with the deadline of the call.
+type requestKey struct{}
 
 // AddKey adds the version of a key, whose name is projects/…/cryptoKeyVersions/N. Its algorithm is the usable one of the key's kind,
 // unless edits say otherwise.
@@ -127,6 +130,13 @@ func (s *Server) Fault(f func(op string, n int) Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = f
+}
+
+// Latency makes each call take that long.
+func (s *Server) Latency(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.delay = d
 }
 
 // Calls returns how often a method was called, whatever came of it.
@@ -181,17 +191,19 @@ func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnarySer
 	if s.fault != nil {
 		fault = s.fault(op, s.calls[op])
 	}
+	delay := s.delay
 	s.mu.Unlock()
-	if s.Latency > 0 {
+	if delay > 0 {
 		select {
-		case <-time.After(s.Latency):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 	if fault == Silence {
-		<-ctx.Done()
-		return nil, ctx.Err()
+		request, _ := ctx.Value(requestKey{}).(context.Context)
+		<-request.Done()
+		return nil, request.Err()
 	}
 	if err := s.account.check(md.Get("authorization")); err != nil {
 		return nil, err
