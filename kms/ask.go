@@ -27,8 +27,11 @@ const (
 // Clients of key services therefore have their own repetitions turned off.
 func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Context) error) error {
 	begun := time.Now()
-	heard := begun
+	heard, unreached := begun, 0
 	for try := 1; ; try++ {
+		if ctx.Err() != nil {
+			return fmt.Errorf("asking the key service: %w", context.Cause(ctx))
+		}
 		attempt, cancel := context.WithDeadline(ctx, heard.Add(patience))
 		err := call(attempt)
 		silent := err != nil && attempt.Err() != nil
@@ -47,18 +50,19 @@ func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Cont
 			return &Error{Code: CodeUnreachable, Class: ErrService, Remedy: remedyOf(err),
 				Err: fmt.Errorf("no answer within %s: %w", patience, err)}
 		}
-		limit := maxTries
 		switch {
 		case e.Temporary:
-			heard = time.Now()
 		case e.Code == CodeUnreachable:
-			limit = maxSilent
+			unreached++
 		default:
 			return err
 		}
 		pause := max(min(firstWait<<(try-1), longestNap), min(e.After, 2*longestNap))
 		pause += rand.N(pause / 4)
-		if try >= limit || e.Code == CodeUnreachable && time.Since(heard)+pause >= patience {
+		if e.Temporary {
+			heard = time.Now().Add(pause) // our pause is not the service's silence
+		}
+		if try >= maxTries || unreached >= maxSilent || e.Code == CodeUnreachable && time.Since(heard)+pause >= patience {
 			if try == 1 {
 				return err
 			}
@@ -96,7 +100,7 @@ func Text(s string) string {
 	}, s)
 	s = strings.TrimRight(strings.Join(strings.Fields(s), " "), ". ")
 	if len(s) > maxText {
-		s = strings.ToValidUTF8(s[:maxText], "") + "…"
+		s = strings.ToValidUTF8(s[:maxText-len("…")], "") + "…"
 	}
 	return s
 }
