@@ -36,13 +36,17 @@ var failures = map[string]struct {
 	"ERROR":                        {kms.CodeService, false},
 }
 
-// classes are the words by which imprint's own plugin says more than the contract's codes do.
-var classes = map[string]string{
-	"credentials": kms.CodeCredentials,
-	"denied":      kms.CodeDenied,
-	"not-found":   kms.CodeNotFound,
-	"unusable":    kms.CodeUnusable,
-	"unreachable": kms.CodeUnreachable,
+// refine takes over what imprint's own plugin says beyond the contract: "class", a reason code of package kms without its "key-".
+func refine(e *kms.Error, class string) {
+	code := "key-" + class
+	if _, known := kms.Reasons()[code]; !known {
+		return
+	}
+	e.Code = code
+	switch code {
+	case kms.CodeURI, kms.CodeOptions, kms.CodeAlgorithm:
+		e.Class = kms.ErrInvalid
+	}
 }
 
 // A refusal is an error that a plugin answered with.
@@ -74,9 +78,7 @@ func (p *plugin) failed(command string, exit *exec.ExitError, stderr []byte) err
 	}
 	switch {
 	case p.own:
-		if c, known := classes[metadata["class"]]; known {
-			e.Code = c
-		}
+		refine(e, metadata["class"])
 		e.Remedy = kms.Text(metadata["remedy"])
 		if message != "" {
 			r.text = binary(p.name) + ": " + kms.Text(message)
