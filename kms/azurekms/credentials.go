@@ -39,6 +39,9 @@ func (c credentials) GetToken(ctx context.Context, o policy.TokenRequestOptions)
 		missing(e, err.Error())
 	}
 	e.Err = fmt.Errorf("getting a token of tenant %s: %w", kms.Text(o.TenantID), e.Err)
+	if e.Remedy == remedyCredentials {
+		e.Remedy += "; the vault's tenant is " + kms.Text(o.TenantID)
+	}
 	return token, e
 }
 
@@ -113,7 +116,7 @@ func missing(e *kms.Error, dump string) {
 		switch {
 		case !ok:
 		case first == "":
-			why, _, _ = strings.Cut(why, " To troubleshoot")
+			why, _, _ = strings.Cut(why, " To ")
 			first = name + ": " + kms.Text(why)
 		default:
 			others = append(others, name)
@@ -122,7 +125,7 @@ func missing(e *kms.Error, dump string) {
 	switch {
 	case first == "":
 		first, _, _ = strings.Cut(dump, "\n")
-		first, _, _ = strings.Cut(first, " To troubleshoot")
+		first, _, _ = strings.Cut(first, " To ") // troubleshoot, visit …; enable acquiring tokens for this tenant add it to …
 		e.Err = errors.New(kms.Text(first))
 	case len(others) == 0:
 		e.Err = fmt.Errorf("no credentials: %s", first)

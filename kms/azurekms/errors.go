@@ -59,9 +59,9 @@ func (v *vault) explain(err error, w *watch, a action) error {
 	case broken != nil:
 		return unreachable(host, broken)
 	case a == secretsGet: // what cannot be read may be a private key
-		return kms.Service("%s: the answer of %s cannot be read", a, v.host)
+		return kms.Service("%s at %s: the answer cannot be read", a, v.host)
 	}
-	return kms.Service("%s: the answer of %s cannot be read: %s", a, v.host, kms.Text(err.Error()))
+	return kms.Service("%s at %s: the answer cannot be read: %s", a, v.host, kms.Text(err.Error()))
 }
 
 func unreachable(host string, err error) error {
@@ -92,7 +92,7 @@ func (v *vault) refusal(r *azcore.ResponseError, a action) error {
 	if body.Error.Message == "" {
 		why = kms.Text(strings.TrimSpace(strconv.Itoa(r.StatusCode) + " " + http.StatusText(r.StatusCode) + " " + r.ErrorCode))
 	}
-	e := &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf("%s of %s in %s: %s", a, v.label(), v.host, why)}
+	e := &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf("%s at %s: %s", a, v.host, why)}
 	switch s := r.StatusCode; {
 	case s == http.StatusUnauthorized:
 		e.Code, e.Remedy = kms.CodeExpired, "log in again: `az login`, or renew AZURE_CLIENT_SECRET; the identity must be of the vault's own tenant"

@@ -27,11 +27,11 @@ func publicKey(k *azkeys.JSONWebKey) (crypto.PublicKey, error) {
 }
 
 func ecPublicKey(k *azkeys.JSONWebKey) (crypto.PublicKey, error) {
-	var curve elliptic.Curve
-	name := azkeys.CurveName("no name")
-	if k.Crv != nil {
-		name = *k.Crv
+	if k.Crv == nil {
+		return nil, kms.Service("the key that came back has no curve")
 	}
+	var curve elliptic.Curve
+	name := *k.Crv
 	switch name {
 	case azkeys.CurveNameP256:
 		curve = elliptic.P256()

@@ -55,7 +55,7 @@ func (l link) transporter() policy.Transporter {
 		if answer.StatusCode == http.StatusOK {
 			return nil
 		}
-		return fmt.Errorf("the proxy %s refuses to connect to %s: %s", proxy.Host, r.URL.Host, kms.Text(answer.Status))
+		return fmt.Errorf("the proxy %s refuses to connect to %s: %s", proxy.Host, r.Host, kms.Text(answer.Status))
 	}
 	return transporter{&http.Client{
 		Transport: t,
@@ -164,7 +164,7 @@ func (g guard) Do(r *policy.Request) (*http.Response, error) {
 	}
 	if u, err := url.Parse(strings.TrimSuffix(resource, "/.default")); err != nil || u.Scheme != "https" || !strings.EqualFold(u.Host, g.resource) {
 		return nil, &kms.Error{Code: kms.CodeService, Class: kms.ErrService,
-			Err:    fmt.Errorf("%s wants a token for %q, which is not what a vault there is: none was sent", host, kms.Text(resource)),
+			Err:    fmt.Errorf("%s wants a token for %q instead of https://%s: none was sent", host, kms.Text(resource), g.resource),
 			Remedy: "no credential was sent there; check the vault's name, and what answers in its place"}
 	}
 	if u, err := url.Parse(values["authorization"]); err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") == "" {
