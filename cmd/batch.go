@@ -177,6 +177,8 @@ func itemOfJSON(b []byte, width int) (item, error) {
 // A batch is what a command does with each of its items.
 type batch[T any] struct {
 	kind string // of the JSON lines
+	// ahead is how many items more than --jobs are worked on, for a command that bounds by itself what --jobs bounds.
+	ahead int
 	// do does one item. With an error the result counts only if done says so.
 	do func(ctx context.Context, it item) (T, error)
 	// full writes the result of the only item; line that of one among many.
@@ -226,7 +228,7 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 	if flags.failFast {
 		failed = stop
 	}
-	outcomes, wait := b.start(work, items, flags.jobs, failed)
+	outcomes, wait := b.start(work, items, flags.jobs+b.ahead, failed)
 
 	r := record[T]{tally: tally{words: map[string]int{}, of: len(items)}}
 	for i, it := range items {

@@ -84,15 +84,6 @@ func (s *session) signingFiles(files []string, key string) []string {
 	return files
 }
 
-// chain returns the signing chain of [session.signingFiles], put in order.
-func (s *session) chain(files []string, key string) (certchain.Chain, error) {
-	g, err := s.givenChain(files, key)
-	if err != nil || g.chain != nil {
-		return g.chain, err
-	}
-	return s.ordered(g)
-}
-
 // A givenChain is what is at hand of a signing chain before the key is opened.
 type givenChain struct {
 	files []string

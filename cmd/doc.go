@@ -37,6 +37,8 @@
 //	s.read(path, limit)         a regular file, at most limit bytes;  s.write(path, b, perm, overwrite) a file, atomically
 //	in.key.open(ctx, s)         the key of --key, passphrase asked for where it must be (keyflags.go)
 //	s.certificates(paths)       the certificates of --chain and --root files (chainfiles.go)
+//	s.givenChain(files, key)    the signing chain as far as files have it; s.chainOf completes it from beside the opened key
+//	keyName(k, given)           a key for people, without secrets; givenName(given) as it was named
 //	in.judging.policy(s)        the policy of --policy or --root, narrowed (judging.go)
 //	runBatch                    REF… or --batch FILE, items at once, summary, exit code (batch.go)
 //

@@ -113,8 +113,11 @@ func runDoctor(ctx context.Context, s *session, in doctorInputs, args []string, 
 		d.add("clock", "clock", ui.NotChecked, "there is no registry's clock to compare with", "")
 	}
 	given, chainless := s.givenChain(in.chain, in.key.key)
-	key := in.examineKey(ctx, s, d, given.leaf())
+	key, told := in.examineKey(ctx, s, d, given.leaf())
 	in.examineChain(ctx, s, d, key, given, chainless)
+	if key != nil && given.chain != nil {
+		in.examineMatch(d, key, given.chain, told)
+	}
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -208,8 +211,8 @@ func (s *session) ambientSources() []string {
 }
 
 // examineKey opens the key; nil if there is none to hold a chain against. leaf is the public key that the chain is for, if that can be
-// told.
-func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis, leaf crypto.PublicKey) kms.Key {
+// told. told: the key was opened by it, and has not shown yet that it is its own.
+func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis, leaf crypto.PublicKey) (key kms.Key, told bool) {
 	const section = "key"
 	if in.key.key == "" {
 		hint := "--key KEY checks one"
@@ -217,12 +220,12 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis,
 			hint += "; the configuration names " + strings.Join(names, ", ")
 		}
 		d.add(section, "key", ui.NotChecked, "no key was given", hint)
-		return nil
+		return nil, false
 	}
-	key, err := in.key.openFor(ctx, s, in.key.key, leaf)
+	key, told, err := in.open(ctx, s, leaf)
 	if err != nil {
 		d.problem(section, "opens", err)
-		return nil
+		return nil, false
 	}
 	at := keyName(key, in.key.key)
 	if about := kms.Describe(key); about.Service != "" {
@@ -231,28 +234,44 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis,
 	d.add(section, "opens", ui.OK, at, "")
 	if key.Public() == nil {
 		d.add(section, "algorithm", ui.NotChecked, "it makes whole signature envelopes, and tells its algorithm in them", "")
-		return key
+		return key, told
 	}
 	algorithm, err := kms.AlgorithmOf(key.Public())
 	if err != nil {
 		d.problem(section, "algorithm", err)
-		return nil
+		return nil, false
 	}
 	d.add(section, "algorithm", ui.OK, algorithm.Name+" ("+algorithm.Spec+")", "")
 	if !in.write {
 		d.add(section, "signs", ui.NotChecked, "", "--write finds out, by a test signature")
-		return key
+		return key, told
 	}
 	if _, whole := key.(kms.EnvelopeSigner); whole {
 		d.add(section, "signs", ui.NotChecked, "it makes whole signature envelopes, and of a test message there is none", "")
-		return key
+		return key, told
 	}
 	if err := kms.Probe(ctx, key); err != nil {
 		d.problem(section, "signs", err)
-		return key
+		return key, told
 	}
 	d.add(section, "signs", ui.OK, "a test signature verifies", "")
-	return key
+	return key, false
+}
+
+// open opens the key. It is told the leaf only where it could not be opened else: a plugin would have to sign, and a token of Vault may be
+// one that may sign and not read.
+func (in doctorInputs) open(ctx context.Context, s *session, leaf crypto.PublicKey) (key kms.Key, told bool, err error) {
+	if leaf != nil && s.schemeOf(in.key.key) == "plugin" {
+		key, err = in.key.openFor(ctx, s, in.key.key, leaf)
+		return key, true, err
+	}
+	key, err = in.key.openFor(ctx, s, in.key.key, nil)
+	if err != nil && leaf != nil && reason(err) == kms.CodeDenied && s.keyScheme != "pkcs11" { // a PIN is not tried twice
+		if again, failed := in.key.openFor(ctx, s, in.key.key, leaf); failed == nil {
+			return again, true, nil
+		}
+	}
+	return key, false, err
 }
 
 // examineChain holds the chain of the files, or beside the key, against the rules, the key and the clock. broken is why the files make
@@ -293,7 +312,6 @@ func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosi
 	} else {
 		d.add(section, "rules", ui.OK, "verifiers of the Notary Project take it", "")
 	}
-	in.examineMatch(s, d, key, chain, given.leaf() != nil)
 	first, until := chain.HoldsUntil()
 	text := fmt.Sprintf("until %s; first to end: %s", until.UTC().Format("2006-01-02 15:04 UTC"), certchain.NameOf(first.RawSubject))
 	err := chain.Check(s.now)
@@ -308,20 +326,16 @@ func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosi
 	}
 }
 
-// examineMatch says whether key is the leaf's. told: the key was opened for that leaf, which a plugin takes at its word so that it need not
-// sign.
-func (in doctorInputs) examineMatch(s *session, d *diagnosis, key kms.Key, chain certchain.Chain, told bool) {
+// examineMatch says whether key is the leaf's.
+func (in doctorInputs) examineMatch(d *diagnosis, key kms.Key, chain certchain.Chain, told bool) {
 	const section = "chain"
-	_, whole := key.(kms.EnvelopeSigner)
-	switch {
-	case key == nil:
-	case whole, s.keyScheme == "plugin" && told && !in.write:
-		d.add(section, "matches", ui.NotChecked, "a plugin tells its key by signing alone", "imprint chain check FILE --key KEY finds out, by a signature")
-	default:
-		if err := chain.Matches(key.Public()); err != nil {
-			d.problem(section, "matches", err)
-			return
-		}
-		d.add(section, "matches", ui.OK, "the key is the leaf certificate's", "")
+	if told {
+		d.add(section, "matches", ui.NotChecked, "this key shows by signing alone that it is the leaf's", "--write finds out, by a test signature")
+		return
 	}
+	if err := chain.Matches(key.Public()); err != nil {
+		d.problem(section, "matches", err)
+		return
+	}
+	d.add(section, "matches", ui.OK, "the key is the leaf certificate's", "")
 }

@@ -108,7 +108,8 @@ Usage: imprint COMMAND [flags]
 	}
 	b.WriteString(`
 References   HOST/REPO[:TAG][@DIGEST]    oci:DIR[:NAME]    oci-archive:FILE.tar[:NAME]
-Keys         file:PATH    or a name under keys: in the configuration
+Keys         file:PATH  awskms:///…  gcpkms://…  azurekms://…  hashivault://…  openbao://…
+             pkcs11:…   plugin:NAME?id=KEY   or a name under keys:            imprint help keys
 
 Flags of every command
   -o, --output text|json    json: one object a line

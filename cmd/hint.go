@@ -51,6 +51,7 @@ var reasonHints = map[string]string{
 	kms.CodeUnreachable: "check the way there: the service's address, the proxy (HTTPS_PROXY) and its CA (SSL_CERT_FILE)",
 	kms.CodePlugin:      "plugins are installed as NAME/notation-NAME in notation's plugin folder; imprint help keys",
 	kms.CodeSignature:   "nothing was pushed: the key may have been rotated since it was opened; imprint key show KEY --probe tries it alone",
+	kms.CodeURI:         "imprint help keys shows how the keys of each service are named",
 	kms.CodeAlgorithm:   "make another key: the algorithm of a key stays as it was made; imprint help keys lists those that sign",
 }
 

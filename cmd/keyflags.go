@@ -63,9 +63,7 @@ func (k keyFlags) openFor(ctx context.Context, s *session, uri string, leaf cryp
 	if named.passphraseFile != "" && s.rank("passphrase-file") < fromEnvironment {
 		k.passphraseFile = named.passphraseFile
 	}
-	if u, err := kms.ParseURI(named.uri); err == nil {
-		s.keyScheme = u.Scheme
-	}
+	s.keyScheme = s.schemeOf(uri)
 	return s.env.Keys.Open(ctx, named.uri, kms.Options{
 		Secret: k.secret(s), Config: maps.Clone(named.config), Leaf: leaf, Agent: agent(),
 		Warn: func(text string) { s.warn("key", text) },
@@ -160,12 +158,21 @@ func publicURI(uri string) string {
 	return redact(uri)
 }
 
-// atService reports whether uri, or a name under `keys:`, stands for a key at a service or token, which may keep certificates beside it.
-func (s *session) atService(uri string) bool {
+// schemeOf returns the scheme of uri, or of what a name under `keys:` stands for; "" for a path, and for what cannot be read.
+func (s *session) schemeOf(uri string) string {
 	named, err := s.namedKey(uri)
 	if err != nil {
-		return false
+		return ""
 	}
 	u, err := kms.ParseURI(named.uri)
-	return err == nil && u.Scheme != "" && u.Scheme != "file"
+	if err != nil {
+		return ""
+	}
+	return u.Scheme
+}
+
+// atService reports whether a key is at a service or in a token, which may keep certificates beside it.
+func (s *session) atService(uri string) bool {
+	scheme := s.schemeOf(uri)
+	return scheme != "" && scheme != "file"
 }

@@ -259,7 +259,7 @@ func TestKeyServiceRefuses(t *testing.T) {
 		kms.CodePlugin: "notation-NAME", kms.CodeService: "check the key service", kms.CodeSignature: "--probe",
 	}
 	for code := range kms.Reasons() {
-		if _, known := reasonHints[code]; strings.HasPrefix(code, "key-") && codes[code] == "" && known && code != kms.CodeAlgorithm {
+		if _, known := reasonHints[code]; strings.HasPrefix(code, "key-") && codes[code] == "" && known && code != kms.CodeAlgorithm && code != kms.CodeURI {
 			t.Errorf("%s is not tried here", code)
 		}
 	}
@@ -624,7 +624,7 @@ func TestDoctorOfAKeyAtAService(t *testing.T) {
 		t.Error(d)
 	}
 	expect(t, w.diagnose(0, "--key", alias), with(map[string]string{"key/opens": ui.OK, "key/algorithm": ui.OK, "key/signs": ui.NotChecked,
-		"chain/kept": ui.OK, "chain/complete": ui.OK, "chain/rules": ui.OK, "chain/matches": ui.OK, "chain/holds": ui.OK}))
+		"chain/kept": ui.OK, "chain/complete": ui.OK, "chain/rules": ui.OK, "chain/holds": ui.OK}))
 	if c := w.diagnose(3, "--key", "wrong")["chain/matches"]; c.Status != ui.Problem || c.Reason != "key-mismatch" {
 		t.Errorf("%+v", c)
 	}
@@ -638,6 +638,24 @@ func TestDoctorOfAKeyAtAService(t *testing.T) {
 	}
 	if c.calls.Load() != 0 {
 		t.Error("the key was used")
+	}
+	// A token that may sign and not read is no problem, but proves nothing.
+	open, opened := w.env.Keys["awskms"], 0
+	w.env.Keys["hashivault"] = func(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
+		if opened++; o.Leaf == nil {
+			return nil, denied(kms.CodeDenied, "")
+		}
+		return open(ctx, u, o)
+	}
+	vault := []string{"--key", "hashivault://k?version=1", "--chain", w.path("chain.pem")}
+	if got := w.diagnose(0, vault...); got["key/opens"].Status != ui.OK || got["chain/matches"].Status != ui.NotChecked || opened != 2 {
+		t.Errorf("%+v, opened %d times", got, opened)
+	}
+	if got := w.diagnose(0, append(vault, "--write")...); got["key/signs"].Status != ui.OK || got["chain/matches"].Status != ui.OK {
+		t.Errorf("%+v", got)
+	}
+	if c.calls.Load() != 1 {
+		t.Errorf("%d calls", c.calls.Load())
 	}
 	c.refuses = denied(kms.CodeCredentials, "set AWS_PROFILE")
 	if c := w.diagnose(6, "--key", alias)["key/opens"]; c.Status != ui.Problem || c.Hint != "set AWS_PROFILE" {

@@ -104,9 +104,15 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 	if err != nil {
 		return err
 	}
+	ahead := 0
+	if jobs := in.batch.jobs; jobs > 1 && kms.Describe(key).Service != "" {
+		// While a signature waits for the key service, the next artifacts are looked up: the service is never idle.
+		ahead, o.Gate = jobs, make(chan struct{}, jobs)
+	}
 	run := &signRun{s: s, key: key, chain: chain, options: o}
 	return runBatch(ctx, s, in.batch, items, batch[signer.Result]{
-		kind: "sign",
+		kind:  "sign",
+		ahead: ahead,
 		do: func(ctx context.Context, it item) (signer.Result, error) {
 			r, err := run.sign(ctx, it[0])
 			r.Key = publicURI(r.Key)
