@@ -80,7 +80,7 @@ func (s *session) explainCredentials(ctx context.Context, err *credentialsError)
 		}
 		e.Remedy = "run that program by hand to see what it lacks"
 	case errors.As(err, &sent):
-		e.Code, e.Err = kms.CodeUnreachable, fmt.Errorf("getting AWS credentials from %s: %s", who, reaching(sent))
+		e.Code, e.Err = kms.CodeUnreachable, fmt.Errorf("getting AWS credentials from %s", reaching(who, sent))
 		e.Remedy = remedyNetwork
 	case errors.As(err, &api):
 		e.Err = fmt.Errorf("getting AWS credentials: %s says %s", who, said(api))

@@ -40,7 +40,7 @@ func (s *session) explain(ctx context.Context, err error, action, id string) err
 	case errors.As(err, &api):
 		s.explainAnswer(e, err, api, action, id)
 	case errors.As(err, &sent):
-		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("reaching %s: %s", s.where, reaching(sent)), remedyNetwork
+		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("reaching %s", reaching(s.where, sent)), remedyNetwork
 		if isUntrusted(sent) {
 			e.Remedy = remedyTrust
 		}
@@ -141,13 +141,16 @@ func said(api smithy.APIError) string {
 	return code + ": " + message
 }
 
-// reaching says why a request did not get through. The URL in front of it says nothing that the caller does not.
-func reaching(err error) string {
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
+// reaching says why a request did not get through to what known names, and to which host if that does not say it.
+func reaching(known string, err error) string {
+	var failed *url.Error
+	if !errors.As(err, &failed) {
+		return known + ": " + kms.Text(err.Error())
 	}
-	return kms.Text(err.Error())
+	if at, err := url.Parse(failed.URL); err == nil && !strings.Contains(known, at.Host) {
+		known += " at " + at.Scheme + "://" + at.Host
+	}
+	return known + ": " + kms.Text(failed.Err.Error())
 }
 
 func answerOf(err error) *smithyhttp.Response {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -67,6 +68,7 @@ func load(ctx context.Context, n name) (aws.Config, error) {
 		// A BuildableClient and no other: the SDK puts AWS_CA_BUNDLE into it.
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = 64 // 32 calls are in flight at once; the SDK keeps 10 connections
+			t.OnProxyConnectResponse = proxyAnswers
 		})),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		config.WithLogger(logging.Nop{}), // its own writes to standard error
@@ -96,6 +98,14 @@ func load(ctx context.Context, n name) (aws.Config, error) {
 		e.Remedy = "check ~/.aws/config, ~/.aws/credentials and the files that AWS_ variables name, as AWS_CA_BUNDLE"
 	}
 	return aws.Config{}, e
+}
+
+// proxyAnswers says that it was the proxy that refused: net/http has its status text alone, which reads as if it were AWS's.
+func proxyAnswers(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	return fmt.Errorf("the proxy %s answers %s", proxy.Host, kms.Text(answer.Status))
 }
 
 // bounded keeps answers from filling the memory.
