@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/api/option"
+	"google.golang.org/grpc"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/kms"
@@ -236,6 +238,24 @@ func TestDeadEndpoint(t *testing.T) {
 				t.Errorf("it took %s", took)
 			}
 		})
+	}
+}
+
+// A connection that fails once is made anew by the next try, not after gRPC's own pauses of seconds.
+func TestComesBack(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.AddKey(one, certtest.Key("P-256"))
+	var dialled atomic.Int64
+	begun := time.Now()
+	_, err := p.open(t, one, option.WithGRPCDialOption(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		if dialled.Add(1) == 1 {
+			return nil, errors.New("not yet")
+		}
+		return p.dial(ctx, p.world.Proxy, address)
+	})))
+	if took := time.Since(begun); err != nil || took > 900*time.Millisecond {
+		t.Errorf("%v after %s", err, took)
 	}
 }
 

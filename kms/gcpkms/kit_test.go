@@ -65,22 +65,26 @@ func newPlace(t *testing.T) *place {
 // through has the client connect through a proxy, as HTTPS_PROXY would if it were not of the whole process.
 func (p *place) through(proxy string) option.ClientOption {
 	return option.WithGRPCDialOption(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(proxy, "http://"))
-		if err != nil {
-			return nil, err
-		}
-		if _, err := fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", address, address); err != nil {
-			return nil, err
-		}
-		response, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			return nil, err
-		}
-		if response.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("the proxy says %s", response.Status)
-		}
-		return c, nil
+		return p.dial(ctx, proxy, address)
 	}))
+}
+
+func (p *place) dial(ctx context.Context, proxy, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(proxy, "http://"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", address, address); err != nil {
+		return nil, err
+	}
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the proxy says %s", response.Status)
+	}
+	return c, nil
 }
 
 func (p *place) open(t *testing.T, name string, more ...option.ClientOption) (kms.Key, error) {
