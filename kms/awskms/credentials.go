@@ -64,12 +64,18 @@ func (s *session) explainCredentials(ctx context.Context, err *credentialsError)
 	var sent *smithyhttp.RequestSendError
 	var api smithy.APIError
 	who := "AWS"
-	if errors.As(err, &operation) {
+	switch {
+	case errors.As(err, &operation):
 		who = operation.Service()
+	case s.credentials.from(aws.CredentialSourceHTTP):
+		who = "the endpoint of AWS_CONTAINER_CREDENTIALS"
 	}
 	switch {
 	case ctx.Err() != nil:
 		e.Code, e.Err = kms.CodeUnreachable, errors.New("waiting for AWS credentials")
+	case who == "ec2imds" && (status(err) >= 500 || isThrottled("", status(err))):
+		e.Code, e.Temporary = kms.CodeService, true
+		e.Err = fmt.Errorf("getting AWS credentials: the metadata service of this machine answers with HTTP %d", status(err))
 	case who == "ec2imds":
 		e.Err = errors.New("no AWS credentials: neither in variables, nor in a profile, nor of a role of this machine")
 	case errors.As(err, &process):

@@ -74,6 +74,9 @@ func TestNoCredentials(t *testing.T) {
 		"nothing, silent address":  {imds("http://" + listener(t, true)), kms.CodeCredentials, []string{none, how}},
 		"instance without a role":  {imds(serve(t, http.NotFoundHandler())), kms.CodeCredentials, []string{none, how}},
 		"half of a key":            {append(imds("http://"+listener(t, false)), someKey), kms.CodeCredentials, nil},
+		"no SSO session":           {[]string{"sso_session = acme", "sso_account_id = 111122223333", "sso_role_name = sign", "", "[sso-session acme]", "sso_region = eu-central-1", "sso_start_url = https://acme.awsapps.com/start"}, kms.CodeExpired, []string{"SSO session has ended", "run `aws sso login --profile p"}},
+		"no login session":         {[]string{"login_session = arn:aws:iam::111122223333:user/me"}, kms.CodeExpired, []string{"run `aws login`"}},
+		"instance failing":         {imds(serve(t, reply(503, ""))), kms.CodeService, []string{"asked 8 times", "metadata service", "HTTP 503"}},
 		"SSO session ended":        {sso, kms.CodeExpired, []string{"SSO session has ended", "run `aws sso login --profile p"}},
 		"web identity denied":      {web(serve(t, stsError(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"))), kms.CodeCredentials, []string{"STS says AccessDenied", "trust policy"}},
 		"web identity expired":     {web(serve(t, stsError(400, "ExpiredTokenException", "Token expired: current date/time 1 must be before"))), kms.CodeExpired, []string{"Token expired"}},
@@ -205,6 +208,15 @@ func TestVariables(t *testing.T) {
 	wantError(t, err, kms.CodeCredentials, "/nowhere", "AWS_CA_BUNDLE")
 	t.Setenv("AWS_CA_BUNDLE", bundle)
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	for endpoint, code := range map[string]string{
+		"http://" + listener(t, false): kms.CodeUnreachable,
+		serve(t, reply(403, `{"code":"AccessDenied","message":"no role for this pod"}`)): kms.CodeCredentials,
+	} {
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint)
+		_, err = open(t, "awskms:///alias/a")
+		wantError(t, err, code, "the endpoint of AWS_CONTAINER_CREDENTIALS")
+	}
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
 	_, err = open(t, "awskms:///alias/a?endpoint="+url.QueryEscape(s.URL))
 	wantError(t, err, kms.CodeCredentials, "no AWS credentials")
 }

@@ -48,9 +48,12 @@ func (s *session) explain(ctx context.Context, err error, action, id string) err
 		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("the connection to %s broke within its answer", s.where), remedyNetwork
 	case errors.Is(err, errTooLarge):
 		e.Err = fmt.Errorf("reading what %s says: %w", s.where, errTooLarge)
-	case status(err) >= 500: // of a proxy, or of what balances the load, in words of its own
+	case status(err) >= 500, isThrottled("", status(err)): // of a proxy, or of what balances the load, in words of its own
 		e.Temporary, e.After = true, after(err)
 		e.Err = fmt.Errorf("%s answers with HTTP %d", s.where, status(err))
+		if isThrottled("", status(err)) {
+			e.Code, e.Remedy = kms.CodeThrottled, "try again later with fewer --jobs"
+		}
 	default:
 		e.Err = fmt.Errorf("%s gives an answer that cannot be read: %s", s.where, kms.Text(err.Error()))
 	}
@@ -135,8 +138,11 @@ func isUntrusted(err error) bool {
 // said repeats an error that a service answered with, as "NotFoundException: Alias … is not found".
 func said(api smithy.APIError) string {
 	code, message := kms.Text(api.ErrorCode()), kms.Text(api.ErrorMessage())
-	if message == "" || message == code {
+	switch {
+	case message == "" || message == code:
 		return code
+	case code == "":
+		return message
 	}
 	return code + ": " + message
 }

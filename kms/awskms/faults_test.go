@@ -31,6 +31,7 @@ func TestSigningFaults(t *testing.T) {
 		key   string // "": P-256
 		code  string // "": it signs
 		calls int64
+		takes time.Duration // at least
 		says  []string
 	}{
 		"F31 throttled twice, then fine":  {fault: first(2, awstest.Throttled), calls: 3},
@@ -39,6 +40,8 @@ func TestSigningFaults(t *testing.T) {
 		"F31 internal error for ever":     {fault: first(always, awstest.Internal), code: kms.CodeService, calls: 8, says: []string{"KMSInternalException", "HTTP 500", "request b0c3a6f2"}},
 		"F31 unavailable, then fine":      {fault: first(1, awstest.Unavailable), calls: 2},
 		"F31 a proxy's 502, then fine":    {fault: first(1, awstest.Gateway), calls: 2},
+		"F31 a proxy's 429, then fine":    {fault: first(1, awstest.Busy), calls: 2, takes: time.Second},
+		"F31 a proxy's 429 for ever":      {fault: first(always, awstest.Busy), code: kms.CodeThrottled, calls: 8, says: []string{"answers with HTTP 429"}},
 		"F31 silence":                     {fault: first(always, awstest.Silence), code: kms.CodeUnreachable, calls: 1, says: []string{"no answer within 13s", "AWS KMS in eu-central-1 at http://127.0.0.1"}},
 		"F32 denied":                      {fault: first(always, awstest.Denied), code: kms.CodeDenied, calls: 1, says: []string{"allow kms:Sign on arn:aws:kms:eu-central-1:", "not authorized to perform: kms:Sign"}},
 		"expired token":                   {fault: first(always, awstest.Expired), code: kms.CodeExpired, calls: 1, says: []string{"ExpiredTokenException", "`aws sso login`", "AWS_SESSION_TOKEN"}},
@@ -72,7 +75,7 @@ func TestSigningFaults(t *testing.T) {
 			s.Fault(tt.fault)
 			begun := time.Now()
 			calls, err := sign(t, k)
-			if took := time.Since(begun); took > 15*time.Second {
+			if took := time.Since(begun); took > 20*time.Second || took < tt.takes {
 				t.Errorf("it took %v", took)
 			}
 			if calls != tt.calls || s.Calls("Sign") != int(calls) {

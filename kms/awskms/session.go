@@ -54,7 +54,9 @@ func connect(ctx context.Context, n name, o kms.Options) (*session, error) {
 		}
 	})
 	if at := s.client.Options().BaseEndpoint; at != nil {
-		s.where += " at " + *at
+		if u, err := url.Parse(*at); err == nil {
+			s.where += " at " + u.Scheme + "://" + u.Host // without what may be a password
+		}
 	}
 	if err := s.login(ctx); err != nil {
 		return nil, err

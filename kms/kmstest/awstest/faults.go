@@ -23,6 +23,7 @@ const (
 	Internal     Fault = "internal error"
 	Unavailable  Fault = "key unavailable"
 	Gateway      Fault = "gateway error" // of a proxy, in HTML
+	Busy         Fault = "busy"          // 429 of a proxy, in HTML, with Retry-After: 1
 	Page         Fault = "page"          // 200 with HTML, as captive portals have it
 	Huge         Fault = "huge answer"
 )
@@ -68,7 +69,11 @@ func refuse(w http.ResponseWriter, f *failure) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.Header().Set("X-Amzn-Requestid", requestID)
 	w.WriteHeader(f.status)
-	json.NewEncoder(w).Encode(map[string]string{"__type": f.code, "message": f.message})
+	member := "message"
+	if f.code == "AccessDeniedException" {
+		member = "Message" // of IAM, which stands before the service
+	}
+	json.NewEncoder(w).Encode(map[string]string{"__type": f.code, member: f.message})
 }
 
 // about puts the operation and the key into the message of a failure that names them.
@@ -93,6 +98,11 @@ func (s *Server) breaks(w http.ResponseWriter, r *http.Request, fault Fault) boo
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(http.StatusBadGateway)
 		io.WriteString(w, "<html><body>502 Bad Gateway</body></html>")
+	case Busy:
+		w.Header().Set("Content-Type", "text/html")
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+		io.WriteString(w, "<html><body>429 Too Many Requests</body></html>")
 	case Page:
 		w.Header().Set("Content-Type", "text/html")
 		io.WriteString(w, "<html><body>Welcome to the hotel. Please log in.</body></html>")
