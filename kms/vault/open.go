@@ -7,6 +7,7 @@ package vault
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -65,11 +66,12 @@ func open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := kms.Remote{Service: e.names.service, Sign: e.sign, PKCS1: true}
+	r := kms.Remote{Service: e.names.service, Sign: e.sign}
 	r.Public, r.Certificates, err = e.describe(ctx, o.Leaf)
 	if err != nil {
 		return nil, err
 	}
+	_, r.PKCS1 = r.Public.(*rsa.PublicKey)
 	r.Version = strconv.Itoa(e.place.version)
 	r.URI = e.uri(u)
 	return r.Key()
