@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/imprint-oci/imprint/kms/kmstest/plugintest"
 )
 
 // built is the folder of the executables.
@@ -29,6 +31,7 @@ func TestMain(m *testing.M) {
 	built = dir
 	code := m.Run()
 	_ = os.RemoveAll(dir)
+	plugintest.Clean()
 	os.Exit(code)
 }
 

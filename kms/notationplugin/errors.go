@@ -12,7 +12,15 @@ import (
 // broken is the error of a plugin that does not keep the contract.
 func (p *plugin) broken(command, format string, args ...any) error {
 	err := fmt.Errorf("plugin %s: %s: "+format, append([]any{p.name, command}, args...)...)
-	return &kms.Error{Code: kms.CodePlugin, Class: kms.ErrService, Err: p.redacted(err)}
+	return &kms.Error{Code: kms.CodePlugin, Class: kms.ErrService, Err: p.redacted(err), Remedy: p.makers()}
+}
+
+// makers says whom to ask about a plugin that does not work; "" if it never said.
+func (p *plugin) makers() string {
+	if p.own || p.url == "" {
+		return ""
+	}
+	return "that is the plugin's failure, not the registry's: ask those who make it, " + p.url
 }
 
 // redacted takes the PIN out of an error's text, should a plugin have repeated it.

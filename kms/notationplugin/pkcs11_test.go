@@ -211,7 +211,7 @@ func TestClasses(t *testing.T) {
 	t.Parallel()
 	for class, code := range map[string]string{
 		"credentials": kms.CodeCredentials, "denied": kms.CodeDenied, "not-found": kms.CodeNotFound,
-		"unusable": kms.CodeUnusable, "unreachable": kms.CodeUnreachable, "else": kms.CodeDenied, "": kms.CodeDenied,
+		"unusable": kms.CodeUnusable, "unreachable": kms.CodeUnreachable, "else": kms.CodeDenied,
 		"algorithm": kms.CodeAlgorithm, "uri": kms.CodeURI, "options": kms.CodeOptions, "service": kms.CodeService,
 	} {
 		t.Run(class, func(t *testing.T) {

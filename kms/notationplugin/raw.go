@@ -22,6 +22,7 @@ type rawKey struct {
 	*plugin
 	public    crypto.PublicKey
 	algorithm kms.Algorithm
+	expected  bool // public is what the caller expects, not what the plugin said
 	bare      bool // the key may have no certificates
 	warn      func(string)
 	derOnce   sync.Once
@@ -37,7 +38,7 @@ func (p *plugin) openRaw(ctx context.Context, u *url.URL, o kms.Options) (kms.Ke
 	if err != nil {
 		return nil, err
 	}
-	k := &rawKey{plugin: p, public: o.Leaf, warn: o.Warn}
+	k := &rawKey{plugin: p, public: o.Leaf, expected: o.Leaf != nil, warn: o.Warn}
 	var first *signed
 	if k.public == nil {
 		if first, err = p.first(ctx, spec); err != nil {
@@ -50,7 +51,7 @@ func (p *plugin) openRaw(ctx context.Context, u *url.URL, o kms.Options) (kms.Ke
 	}
 	switch {
 	case k.algorithm.Spec == spec:
-	case o.Leaf != nil:
+	case k.expected:
 		return nil, kms.Invalid(kms.CodeOptions, "the certificate to sign with is for a key %s, the plugin's key is %s", k.algorithm.Spec, spec)
 	default:
 		return nil, p.broken(generateSignature, "its certificate is for a key %s, but describe-key said %s", k.algorithm.Spec, spec)
@@ -95,7 +96,7 @@ func (p *plugin) first(ctx context.Context, spec string) (*signed, error) {
 	return s, err
 }
 
-// check verifies the first signature, as [kms.Remote] does with all others.
+// check verifies a signature that [kms.Remote] does not see.
 func (k *rawKey) check(s *signed) error {
 	sig, err := k.der(s.message, s.signature)
 	if err != nil {
@@ -151,14 +152,14 @@ func (k *rawKey) sign(ctx context.Context, r kms.SignRequest) ([]byte, error) {
 			return nil, k.broken(generateSignature, "it signed by %s, not by %s", kms.Text(a), want)
 		}
 	}
-	if err := k.checkChain(m); err != nil {
+	if err := k.checkChain(m, r.Message, sig); err != nil {
 		return nil, err
 	}
 	return k.der(r.Message, sig)
 }
 
 // checkChain checks the certificates that came with a signature and keeps the first.
-func (k *rawKey) checkChain(m members) error {
+func (k *rawKey) checkChain(m members, message, sig []byte) error {
 	if k.bare && !m.has("certificateChain") {
 		return nil
 	}
@@ -173,7 +174,7 @@ func (k *rawKey) checkChain(m members) error {
 		return k.broken(generateSignature, "its answer has an empty certificateChain")
 	}
 	if !equal(k.public, chain[0].PublicKey) {
-		return k.otherLeaf(chain[0])
+		return k.otherLeaf(chain[0], message, sig)
 	}
 	k.keep(chain)
 	return nil
@@ -187,7 +188,15 @@ func (k *rawKey) keep(chain []*x509.Certificate) {
 	}
 }
 
-func (k *rawKey) otherLeaf(leaf *x509.Certificate) error {
+// otherLeaf says that leaf, which came with a signature, is not for the key that was opened. If the signature is not that key's
+// either, and none ever was, it is the caller who expects another key.
+func (k *rawKey) otherLeaf(leaf *x509.Certificate, message, sig []byte) error {
+	k.mu.Lock()
+	never := k.chain == nil
+	k.mu.Unlock()
+	if k.expected && never && k.check(&signed{message: message, signature: sig}) != nil {
+		return kms.Invalid(kms.CodeOptions, "the certificate to sign with is for another key than the plugin's own (%s)", kms.Text(leaf.Subject.String()))
+	}
 	return k.broken(generateSignature, "its certificate (%s) is for another key than the one that was opened", kms.Text(leaf.Subject.String()))
 }
 
@@ -231,7 +240,7 @@ func (k *rawKey) certificates(ctx context.Context) ([]*x509.Certificate, error) 
 		return nil, err
 	}
 	if !equal(k.public, first.chain[0].PublicKey) {
-		return nil, k.otherLeaf(first.chain[0])
+		return nil, k.otherLeaf(first.chain[0], first.message, first.signature)
 	}
 	k.keep(first.chain)
 	return first.chain, nil

@@ -162,9 +162,9 @@ func TestLeaf(t *testing.T) {
 	wantError(t, err, kms.CodeOptions, "for a key EC-384, the plugin's key is EC-256", "opening key "+testURI)
 
 	k := s.opened(t, kms.Options{Leaf: same.chain[0].PublicKey})
-	wantError(t, signOnce(t.Context(), k), kms.CodePlugin, "another key than the one that was opened")
+	wantError(t, signOnce(t.Context(), k), kms.CodeOptions, "for another key than the plugin's own (CN=leaf,")
 	_, err = kms.Certificates(t.Context(), k)
-	wantError(t, err, kms.CodePlugin, "another key than the one that was opened")
+	wantError(t, err, kms.CodeOptions, "for another key than the plugin's own (CN=leaf,")
 }
 
 // TestRotation (F34): the key behind the id becomes another one after it was opened.
