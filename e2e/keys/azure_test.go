@@ -95,7 +95,9 @@ func TestAzureCertificateObject(t *testing.T) {
 			v.Certificates = certificatesIn(t, d.certified(t, azureKey))
 			ca := d.file("issuers.pem", certtest.PEM(d.ca.Certificate, d.root.Certificate))
 			d.signs(t, form, "1", "--chain", ca)
-			d.ok(t, "chain", "check", ca, "--key", form)
+			d.refused(t, 3, "incomplete", []string{"Azure Key Vault"}, "sign", d.ref, "--key", form)
+			config := d.file("config.yaml", []byte("keys:\n  release:\n    uri: "+form+"\n    chain: issuers.pem\n"))
+			d.ok(t, "chain", "check", "--key", "release", "--config", config)
 			if s.Calls(azuretest.CertificateGet) == 0 || s.Calls(azuretest.SecretGet) != 0 {
 				t.Errorf("%d certificates and %d secrets were read", s.Calls(azuretest.CertificateGet), s.Calls(azuretest.SecretGet))
 			}
@@ -103,7 +105,6 @@ func TestAzureCertificateObject(t *testing.T) {
 			if text := unwrapped(o.stdout); !strings.Contains(text, "CN=release") {
 				t.Errorf("key show does not show the certificate:\n%s", o.stdout)
 			}
-			d.refused(t, 3, "chain-incomplete", []string{"Azure Key Vault"}, "sign", d.ref, "--key", form)
 		})
 	}
 }
@@ -120,6 +121,7 @@ func TestAzureSecret(t *testing.T) {
 			v.Exportable, v.PFX = exportable, true
 			key := azureKey + "?chain=secret"
 			d.signs(t, key, "1")
+			d.ok(t, "chain", "check", "--key", key)
 			o := d.ok(t, "sign", d.ref, "--key", key)
 			if warned := strings.Contains(unwrapped(o.stderr), "private key, which has now passed through this machine"); warned != exportable {
 				t.Errorf("warned %v:\n%s", warned, o.stderr)
@@ -391,6 +393,7 @@ func TestAzureCredentials(t *testing.T) {
 		"half of them":       {[]string{"AZURE_CLIENT_SECRET="}, nil, "key-credentials", []string{"Only AZURE_TENANT_ID and AZURE_CLIENT_ID are set", setThem}},
 		"in GitHub Actions":  {[]string{"AZURE_TENANT_ID=", "GITHUB_ACTIONS=true"}, nil, "key-credentials", []string{setThem, "permissions: id-token: write"}},
 		"no az":              {[]string{"AZURE_TOKEN_CREDENTIALS=AzureCLICredential", "PATH=/nonexistent"}, nil, "key-credentials", []string{"AzureCLICredential", setThem}},
+		"no tool":            {[]string{"AZURE_TOKEN_CREDENTIALS=dev", "PATH=/nonexistent"}, nil, "key-credentials", []string{"AzureCLICredential: ", "; nor is there a token from AzureDeveloperCLICredential, AzurePowerShellCredential", setThem}},
 		"no such credential": {[]string{"AZURE_TOKEN_CREDENTIALS=Nobody"}, nil, "key-credentials", []string{`invalid AZURE_TOKEN_CREDENTIALS value "Nobody"`}},
 		"wrong secret":       {[]string{"AZURE_CLIENT_SECRET=canary-wrong-secret"}, nil, "key-credentials", []string{"AADSTS7000215: Invalid client secret provided", "hint: AZURE_CLIENT_SECRET"}},
 		"another tenant":     {[]string{"AZURE_TENANT_ID=00000000-1111-2222-3333-444444444444"}, nil, "key-credentials", []string{"the vault's tenant is 72f988bf-86f1-41af-91ab-2d7cd011db47"}},

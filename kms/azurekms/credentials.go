@@ -29,13 +29,19 @@ func (c credentials) GetToken(ctx context.Context, o policy.TokenRequestOptions)
 		return token, nil
 	}
 	e := &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Remedy: remedyCredentials}
-	var failed *azidentity.AuthenticationFailedError
-	if errors.As(err, &failed) && failed.RawResponse != nil {
-		answered(e, failed.RawResponse)
-	} else if w, ok := ctx.Value(watchKey{}).(*watch); ok && isBroken(w) {
-		host, broken := w.failed()
+	said := answerIn(err)
+	host, broken := watchOf(ctx).failed()
+	switch {
+	case said != nil && said.Request.URL.Scheme == "https":
+		answered(e, said)
+	case said != nil: // a metadata service, and hardly Azure's; the SDK takes its answer for the last word and tries nothing further
+		missing(e, err.Error())
+		e.Err = fmt.Errorf("%w (%s answers %s)", e.Err, kms.Text(said.Request.URL.Host), kms.Text(said.Status))
+		e.Remedy = "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET; or run `az login` and set AZURE_TOKEN_CREDENTIALS=dev, " +
+			"so that no metadata service is asked"
+	case broken != nil:
 		return token, unreachable(host, broken)
-	} else {
+	default:
 		missing(e, err.Error())
 	}
 	e.Err = fmt.Errorf("getting a token of tenant %s: %w", kms.Text(o.TenantID), e.Err)
@@ -45,9 +51,13 @@ func (c credentials) GetToken(ctx context.Context, o policy.TokenRequestOptions)
 	return token, e
 }
 
-func isBroken(w *watch) bool {
-	_, err := w.failed()
-	return err != nil
+// answerIn returns the answer that an error of the SDK is about, nil if there is none.
+func answerIn(err error) *http.Response {
+	var failed *azidentity.AuthenticationFailedError
+	if !errors.As(err, &failed) || failed.RawResponse == nil || failed.RawResponse.Request == nil {
+		return nil
+	}
+	return failed.RawResponse
 }
 
 // answered judges an error that Entra ID answered with (RFC 6749 section 5.2, with Entra's codes in error_description).
@@ -112,15 +122,14 @@ func missing(e *kms.Error, dump string) {
 		if !ok || strings.HasPrefix(line, "\t") {
 			continue
 		}
-		name, why, ok := strings.Cut(line, ":")
-		switch {
-		case !ok:
-		case first == "":
-			why, _, _ = strings.Cut(why, " To ")
-			first = name + ": " + kms.Text(why)
-		default:
+		name, why, _ := strings.Cut(line, " ") // after a name comes a colon, or "authentication failed"
+		name = strings.TrimSuffix(name, ":")
+		if first != "" {
 			others = append(others, name)
+			continue
 		}
+		why, _, _ = strings.Cut(why, " To ")
+		first = name + ": " + kms.Text(why)
 	}
 	switch {
 	case first == "":

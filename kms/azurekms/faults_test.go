@@ -376,6 +376,16 @@ func TestCredentials(t *testing.T) {
 					unavailable("ManagedIdentityCredential: no response\nfrom the IMDS endpoint"), unavailable("AzureCLICredential: Azure CLI not found on path")}, nil)
 			}
 		}, "key-credentials", "no credentials: EnvironmentCredential: missing environment variable AZURE_TENANT_ID; nor is there a token from ManagedIdentityCredential, AzureCLICredential", "run `az login`"},
+		"a metadata service of another kind": {func(w *world) {
+			w.link.login = func(o policy.ClientOptions) (azcore.TokenCredential, error) { // the proxy answers for it, with 405
+				managed, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: o})
+				if err != nil {
+					return nil, err
+				}
+				return azidentity.NewChainedTokenCredential([]azcore.TokenCredential{unavailable("EnvironmentCredential: missing environment variable AZURE_TENANT_ID"),
+					managed, unavailable("AzureCLICredential: never asked")}, nil)
+			}
+		}, "key-credentials", "AZURE_TENANT_ID; nor is there a token from ManagedIdentityCredential (169.254.169.254 answers 405", "AZURE_TOKEN_CREDENTIALS=dev"},
 		"az logged out": {func(w *world) {
 			w.link.login = func(o policy.ClientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewChainedTokenCredential([]azcore.TokenCredential{unavailable("EnvironmentCredential: missing"),

@@ -69,7 +69,10 @@ func (l link) transporter() policy.Transporter {
 type transporter struct{ client *http.Client }
 
 func (t transporter) Do(r *http.Request) (*http.Response, error) {
-	w := watchOf(r)
+	w := new(watch)
+	if r.URL.Scheme == "https" { // plain HTTP is the SDK's search for a managed identity, whose failure is not one of a service
+		w = watchOf(r.Context())
+	}
 	answer, err := t.client.Do(r)
 	if err != nil {
 		return nil, w.note(r.URL.Host, err)
@@ -93,14 +96,12 @@ func watched(ctx context.Context) (context.Context, *watch) {
 	return context.WithValue(ctx, watchKey{}, w), w
 }
 
-// watchOf returns the watch of a request to a service. Requests in plain HTTP are the SDK's search for a managed identity, whose
-// failure is not one of a service.
-func watchOf(r *http.Request) *watch {
-	w, ok := r.Context().Value(watchKey{}).(*watch)
-	if !ok || r.URL.Scheme != "https" {
-		return new(watch)
+// watchOf returns the watch of a context, or one that nobody looks at.
+func watchOf(ctx context.Context) *watch {
+	if w, ok := ctx.Value(watchKey{}).(*watch); ok {
+		return w
 	}
-	return w
+	return new(watch)
 }
 
 // note keeps the last error, without the URL before it, and returns it.
