@@ -50,6 +50,30 @@ func TestPluginRaw(t *testing.T) {
 	}
 }
 
+// TestPluginRequest: a key behind a plugin gets another certificate.
+func TestPluginRequest(t *testing.T) {
+	t.Parallel()
+	for _, algorithm := range []string{"P-521", "RSA-3072"} {
+		d, _, _ := plugged(t, algorithm)
+		chain := d.certified(t, pluginKey)
+		d.signs(t, pluginKey, "1", "--chain", chain)
+	}
+}
+
+// TestPluginShow: what a plugin's key is, and why one is of no use.
+func TestPluginShow(t *testing.T) {
+	t.Parallel()
+	d, p, c := plugged(t, "P-384")
+	o := d.ok(t, "key", "show", pluginKey, "-o", "json")
+	for field, want := range map[string]string{"spec": "EC-384", "algorithm": "ES384", "keyCalls": "1", "service": "notation plugin test", "id": pluginKey} {
+		if got := o.field(t, field); got != want {
+			t.Errorf("%s is %q, want %q\n%s", field, got, want, o.stdout)
+		}
+	}
+	p.Default(c.With("fault", "describe-key/set=keySpec=ED25519"))
+	d.refused(t, 3, "key-algorithm", []string{`"ED25519"`, "P-256, P-384, P-521"}, "key", "show", pluginKey)
+}
+
 // TestPluginEnvelope: a plugin that makes whole envelopes, in both formats, with metadata and expiry.
 func TestPluginEnvelope(t *testing.T) {
 	t.Parallel()
@@ -153,29 +177,18 @@ func TestPluginFaults(t *testing.T) {
 		{whole, "huge", "key-plugin", "it wrote more than 16 MiB"},
 		{whole, "set=signatureEnvelopeType=application-cose", "key-plugin", "it made an envelope of the type"},
 		{whole, "envelope-long", "key-plugin", "more than 1048576"},
-		{whole, "envelope-garbage", "", ""},
-		{whole, "payload-digest", "", ""},
-		{whole, "payload-size", "", ""},
-		{whole, "payload-member", "", ""},
-		{whole, "payload-beside", "", ""},
-		{whole, "payload-overridden", "", ""},
+		{whole, "envelope-garbage", "key-misbehaved", "not JSON"},
+		{whole, "payload-digest", "key-misbehaved", "it is about another artifact"},
+		{whole, "payload-size", "key-misbehaved", "it is about another artifact"},
+		{whole, "payload-member", "key-misbehaved", "\"unknown\": unknown member"},
+		{whole, "payload-beside", "key-misbehaved", "its only member must be targetArtifact"},
+		{whole, "payload-overridden", "key-misbehaved", "the signed annotation \"build\" is missing or changed"},
 	} {
 		t.Run(test.capability+" "+strings.ReplaceAll(test.fault, "/", " "), func(t *testing.T) {
 			t.Parallel()
 			d, p, c := plugged(t, "P-256")
 			p.Default(c.With("capabilities", test.capability).With("fault", test.fault))
-			args := []string{"sign", d.ref, "--key", pluginKey, "--metadata", "build=7"}
-			if test.reason != "" {
-				d.refused(t, 6, test.reason, []string{test.says}, args...)
-				return
-			}
-			before := d.writes() // which reason is for the envelope's own tests
-			if o := d.run(t, args...); o.code != 6 || !strings.Contains(o.stderr, "imprint: hint: ") {
-				t.Errorf("exit code %d, want 6\n%s", o.code, o.stderr)
-			}
-			if n := d.writes() - before; n != 0 {
-				t.Errorf("%d writes to the registry", n)
-			}
+			d.refused(t, 6, test.reason, []string{test.says}, "sign", d.ref, "--key", pluginKey, "--metadata", "build=7")
 		})
 	}
 }
