@@ -238,7 +238,7 @@ func TestGCPDead(t *testing.T) {
 		says string
 		most time.Duration
 	}{
-		"F31 closed": {func(_ *gcptest.Server, w *wiretest.World) { w.Remove(gcptest.Host) }, "502", 5 * time.Second},
+		"F31 closed": {func(_ *gcptest.Server, w *wiretest.World) { w.Remove(gcptest.Host) }, "cannot be reached: the proxy answers 502 Bad Gateway", 5 * time.Second},
 		"F31 silent": {func(_ *gcptest.Server, w *wiretest.World) { w.Silence(gcptest.Host) }, "no answer within 13s", 15 * time.Second},
 		"F31 dumb": {func(s *gcptest.Server, _ *wiretest.World) {
 			s.Fault(gcpFails(forEver, gcptest.GetPublicKey, gcptest.Silence))

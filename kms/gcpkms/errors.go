@@ -49,7 +49,8 @@ var (
 	inState  = regexp.MustCompile(`current state is:? *([A-Z_]+)`)
 	inactive = regexp.MustCompile(`(?i)is not enabled|purpose`)
 	// A post-quantum key has no PEM: the service wants to be told another format (GetPublicKeyRequest.public_key_format).
-	noPEM = regexp.MustCompile(`(?i)public[ _]?key[ _]?format|\bPQC\b|post-quantum`)
+	noPEM   = regexp.MustCompile(`(?i)public[ _]?key[ _]?format|\bPQC\b|post-quantum`)
+	proxied = regexp.MustCompile(`failed to do connect handshake, response: \\*"HTTP/[0-9.]+ ([^\\"]+)`)
 	// What package auth says of a token that it could not get; gRPC hands on nothing but its text.
 	refused = regexp.MustCompile(`invalid_grant|invalid_rapt|invalid_client|unauthorized_client|invalid_token|cannot fetch token: 40[01]`)
 	busy    = regexp.MustCompile(`cannot fetch token: (5[0-9][0-9]|429)|status code 5[0-9][0-9]`)
@@ -73,7 +74,7 @@ func (a act) failed(name resource, err error, answered bool) error {
 		e = noToken(strings.TrimPrefix(st.Message(), "transport: per-RPC creds failed due to error: "))
 	case !answered:
 		e.Code, e.Remedy = kms.CodeUnreachable, reach
-		e.Err = fmt.Errorf("cloudkms.googleapis.com cannot be reached: %w", said)
+		e.Err = fmt.Errorf("cloudkms.googleapis.com cannot be reached: %s", kms.Text(broken(st.Message())))
 	default:
 		a.told(e, name, st, said)
 	}
@@ -94,6 +95,7 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 		if reasonOf(st).GetReason() == "CREDENTIALS_MISSING" {
 			e.Code, e.Remedy = kms.CodeCredentials, logIn
 		}
+		e.Err = fmt.Errorf("the login is not accepted: %w", said)
 	case codes.NotFound:
 		e.Code = kms.CodeNotFound
 		e.Remedy = "gcloud kms keys versions list " + name.flags() + " shows what there is"
@@ -121,6 +123,17 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 	default:
 		e.Err = fmt.Errorf("%v: %w", st.Code(), said)
 	}
+}
+
+// broken takes gRPC's wrapping off why there is no connection, and leaves the first line of what a proxy answered.
+func broken(why string) string {
+	if m := proxied.FindStringSubmatch(why); m != nil {
+		return "the proxy answers " + m[1]
+	}
+	if inner, ok := strings.CutPrefix(why, `connection error: desc = "transport: `); ok {
+		return strings.TrimSuffix(inner, `"`)
+	}
+	return why
 }
 
 // denied names the permission that is missing, and keeps the service's phrase for what it does not tell.

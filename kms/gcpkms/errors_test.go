@@ -23,6 +23,10 @@ func TestNobodyAnswered(t *testing.T) {
 	}{
 		`connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`: {
 			codes.Unavailable, false, kms.CodeUnreachable, false, "SSL_CERT_FILE", "x509: certificate signed by unknown authority"},
+		`connection error: desc = "transport: Error while dialing: failed to do connect handshake, response: \"HTTP/1.1 407 Proxy Authentication Required\\r\\nProxy-Authenticate: Basic\\r\\n"`: {
+			codes.Unavailable, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "cannot be reached: the proxy answers 407 Proxy Authentication Required"},
+		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.1:443: connect: connection refused"`: {
+			codes.Unavailable, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "cannot be reached: Error while dialing: dial tcp 192.0.2.1:443: connect: connection refused"},
 		"stream terminated by RST_STREAM with error code: INTERNAL_ERROR": {codes.Internal, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "RST_STREAM"},
 		`unexpected HTTP status code received from server: 403 (Forbidden); transport: received unexpected content-type "text/html"`: {
 			codes.PermissionDenied, true, kms.CodeService, false, "HTTPS_PROXY", "what answered is not Google Cloud KMS"},

@@ -189,7 +189,11 @@ func TestPublicKeyIsChecked(t *testing.T) {
 			if k != nil {
 				t.Error("it is opened")
 			}
-			wantError(t, err, kms.CodeService, kms.ErrService, "", tt.says)
+			remedy := ""
+			if tt.calls > 1 {
+				remedy = "changes what is sent"
+			}
+			wantError(t, err, kms.CodeService, kms.ErrService, remedy, tt.says)
 			if n := p.Calls(gcptest.GetPublicKey); n != tt.calls {
 				t.Errorf("%d calls, want %d", n, tt.calls)
 			}

@@ -154,5 +154,6 @@ func intact(sum *wrapperspb.Int64Value, b []byte) error {
 
 // damaged is the error of an answer that was changed on its way. The service's clients are to ask again then.
 func damaged(format string, args ...any) error {
-	return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Temporary: true}
+	return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Temporary: true,
+		Remedy: "something between here and cloudkms.googleapis.com changes what is sent: try without the proxy, or from another network"}
 }
