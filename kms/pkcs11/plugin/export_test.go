@@ -1,0 +1,4 @@
+package plugin
+
+// Unquote is unquote.
+var Unquote = unquote
