@@ -23,6 +23,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -74,8 +75,8 @@ func main() {
 	}
 	answer, err := answer()
 	if err != nil {
-		f, ok := err.(*failure)
-		if !ok {
+		var f *failure
+		if !errors.As(err, &f) {
 			f = &failure{Code: "ERROR", Message: err.Error()}
 		}
 		_ = json.NewEncoder(os.Stderr).Encode(f)
