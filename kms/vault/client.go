@@ -51,6 +51,9 @@ func (e *engine) connect(addr string, o kms.Options) error {
 		e.client.AddHeader("User-Agent", o.Agent)
 	}
 	e.place.address = shown
+	if o.Warn != nil && strings.HasPrefix(shown, "https:") && c.TLSConfig().InsecureSkipVerify {
+		o.Warn(fmt.Sprintf("the certificate of %s is not checked: whoever answers there is given the token (%s)", e.at(), e.names.either("SKIP_VERIFY")))
+	}
 	return nil
 }
 

@@ -163,6 +163,11 @@ func TestTLS(t *testing.T) {
 	t.Setenv("VAULT_TLS_SERVER_NAME", "vault.example")
 	_, err = key(t, s, "release")
 	wants(t, err, kms.CodeUnreachable, "vault.example", "VAULT_TLS_SERVER_NAME")
+	t.Setenv("VAULT_SKIP_VERIFY", "true")
+	var said string
+	if _, err := keyWith(t, s, kms.Options{Warn: func(text string) { said += text }}, "release"); err != nil || !strings.Contains(said, "the certificate of Vault at "+s.URL+" is not checked") {
+		t.Errorf("%q, %v", said, err)
+	}
 	t.Setenv("VAULT_CACERT", filepath.Join(t.TempDir(), "absent"))
 	_, err = key(t, s, "release")
 	wants(t, err, kms.CodeCredentials, "absent", "VAULT_CACERT or BAO_CACERT")
