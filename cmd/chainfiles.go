@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/kms"
 )
 
@@ -183,8 +184,11 @@ func (s *session) noChain(key kms.Key, given string) error {
 		return usageHint("imprint inspect shows the chain of what it signed", "there is no chain to check: the plugin of %s brings its own with each signature",
 			keyName(key, given))
 	}
-	return usageHint(request(given), "%w: %s keeps no certificate beside the key %s "+
-		"(Vault, OpenBao, Azure Key Vault, PKCS#11 tokens and plugins can)", errNoChain, serviceOf(key), keyName(key, given))
+	text := fmt.Sprintf("there is none beside the key %s at %s", keyName(key, given), serviceOf(key))
+	if s.keyScheme == "awskms" || s.keyScheme == "gcpkms" {
+		text += ", which keeps no certificates (Vault, OpenBao, Azure Key Vault, PKCS#11 tokens and plugins do)"
+	}
+	return usageHint(request(given), "%w: %s", errNoChain, text)
 }
 
 // errNoChain: there is no certificate for the key, neither in files nor at its service.
@@ -192,7 +196,8 @@ var errNoChain = errors.New("no certificate chain to sign with")
 
 // request says how to come to a certificate for a key.
 func request(given string) string {
-	return fmt.Sprintf(`get a certificate for it: imprint key csr %s --subject "C=DE, ST=BE, O=Acme, CN=release"; then name it: --chain FILE`, givenName(given))
+	return fmt.Sprintf(`get a certificate for it: imprint key csr %s --subject "C=DE, ST=BE, O=Acme, CN=release"; then name it: --chain FILE`,
+		ui.ShellWord(givenName(given)))
 }
 
 // serviceOf names the service of a key to people.

@@ -154,7 +154,7 @@ func (in requestInputs) open(ctx context.Context, s *session, doing, given strin
 	name, hint := keyName(key, given), ""
 	switch {
 	case about.Envelopes:
-		hint = "such a plugin brings its certificates with each signature: imprint sign REF --key " + about.Key
+		hint = "such a plugin brings its certificates with each signature: imprint sign REF --key " + ui.ShellWord(about.Key)
 		err = fmt.Errorf("%s %s: it makes whole signature envelopes, and signs nothing else", doing, name)
 	case in.pkcs1 && !isRSA:
 		hint = "leave --pkcs1 out"

@@ -169,7 +169,7 @@ func TestSignWithoutACertificate(t *testing.T) {
 	}{
 		"none anywhere": {
 			"", func([]*x509.Certificate) []*x509.Certificate { return nil }, 3, "usage",
-			"AWS KMS keeps no certificate beside the key " + pinned, "imprint key csr " + alias + " --subject", 1, 1,
+			"there is none beside the key " + pinned + " at AWS KMS, which keeps no certificates (Vault", "imprint key csr " + alias + " --subject", 1, 1,
 		},
 		"another key's alone": {
 			"", func([]*x509.Certificate) []*x509.Certificate { return other }, 3, "key-mismatch",
@@ -591,7 +591,7 @@ func TestChainCheckOfAKey(t *testing.T) {
 		t.Errorf("%+v", checked)
 	}
 	c.kept = nil
-	complains(t, w.want(3, "chain", "check", "--key", alias), "AWS KMS keeps no certificate beside the key "+pinned, "imprint key csr "+alias)
+	complains(t, w.want(3, "chain", "check", "--key", alias), "there is none beside the key "+pinned+" at AWS KMS", "imprint key csr "+alias)
 	complains(t, w.want(3, "chain", "check", "--key", "file", "--config", w.path("conf.yaml")), "no certificate chain", "--chain")
 	complains(t, w.want(3, "chain", "check"), "chain check takes FILE", "--key KEY")
 	if c.calls.Load() != 0 {
@@ -748,7 +748,7 @@ func TestKeyOfWholeEnvelopes(t *testing.T) {
 		t.Errorf("%+v", shown)
 	}
 	complains(t, w.want(3, "key", "show", key, "--probe"), "--probe: it makes whole signature envelopes", "imprint help start")
-	complains(t, w.want(3, "key", "csr", key, "--subject", acme), "it makes whole signature envelopes", "imprint sign REF --key "+key)
+	complains(t, w.want(3, "key", "csr", key, "--subject", acme), "it makes whole signature envelopes", "imprint sign REF --key \""+key+"\"")
 	complains(t, w.want(3, "key", "self-sign", key, "--subject", acme), "it makes whole signature envelopes", "")
 	complains(t, w.want(3, "chain", "check", "--key", key), "brings its own with each signature", "imprint inspect")
 	var checked ui.CheckedChain

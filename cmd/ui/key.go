@@ -249,14 +249,14 @@ func next(w io.Writer, what string, commands ...[]string) {
 	for _, c := range commands {
 		words := []string{"imprint"}
 		for _, word := range c {
-			words = append(words, shellWord(word))
+			words = append(words, ShellWord(word))
 		}
 		fmt.Fprintf(w, "    %s\n", Escape(strings.Join(words, " ")))
 	}
 }
 
-// shellWord quotes a word that a shell would take apart.
-func shellWord(s string) string {
+// ShellWord quotes a word that a shell would take apart, for commands to copy.
+func ShellWord(s string) string {
 	switch {
 	case s != "" && !strings.ContainsAny(s, " \t\n'\"`$&|;<>()*?[]{}!#~\\"):
 		return s
