@@ -194,7 +194,7 @@ func noToken(why string) *kms.Error {
 		return &kms.Error{Code: kms.CodeExpired, Class: kms.ErrService, Err: fmt.Errorf("the Google Cloud login is refused: %s", kms.Text(why)),
 			Remedy: "log in again: `gcloud auth application-default login`, or renew what GOOGLE_APPLICATION_CREDENTIALS names"}
 	case !metadata && busy.MatchString(why):
-		return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf("Google's token service: %s", kms.Text(why)), Temporary: true}
+		return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf("the token service of these credentials fails: %s", kms.Text(why)), Temporary: true}
 	case !metadata && offline.MatchString(why):
 		return &kms.Error{Code: kms.CodeUnreachable, Class: kms.ErrService, Remedy: reach,
 			Err: fmt.Errorf("the token service of these credentials cannot be reached: %s", kms.Text(why))}

@@ -1,6 +1,7 @@
 package gcpkms
 
 import (
+	"errors"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -35,7 +36,7 @@ func TestNobodyAnswered(t *testing.T) {
 			codes.Unauthenticated, false, kms.CodeExpired, false, "gcloud auth application-default login", `the Google Cloud login is refused: auth: "invalid_grant"`},
 		perRPC + "auth: cannot fetch token: 401\nResponse: {}": {codes.Unauthenticated, false, kms.CodeExpired, false, "log in again", "refused"},
 		perRPC + "auth: cannot fetch token: 503\nResponse: <html>": {
-			codes.Unauthenticated, false, kms.CodeService, true, "", "Google's token service: auth: cannot fetch token: 503 Response"},
+			codes.Unauthenticated, false, kms.CodeService, true, "", "the token service of these credentials fails: auth: cannot fetch token: 503 Response"},
 		perRPC + `auth: cannot fetch token: Post "https://oauth2.googleapis.com/token": dial tcp: lookup oauth2.googleapis.com: no such host`: {
 			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "the token service of these credentials cannot be reached"},
 		perRPC + `auth: cannot fetch token: Post "https://oauth2.googleapis.com/token": Bad Gateway`: {
@@ -52,7 +53,8 @@ func TestNobodyAnswered(t *testing.T) {
 		}
 		err := reading.failed(one, status.Error(tt.status, text), tt.answered)
 		wantError(t, err, tt.code, class, tt.remedy, tt.says)
-		if e := err.(*kms.Error); e.Temporary != tt.temporary {
+		var e *kms.Error
+		if errors.As(err, &e) && e.Temporary != tt.temporary {
 			t.Errorf("%s: temporary %t", text, e.Temporary)
 		}
 	}

@@ -52,7 +52,7 @@ func openName(ctx context.Context, name resource, o kms.Options, extra []option.
 	}
 	defer func() {
 		if err != nil {
-			client.Close()
+			_ = client.Close()
 		}
 	}()
 	if name.version() == "" {

@@ -55,7 +55,7 @@ func New(t testing.TB) *World {
 		close(w.done)
 		w.mu.Lock()
 		for _, c := range w.open {
-			c.Close()
+			_ = c.Close()
 		}
 		w.mu.Unlock()
 		proxy.CloseClientConnections()
@@ -87,7 +87,7 @@ type connection struct{}
 // Cut breaks the connection by which a request came that a [World] serves, as when an answer is lost on its way.
 func Cut(ctx context.Context) {
 	if c, ok := ctx.Value(connection{}).(net.Conn); ok {
-		c.Close()
+		_ = c.Close()
 	}
 }
 
@@ -177,7 +177,7 @@ func (w *World) connect(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.open = append(w.open, client)
 	w.mu.Unlock()
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if _, err := io.WriteString(client, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
 		return
 	}
@@ -189,14 +189,14 @@ func (w *World) connect(rw http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	splice(client, buffered.Reader, server)
 }
 
 // splice copies both ways until either end closes.
 func splice(client net.Conn, fromClient *bufio.Reader, server net.Conn) {
 	ended := make(chan struct{}, 2)
-	go func() { io.Copy(server, fromClient); ended <- struct{}{} }()
-	go func() { io.Copy(client, server); ended <- struct{}{} }()
+	go func() { _, _ = io.Copy(server, fromClient); ended <- struct{}{} }()
+	go func() { _, _ = io.Copy(client, server); ended <- struct{}{} }()
 	<-ended
 }
