@@ -208,7 +208,7 @@ func TestVaultFaults(t *testing.T) {
 		"expired token":                  {prepare: func(s *vaulttest.Server) { s.Revoke(vaulttest.Root) }, reason: "key-login-expired", says: []string{"does not know the token: permission denied, invalid token", "run `vault login`"}},
 		"expired token since":            {op: sign, fault: vaulttest.Expired(), reason: "key-login-expired", calls: "1", says: []string{"run `vault login`"}},
 		"wrong mount":                    {key: "?mount=team/transit", reason: "key-not-found", says: []string{"no transit engine at the mount team/transit", "vault secrets list"}},
-		"wrong namespace":                {key: "?namespace=ns9", reason: "key-not-found", says: []string{"namespace ns9, has no transit engine"}},
+		"wrong namespace":                {key: "?namespace=ns9", reason: "key-not-found", says: []string{"(namespace ns9) has no transit engine"}},
 		"wrong version":                  {key: "?version=7", reason: "key-not-found", says: []string{"no version 7 of transit/keys/release: the latest is 1"}},
 		"F33 answer always lost":         {op: sign, fault: vaulttest.Fault{Effect: vaulttest.Lost}, reason: "key-unreachable", calls: "3", says: []string{"asked 3 times", "EOF"}},
 		"F34 another key":                {op: sign, fault: vaulttest.Fault{Effect: vaulttest.OtherKey}, reason: "key-signature", calls: "1", says: []string{"no signature of the key that was opened"}},

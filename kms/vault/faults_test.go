@@ -128,7 +128,7 @@ func TestOpenFaults(t *testing.T) {
 		"internal, once":   {prepare: fault(0, vaulttest.Internal("storage")), reads: 1, code: kms.CodeService, says: "status 500: storage"},
 		"wrong mount":      {query: "mount=tranzit", reads: 0, code: kms.CodeNotFound, says: "no transit engine at the mount tranzit", remedy: "vault secrets list"},
 		"another engine":   {query: "mount=transit/x", reads: 0, code: kms.CodeNotFound, says: "no transit engine at the mount transit/x: unsupported path", remedy: "vault secrets list"},
-		"wrong namespace":  {query: "namespace=ns9", reads: 0, code: kms.CodeNotFound, says: "namespace ns9, has no transit engine at the mount transit", remedy: "NAMESPACE"},
+		"wrong namespace":  {query: "namespace=ns9", reads: 0, code: kms.CodeNotFound, says: "(namespace ns9) has no transit engine at the mount transit", remedy: "NAMESPACE"},
 		"wrong name":       {query: "mount=empty", reads: 1, code: kms.CodeNotFound, says: "has no key release in the transit engine at the mount empty", remedy: "vault list empty/keys"},
 		"version 9":        {query: "version=9", reads: 1, code: kms.CodeNotFound, says: "no version 9 of transit/keys/release: the latest is 3", remedy: "from 1 to 3"},
 		"below minimum":    {query: "version=1", prepare: func(s *vaulttest.Server) { s.SetMinimum("release", 2) }, reads: 1, code: kms.CodeUnusable, says: "from version 2 on, not with version 1", remedy: "min_encryption_version=1"},

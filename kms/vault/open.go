@@ -184,7 +184,7 @@ func (e *engine) path(operation string) string {
 func (e *engine) at() string {
 	at := e.names.service + " at " + e.place.address
 	if e.place.namespace != "" {
-		at += ", namespace " + e.place.namespace + ","
+		at += " (namespace " + e.place.namespace + ")"
 	}
 	return at
 }
