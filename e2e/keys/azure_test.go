@@ -43,7 +43,7 @@ func azureFails(n int, op string, f azuretest.Fault) func(string, int) azuretest
 }
 
 // The way of a publisher whose key is in a Key Vault or a Managed HSM: a request, a certificate, signatures that notation accepts. No
-// host is asked but the vault and Entra ID, and no process without a challenge.
+// host is asked but the vault and Entra ID.
 func TestAzure(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{azureVault, azureHSM} {
@@ -62,6 +62,11 @@ func TestAzure(t *testing.T) {
 				}
 				if n := s.Calls(azuretest.CertificateGet) + s.Calls(azuretest.SecretGet); n != 0 {
 					t.Errorf("%d requests for certificates that are in a file", n)
+				}
+				for _, agent := range s.Agents() {
+					if !strings.HasPrefix(agent, "imprint/") {
+						t.Fatalf("the service is told %q", agent)
+					}
 				}
 				hosts := w.Asked()
 				slices.Sort(hosts)

@@ -117,6 +117,21 @@ func TestFaultsOfSigning(t *testing.T) {
 	}
 }
 
+// A token that was revoked is replaced in the same call, if the vault says how.
+func TestRevokedTokenIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.AddKey("k", certtest.Key("P-256"))
+	k, calls := kms.Metered(w.opened(t, plain+"k"))
+	w.Fault(times(azuretest.KeysSign, azuretest.Revoked, 1))
+	if _, err := sign(t.Context(), k); err != nil {
+		t.Error(err)
+	}
+	if n := w.Calls(azuretest.Token); n != 2 || calls.Load() != 1 {
+		t.Errorf("%d tokens, %d calls", n, calls.Load())
+	}
+}
+
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -460,6 +475,7 @@ func TestChallengeIsChecked(t *testing.T) {
 		"no URL":                func(w *world) { w.Resource = "vault.azure.net" },
 		"two resources":         func(w *world) { w.Resource = `https://vault.azure.net" resource="https://graph.microsoft.com` },
 		"a scope before it":     func(w *world) { w.Resource = `https://vault.azure.net" scope="https://graph.microsoft.com/.default` },
+		"a word of claims":      func(w *world) { w.Resource = `https://graph.microsoft.com" error="insufficient_claims` },
 		"authority of one word": func(w *world) { w.Authority = "x" },
 		"authority of a host":   func(w *world) { w.Authority = "https://login.microsoftonline.com" },
 	} {

@@ -154,7 +154,7 @@ func (g guard) Do(r *policy.Request) (*http.Response, error) {
 		return answer, err
 	}
 	challenge := answer.Header.Get("WWW-Authenticate")
-	if challenge == "" || strings.Contains(challenge, "insufficient_claims") { // the latter asks for another token for the same resource
+	if challenge == "" {
 		return answer, nil
 	}
 	host := r.Raw().URL.Host
@@ -162,6 +162,9 @@ func (g guard) Do(r *policy.Request) (*http.Response, error) {
 	resource := values["scope"]
 	if resource == "" {
 		resource = values["resource"]
+	}
+	if resource == "" && values["error"] == "insufficient_claims" { // continuous access evaluation: a fresh token for the same resource
+		return answer, nil
 	}
 	if u, err := url.Parse(strings.TrimSuffix(resource, "/.default")); err != nil || u.Scheme != "https" || !strings.EqualFold(u.Host, g.resource) {
 		return nil, &kms.Error{Code: kms.CodeService, Class: kms.ErrService,

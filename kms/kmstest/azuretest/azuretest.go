@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,16 +121,11 @@ func (s *Server) Calls(op string) int {
 	return s.calls[op]
 }
 
-// Agent reports whether a request to a vault named the program, as "imprint/1.0.0".
-func (s *Server) Agent(program string) bool {
+// Agents returns the user agents of all requests to vaults, each once.
+func (s *Server) Agents() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for agent := range s.agents {
-		if strings.HasPrefix(agent, program+" ") {
-			return true
-		}
-	}
-	return false
+	return slices.Sorted(maps.Keys(s.agents))
 }
 
 // Reset forgets the counts.

@@ -16,6 +16,7 @@ const (
 	KeyExpired           // 403, past its expiry
 	Deleting             // 409
 	TokenExpired         // 401, for a token that was good, once and again
+	Revoked              // 401, with the claims that a fresh token must have (continuous access evaluation)
 	SecretExpired        // of the client's, at Entra ID
 	Silent               // nothing is said
 	OtherKey             // signed by the newest version, said to be by the one asked for

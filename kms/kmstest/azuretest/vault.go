@@ -79,6 +79,11 @@ func (s *Server) operation(op string, do func(w http.ResponseWriter, r *http.Req
 		case TokenExpired:
 			s.expire()
 			s.challenge(w, r, expired)
+		case Revoked:
+			s.expire()
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="", authorization_uri="%s/common/oauth2/authorize", error="insufficient_claims", claims="%s"`,
+				authorityOf(r.Host), base64.StdEncoding.EncodeToString([]byte(`{"access_token":{"nbf":{"essential":true,"value":"1700000000"}}}`))))
+			apologise(w, apology{http.StatusUnauthorized, "Unauthorized", "Continuous access evaluation resulted in claims challenge.", ""})
 		case Garbage:
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, "<html>It works!</html>")
