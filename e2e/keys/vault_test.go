@@ -340,7 +340,7 @@ func TestVaultRotation(t *testing.T) {
 	s.AddKey("release", certtest.Key("RSA-2048"))
 	keep(t, http.DefaultClient, s.URL, "transit/keys/release", d.certified(t, "hashivault://release"))
 	s.Rotate("release", crypto.Signer(second))
-	d.refused(t, 3, "usage", []string{"Vault keeps no certificate beside the key", "version=2", "imprint key csr"}, "sign", d.ref, "--key", "hashivault://release")
+	d.refused(t, 3, "usage", []string{"no certificate chain to sign with", "version=2", "Vault", "imprint key csr"}, "sign", d.ref, "--key", "hashivault://release")
 	d.signs(t, "hashivault://release?version=1", "1")
 	keep(t, http.DefaultClient, s.URL, "transit/keys/release", d.certified(t, "hashivault://release?version=2"))
 	d.signs(t, "hashivault://release", "1")
