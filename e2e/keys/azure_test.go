@@ -136,7 +136,7 @@ func TestAzureSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b}))
-			d.says(t, o, strings.Split(text, "\n")[1], "PRIVATE KEY")
+			d.hides(t, o, strings.Split(text, "\n")[1], "PRIVATE KEY")
 		})
 	}
 }
@@ -159,8 +159,8 @@ func certificatesIn(t testing.TB, file string) []*x509.Certificate {
 	return certs
 }
 
-// says wants none of the canaries in what was said, nor in any file under the desk.
-func (d *desk) says(t testing.TB, o outcome, canaries ...string) {
+// hides wants none of the canaries in what was said, nor in any file under the desk.
+func (d *desk) hides(t testing.TB, o outcome, canaries ...string) {
 	t.Helper()
 	spoken := o.stdout + o.stderr
 	err := filepath.WalkDir(d.dir, func(path string, e os.DirEntry, err error) error {
@@ -234,7 +234,7 @@ func TestAzureFaults(t *testing.T) {
 			if o.took > 15*time.Second {
 				t.Errorf("it took %s", o.took)
 			}
-			d.says(t, o, s.Secret)
+			d.hides(t, o, s.Secret)
 			if slices.Contains(w.Asked(), "elsewhere.example") {
 				t.Error("it followed a redirection")
 			}
@@ -416,9 +416,9 @@ func TestAzureCredentials(t *testing.T) {
 			d.env = append(d.env, tt.env...)
 			args := []string{"sign", d.ref, "--key", azureKey, "--chain", d.chainFor(v.Signer.Public(), "release")}
 			o := d.refused(t, 6, tt.code, tt.says, args...)
-			d.says(t, o, s.Secret, "canary-wrong-secret", "token-")
+			d.hides(t, o, s.Secret, "canary-wrong-secret", "token-")
 			o = d.run(t, args...)
-			d.says(t, o, s.Secret, "canary-wrong-secret", "token-", "-----------")
+			d.hides(t, o, s.Secret, "canary-wrong-secret", "token-", "-----------")
 			if o.took > 15*time.Second {
 				t.Errorf("it took %s", o.took)
 			}
@@ -430,7 +430,7 @@ func TestAzureCredentials(t *testing.T) {
 			}
 		})
 	}
-	for name, sets := range map[string]struct{ fault azuretest.Fault }{"log of success": {azuretest.None}, "log of failure": {azuretest.Denied}} {
+	for name, fault := range map[string]azuretest.Fault{"log of success": azuretest.None, "log of failure": azuretest.Denied} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d, s, _ := newAzure(t)
@@ -438,12 +438,12 @@ func TestAzureCredentials(t *testing.T) {
 			v.Certificates = d.ca.Chain(d.ca.Leaf(v.Signer.Public(), "release"))
 			v.Exportable = true
 			d.env = append(d.env, "AZURE_SDK_GO_LOGGING=all")
-			s.Fault(azureFails(forEver, azuretest.KeysSign, sets.fault))
+			s.Fault(azureFails(forEver, azuretest.KeysSign, fault))
 			o := d.run(t, "sign", d.ref, "--key", azureKey+"?chain=secret")
-			if want := map[azuretest.Fault]int{azuretest.None: 0, azuretest.Denied: 6}[sets.fault]; o.code != want {
+			if want := map[azuretest.Fault]int{azuretest.None: 0, azuretest.Denied: 6}[fault]; o.code != want {
 				t.Errorf("exit code %d\n%s", o.code, o.stderr)
 			}
-			d.says(t, o, s.Secret, "token-", "PRIVATE KEY-", "Bearer token")
+			d.hides(t, o, s.Secret, "token-", "PRIVATE KEY-", "Bearer token")
 		})
 	}
 }
