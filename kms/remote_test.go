@@ -412,8 +412,9 @@ func TestRemoteJobs(t *testing.T) {
 			// Who waits for a slot can be told to stop.
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
-			if _, err := k.Sign(ctx, nil, crypto.SHA256); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%d jobs: %v", jobs, err)
+			begun := time.Now()
+			if _, err := k.Sign(ctx, nil, crypto.SHA256); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Millisecond {
+				t.Errorf("%d jobs: %v after %s", jobs, err, time.Since(begun))
 			}
 			wg.Wait()
 			if most != want || v.calls.Load() != 40 {
