@@ -17,7 +17,7 @@ func (p *plugin) broken(command, format string, args ...any) error {
 
 // makers says whom to ask about a plugin that does not work; "" if it never said.
 func (p *plugin) makers() string {
-	if p.own || p.url == "" {
+	if p.lock != nil || p.url == "" {
 		return ""
 	}
 	return "that is the plugin's failure, not the registry's: ask those who make it, " + p.url
@@ -25,10 +25,10 @@ func (p *plugin) makers() string {
 
 // redacted takes the PIN out of an error's text, should a plugin have repeated it.
 func (p *plugin) redacted(err error) error {
-	if p.pin == "" || !strings.Contains(err.Error(), p.pin) {
-		return err
+	if text := p.lock.redact(err.Error()); text != err.Error() {
+		return errors.New(text)
 	}
-	return errors.New(strings.ReplaceAll(err.Error(), p.pin, "[PIN]"))
+	return err
 }
 
 // failures are the error codes of the contract, and what they mean here.
@@ -85,7 +85,7 @@ func (p *plugin) failed(command string, exit *exec.ExitError, stderr []byte) err
 		r.text = fmt.Sprintf("plugin %s: %s: %s", p.name, command, kms.Text(code))
 	}
 	switch {
-	case p.own:
+	case p.lock != nil:
 		refine(e, metadata["class"])
 		e.Remedy = kms.Text(metadata["remedy"])
 		if message != "" {
@@ -94,10 +94,7 @@ func (p *plugin) failed(command string, exit *exec.ExitError, stderr []byte) err
 	case p.url != "" && e.Code != kms.CodeThrottled && e.Code != kms.CodeUnreachable:
 		e.Remedy = fmt.Sprintf("the plugin's id=KEY and plugin-config, and what it needs besides: %s", p.url)
 	}
-	if p.pin != "" {
-		r.text = strings.ReplaceAll(r.text, p.pin, "[PIN]")
-		e.Remedy = strings.ReplaceAll(e.Remedy, p.pin, "[PIN]")
-	}
+	r.text, e.Remedy = p.lock.redact(r.text), p.lock.redact(e.Remedy)
 	e.Err = r
 	return e
 }

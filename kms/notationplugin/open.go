@@ -97,7 +97,9 @@ type plugin struct {
 	patience time.Duration
 	own      bool   // notation-pkcs11, whose errors say more
 	url      string // of its documentation, once its metadata is known
-	pin      string // never to be repeated in an error
+	pin      string // never to be repeated in an error; set before or by the first signature, which is made alone
+	token    string // whose PIN it is, to people
+	secret   func(ctx context.Context, prompt string) ([]byte, error)
 }
 
 func (h host) plugin(name, path, id string, o kms.Options) *plugin {

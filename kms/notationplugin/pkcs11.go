@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/imprint-oci/imprint/kms"
@@ -24,7 +25,8 @@ const noPIN = "give the PIN's file in the URI (pin-source=FILE), or --passphrase
 //
 // That plugin's answers say more than the contract asks for: describe-key tells the public key, the certificates beside it and
 // the canonical URI, so that opening costs no signature and a key needs no certificate. The PIN comes from the URI's pin-source,
-// or it is asked for once; it reaches the plugin over stdin alone. A wrong one is never tried twice.
+// or it is asked for once, where the plugin first lacks it: most tokens show a key without, and want it for the first signature. It
+// reaches the plugin over stdin alone. A wrong one is never tried twice.
 func OpenPKCS11(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 	return machine().openPKCS11(ctx, u, o)
 }
@@ -46,45 +48,70 @@ func (h host) openToken(ctx context.Context, u *url.URL, o kms.Options) (kms.Key
 		return nil, err
 	}
 	p := h.plugin("pkcs11", path, kms.Format(u), o)
-	p.own = true
+	p.lock = &lock{token: tokenOf(u), secret: o.Secret}
 	p.config = map[string]string{}
 	maps.Copy(p.config, o.Config)
 	p.config["chain"] = "optional"
 	if _, err := p.metadata(ctx); err != nil {
 		return nil, err
 	}
-	spec, m, err := p.unlock(ctx, u, o)
-	if err != nil {
-		return nil, err
+	spec, m, err := p.describe(ctx)
+	if err != nil { // most tokens show their keys without a PIN
+		if err := p.lock.open(ctx, err); err != nil {
+			return nil, err
+		}
+		if spec, m, err = p.describe(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return p.token(spec, m, u, o)
 }
 
-// unlock describes the key, with the PIN if the token wants one.
-func (p *plugin) unlock(ctx context.Context, u *url.URL, o kms.Options) (string, members, error) {
-	spec, m, err := p.describe(ctx)
-	var asks *refusal
-	if err == nil || !errors.As(err, &asks) || asks.metadata["ask"] != "pin" {
-		return spec, m, err
+// A lock is what a PIN opens. A nil lock has none.
+type lock struct {
+	token  string // to people
+	secret func(ctx context.Context, prompt string) ([]byte, error)
+	pin    atomic.Pointer[string]
+}
+
+// open gets the PIN that a refusal asks for, so that what was refused can be asked for again. It is called for the first
+// refusal only: a PIN that is there already is the wrong one.
+func (l *lock) open(ctx context.Context, refused error) error {
+	var r *refusal
+	if l.pin.Load() != nil || !errors.As(refused, &r) || r.metadata["ask"] != "pin" {
+		return refused
 	}
-	token := kms.Text(asks.metadata["token"])
-	if token == "" {
-		token = tokenOf(u)
+	if l.secret == nil {
+		return missingPIN("%w", refused)
 	}
-	if o.Secret == nil {
-		return "", nil, missingPIN("the token %s wants a PIN, and there is none", token)
-	}
-	pin, err := o.Secret(ctx, fmt.Sprintf("PIN of token %s: ", token))
+	pin, err := l.secret(ctx, fmt.Sprintf("PIN of token %s: ", l.token))
 	if err != nil {
-		return "", nil, missingPIN("asking for the PIN of token %s: %w", token, err)
+		return missingPIN("asking for the PIN of token %s: %w", l.token, err)
 	}
 	defer clear(pin)
 	if len(pin) == 0 || !utf8.Valid(pin) {
-		return "", nil, missingPIN("the PIN of token %s is empty or not UTF-8", token)
+		return missingPIN("the PIN of token %s is empty or not UTF-8", l.token)
 	}
-	p.pin = string(pin)
-	p.config["pin"] = p.pin
-	return p.describe(ctx)
+	text := string(pin)
+	l.pin.Store(&text)
+	return nil
+}
+
+// with returns config with the PIN, once there is one.
+func (l *lock) with(config map[string]string) map[string]string {
+	if l == nil || l.pin.Load() == nil {
+		return config
+	}
+	config = maps.Clone(config)
+	config["pin"] = *l.pin.Load()
+	return config
+}
+
+func (l *lock) redact(text string) string {
+	if l == nil || l.pin.Load() == nil {
+		return text
+	}
+	return strings.ReplaceAll(text, *l.pin.Load(), "[PIN]")
 }
 
 func missingPIN(format string, args ...any) error {
@@ -102,8 +129,8 @@ func tokenOf(u *url.URL) string {
 	return kms.Format(u)
 }
 
-// token makes the key of what describe-key answered.
-func (p *plugin) token(spec string, m members, u *url.URL, o kms.Options) (kms.Key, error) {
+// tokenKey makes the key of what describe-key answered.
+func (p *plugin) tokenKey(spec string, m members, u *url.URL, o kms.Options) (kms.Key, error) {
 	wrong := func(format string, args ...any) (kms.Key, error) {
 		return nil, p.broken("describe-key", format, args...)
 	}
@@ -144,6 +171,7 @@ func (p *plugin) token(spec string, m members, u *url.URL, o kms.Options) (kms.K
 	}
 	return kms.Remote{
 		URI: pinned, Service: "PKCS #11", Public: public,
-		Sign: k.sign, Certificates: k.certificates, PKCS1: k.algorithm.PSS, Jobs: pkcs11Jobs, Patience: p.patience, Careful: true,
+		Sign: k.sign, Certificates: k.certificates, PKCS1: k.algorithm.PSS, Jobs: pkcs11Jobs, Patience: p.patience,
+		Careful: true, Unlock: p.lock.open,
 	}.Key()
 }

@@ -60,7 +60,9 @@ type (
 	}
 )
 
-func (p *plugin) keyRequest() keyRequest { return keyRequest{contractVersion, p.id, p.config} }
+func (p *plugin) keyRequest() keyRequest {
+	return keyRequest{contractVersion, p.id, p.lock.with(p.config)}
+}
 
 // Metadata is what a plugin says of itself.
 type metadata struct {
