@@ -1,10 +1,16 @@
 package gcpkms
 
 import (
+	"context"
 	"errors"
+	"net"
 	"testing"
 
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/imprint-oci/imprint/kms"
@@ -56,6 +62,41 @@ func TestNobodyAnswered(t *testing.T) {
 		var e *kms.Error
 		if errors.As(err, &e) && e.Temporary != tt.temporary {
 			t.Errorf("%s: temporary %t", text, e.Temporary)
+		}
+	}
+}
+
+// A terse is the service as it is when its status is all that it sends, without a header before it ("Trailers-Only" of gRPC's
+// protocol), which an [http.Handler] cannot do.
+type terse struct {
+	kmspb.UnimplementedKeyManagementServiceServer
+}
+
+func (terse) GetPublicKey(context.Context, *kmspb.GetPublicKeyRequest) (*kmspb.PublicKey, error) {
+	return nil, status.Error(codes.PermissionDenied, "Permission denied")
+}
+
+func TestTrailersOnly(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	kmspb.RegisterKeyManagementServiceServer(s, terse{})
+	go s.Serve(listener)
+	t.Cleanup(s.Stop)
+	here := []option.ClientOption{option.WithEndpoint(listener.Addr().String()), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))}
+	for name, code := range map[string]string{one: kms.CodeDenied, keyName: kms.CodeService} {
+		u, err := kms.ParseURI("gcpkms://" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = open(t.Context(), u, kms.Options{}, here...)
+		var e *kms.Error
+		if !errors.As(err, &e) || e.Code != code {
+			t.Errorf("%v, want %s", err, code)
 		}
 	}
 }
