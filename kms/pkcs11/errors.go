@@ -14,8 +14,12 @@ func problem(code, remedy, format string, args ...any) error {
 	return &kms.Error{Code: code, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Remedy: remedy}
 }
 
-// ErrNoPIN: the token wants a PIN, and nobody gave one.
-var ErrNoPIN = errors.New("no PIN")
+// A MissingPIN is why a login was not tried: nobody gave a PIN.
+type MissingPIN struct {
+	Token string // whose PIN it is, and what is special about it, to people
+}
+
+func (m *MissingPIN) Error() string { return "no PIN was given" }
 
 // meanings sorts the return values of modules (KMS.md, "One error table").
 var meanings = map[uint]struct{ code, text, remedy string }{

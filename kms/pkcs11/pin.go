@@ -52,7 +52,7 @@ func (p *pin) get(ctx context.Context, t *token, flags uint) ([]byte, error) {
 			return nil, problem(kms.CodeCredentials, remedy, "the token %s needs its PIN: reading pin-source: %w%s", t.name(), err, last)
 		}
 	case p.from.ask == nil:
-		return nil, problem(kms.CodeCredentials, remedy, "the token %s needs its PIN: %w was given%s", t.name(), ErrNoPIN, last)
+		return nil, problem(kms.CodeCredentials, remedy, "the token %s needs its PIN: %w%s", t.name(), &MissingPIN{t.name() + last}, last)
 	default:
 		if p.secret, err = p.from.ask(ctx, fmt.Sprintf("PIN of the token %s%s: ", t.name(), last)); err != nil {
 			return nil, problem(kms.CodeCredentials, remedy, "the token %s needs its PIN: %w%s", t.name(), err, last)

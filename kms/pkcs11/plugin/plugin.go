@@ -3,7 +3,7 @@
 //
 // The contract's answer to describe-key says little. This one adds publicKey, certificateChain and uri, by which imprint learns
 // what it otherwise would have to sign something for; other hosts do not look at them. An error's metadata has a class (the reason
-// code of package kms without "key-"), a remedy, and "ask": "pin" where a PIN is all that is missing.
+// code of package kms without "key-"), a remedy, and "ask": "pin" with the token's name where a PIN is all that is missing.
 package plugin
 
 import (
@@ -178,8 +178,9 @@ func failureOf(err error) *failure {
 	if e.Remedy != "" {
 		f.Metadata["remedy"] = e.Remedy
 	}
-	if errors.Is(err, pkcs11.ErrNoPIN) {
-		f.Metadata["ask"] = "pin"
+	var missing *pkcs11.MissingPIN
+	if errors.As(err, &missing) {
+		f.Metadata["ask"], f.Metadata["token"] = "pin", missing.Token
 	}
 	return f
 }

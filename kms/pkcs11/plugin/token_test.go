@@ -232,7 +232,7 @@ func TestMissingPIN(t *testing.T) {
 	for _, given := range [][]string{nil, {"pin", ""}} {
 		o := ask(t, h, "generate-signature", h.URI("token=hsm;object=release"), signing(t, key.Public(), append(given, "chain", "optional")...))
 		o.fails(t, "ACCESS_DENIED", "credentials", "needs its PIN", h.Token("hsm").String())
-		if o.failure.Metadata["ask"] != "pin" {
+		if o.failure.Metadata["ask"] != "pin" || o.failure.Metadata["token"] != h.Token("hsm").String() {
 			t.Errorf("it does not ask for the PIN: %s", o.stderr)
 		}
 	}
