@@ -89,9 +89,6 @@ func remote(n name, s *session, answer *sdk.GetPublicKeyOutput) (kms.Remote, err
 		return kms.Remote{}, kms.Invalid(kms.CodeAlgorithm, "the key usage of %s is %s: %s", arn, kms.Text(string(answer.KeyUsage)), usable)
 	}
 	spec := answer.KeySpec
-	if spec == "" { // emulators that still write the older name only
-		spec = types.KeySpec(answer.CustomerMasterKeySpec)
-	}
 	if specs[spec] == "" {
 		return kms.Remote{}, kms.Invalid(kms.CodeAlgorithm, "the key spec of %s is %s: %s", arn, kms.Text(string(spec)), usable)
 	}

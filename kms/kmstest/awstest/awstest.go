@@ -215,11 +215,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		hangUp(w)
 	case Torn:
 		w.Header().Set("Content-Length", fmt.Sprint(len(text)))
-		w.Write(text[:len(text)/2])
-		http.NewResponseController(w).Flush()
+		_, _ = w.Write(text[:len(text)/2])
+		_ = http.NewResponseController(w).Flush()
 		hangUp(w)
 	default:
-		w.Write(text)
+		_, _ = w.Write(text)
 	}
 }
 

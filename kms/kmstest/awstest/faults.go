@@ -73,7 +73,7 @@ func refuse(w http.ResponseWriter, f *failure) {
 	if f.code == "AccessDeniedException" {
 		member = "Message" // of IAM, which stands before the service
 	}
-	json.NewEncoder(w).Encode(map[string]string{"__type": f.code, member: f.message})
+	_ = json.NewEncoder(w).Encode(map[string]string{"__type": f.code, member: f.message})
 }
 
 // about puts the operation and the key into the message of a failure that names them.
@@ -127,7 +127,7 @@ func hangUp(w http.ResponseWriter) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	c.SetDeadline(time.Now().Add(time.Second))
-	buffered.Flush()
-	c.Close()
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = buffered.Flush()
 }
