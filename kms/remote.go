@@ -41,6 +41,10 @@ type Remote struct {
 	// Careful: a refusal counts against the key, as a wrong PIN does. The first signature is then made alone, and none is
 	// asked for after a refusal.
 	Careful bool
+	// Unlock is told why a signature was refused. If it gets from a person what was missing, as the PIN of a token, it returns
+	// nil, and the signature is asked for again; the refusal is not counted, since no key was used. Else it returns the error
+	// that stands. It may take as long as a person does. nil: nothing can be got.
+	Unlock func(ctx context.Context, refusal error) error
 	// Spent is how many signatures opening the key has cost already.
 	Spent int
 }
@@ -136,14 +140,19 @@ func (k *remoteKey) Sign(ctx context.Context, message []byte, opts crypto.Signer
 		return nil, ctx.Err()
 	}
 	var sig []byte
-	err := k.caution.do(func() error {
-		return Ask(ctx, k.remote.Patience, func(ctx context.Context) (err error) {
-			if k.calls != nil {
-				k.calls.Add(1)
-			}
-			sig, err = k.remote.Sign(ctx, r)
+	err := k.caution.do(func() (err error) {
+		sig, err = k.ask(ctx, r)
+		if err == nil || k.remote.Unlock == nil || ctx.Err() != nil {
 			return err
-		})
+		}
+		if err := k.remote.Unlock(ctx, err); err != nil {
+			return err
+		}
+		if k.calls != nil {
+			k.calls.Add(-1)
+		}
+		sig, err = k.ask(ctx, r)
+		return err
 	})
 	if err == nil {
 		sig, err = k.checked(r, sig)
@@ -152,6 +161,17 @@ func (k *remoteKey) Sign(ctx context.Context, message []byte, opts crypto.Signer
 		return nil, fmt.Errorf("signing with %s: %w", k.remote.URI, err)
 	}
 	return sig, nil
+}
+
+func (k *remoteKey) ask(ctx context.Context, r SignRequest) (sig []byte, err error) {
+	err = Ask(ctx, k.remote.Patience, func(ctx context.Context) (err error) {
+		if k.calls != nil {
+			k.calls.Add(1)
+		}
+		sig, err = k.remote.Sign(ctx, r)
+		return err
+	})
+	return sig, err
 }
 
 // checked converts what the service returned and verifies it strictly: a rotation since the public key was read, another

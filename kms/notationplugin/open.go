@@ -92,14 +92,11 @@ type plugin struct {
 	name     string
 	path     string
 	id       string            // keyId
-	config   map[string]string // pluginConfig of every request
+	config   map[string]string // pluginConfig of every request; never changed
 	environ  []string
 	patience time.Duration
-	own      bool   // notation-pkcs11, whose errors say more
 	url      string // of its documentation, once its metadata is known
-	pin      string // never to be repeated in an error; set before or by the first signature, which is made alone
-	token    string // whose PIN it is, to people
-	secret   func(ctx context.Context, prompt string) ([]byte, error)
+	lock     *lock  // of notation-pkcs11, whose errors say more; nil: another plugin
 }
 
 func (h host) plugin(name, path, id string, o kms.Options) *plugin {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 
@@ -64,7 +65,7 @@ func (h host) openToken(ctx context.Context, u *url.URL, o kms.Options) (kms.Key
 			return nil, err
 		}
 	}
-	return p.token(spec, m, u, o)
+	return p.tokenKey(spec, m, u, o)
 }
 
 // A lock is what a PIN opens. A nil lock has none.
@@ -72,14 +73,19 @@ type lock struct {
 	token  string // to people
 	secret func(ctx context.Context, prompt string) ([]byte, error)
 	pin    atomic.Pointer[string]
+	asking sync.Mutex
 }
 
-// open gets the PIN that a refusal asks for, so that what was refused can be asked for again. It is called for the first
-// refusal only: a PIN that is there already is the wrong one.
+// open gets the PIN that a refusal asks for, so that what was refused can be asked for again. A person is asked once.
 func (l *lock) open(ctx context.Context, refused error) error {
 	var r *refusal
-	if l.pin.Load() != nil || !errors.As(refused, &r) || r.metadata["ask"] != "pin" {
+	if !errors.As(refused, &r) || r.metadata["ask"] != "pin" {
 		return refused
+	}
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	if l.pin.Load() != nil {
+		return nil // somebody else got it meanwhile
 	}
 	if l.secret == nil {
 		return missingPIN("%w", refused)

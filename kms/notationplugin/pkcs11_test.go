@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/kms"
@@ -101,12 +102,14 @@ type person struct {
 	pin     string
 	err     error
 	prompts []string
+	slow    time.Duration
 }
 
 func (p *person) secret(_ context.Context, prompt string) ([]byte, error) {
 	p.Lock()
 	defer p.Unlock()
 	p.prompts = append(p.prompts, prompt)
+	time.Sleep(p.slow)
 	return []byte(p.pin), p.err
 }
 
@@ -122,7 +125,7 @@ func TestPIN(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(who.prompts) != 1 || who.prompts[0] != "PIN of token Test Token: " {
+	if len(who.prompts) != 1 || who.prompts[0] != "PIN of token My Token: " {
 		t.Errorf("asked %q", who.prompts)
 	}
 	if d, g := s.Calls("describe-key"), s.Calls("generate-signature"); d != 2 || g != 2 {
@@ -149,6 +152,60 @@ func TestPIN(t *testing.T) {
 	}
 }
 
+// TestLatePIN: a token that shows its key without a PIN wants one to sign. One person is asked once, however many signatures wait,
+// and what was refused for want of it is no signing call.
+func TestLatePIN(t *testing.T) {
+	t.Parallel()
+	s := newToken(t, "P-256")
+	s.patience = 2 * time.Second
+	who := &person{pin: "1234", slow: 3 * time.Second} // a person may take longer than a plugin
+	k, calls := kms.Metered(s.token(t, kms.Options{Config: s.config.With("real-pin", "1234").With("late-pin", "1"), Secret: who.secret}))
+	if len(who.prompts) != 0 {
+		t.Errorf("opening asked %q", who.prompts)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := signOnce(t.Context(), k); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(who.prompts) != 1 || who.prompts[0] != "PIN of token My Token: " {
+		t.Errorf("asked %q", who.prompts)
+	}
+	if n := s.Calls("generate-signature"); n != 9 || calls.Load() != 8 {
+		t.Errorf("%d processes, %d calls counted, want 9 and 8", n, calls.Load())
+	}
+}
+
+// TestLateWrongPIN: nor is a wrong one tried twice then.
+func TestLateWrongPIN(t *testing.T) {
+	t.Parallel()
+	for pin, code := range map[string]string{"canary-9999": kms.CodeDenied, "": kms.CodeCredentials} {
+		s := newToken(t, "P-256")
+		who := &person{pin: pin}
+		k := s.token(t, kms.Options{Config: s.config.With("real-pin", "1234").With("late-pin", "1"), Secret: who.secret})
+		var wg sync.WaitGroup
+		errs := make([]error, 8)
+		for i := range errs {
+			wg.Go(func() { errs[i] = signOnce(t.Context(), k) })
+		}
+		wg.Wait()
+		for _, err := range errs {
+			wantError(t, err, code, "signing with pkcs11:")
+		}
+		want := 2 // without a PIN, and with the wrong one
+		if pin == "" {
+			want = 1
+		}
+		if n := s.Calls("generate-signature"); n != want || len(who.prompts) != 1 {
+			t.Errorf("%q: %d processes, want %d; asked %d times", pin, n, want, len(who.prompts))
+		}
+	}
+}
+
 // TestMissingPIN: nobody can be asked, or nobody answers.
 func TestMissingPIN(t *testing.T) {
 	t.Parallel()
@@ -162,7 +219,7 @@ func TestMissingPIN(t *testing.T) {
 			t.Parallel()
 			s := newToken(t, "P-256")
 			_, err := s.openPKCS11(t.Context(), mustURI(t, tokenURI), kms.Options{Config: s.config.With("real-pin", "1234"), Secret: secret})
-			wantError(t, err, kms.CodeCredentials, "opening key "+tokenURI, "Test Token")
+			wantError(t, err, kms.CodeCredentials, "opening key "+tokenURI)
 			var e *kms.Error
 			if !errors.As(err, &e) || !strings.Contains(e.Remedy, "pin-source=FILE") || !strings.Contains(e.Remedy, "--passphrase-file") || !strings.Contains(e.Remedy, "IMPRINT_PASSPHRASE") {
 				t.Errorf("remedy %q", e.Remedy)

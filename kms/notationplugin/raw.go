@@ -142,11 +142,6 @@ func (k *rawKey) sign(ctx context.Context, r kms.SignRequest) ([]byte, error) {
 		more = map[string]string{"padding": "pkcs1"}
 	}
 	sig, m, err := k.signature(ctx, k.algorithm.Spec, r.Message, more)
-	if k.wantsPIN(err) { // and made no signature
-		if err = k.askPIN(ctx, err); err == nil {
-			sig, m, err = k.signature(ctx, k.algorithm.Spec, r.Message, more)
-		}
-	}
 	if err != nil {
 		return nil, err
 	}
