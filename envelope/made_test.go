@@ -412,6 +412,22 @@ func TestSignWithExpiry(t *testing.T) {
 	}
 }
 
+// TestSignWithEndedChain: a chain that was valid when it signed, and has ended since, is no chain to publish with.
+func TestSignWithEndedChain(t *testing.T) {
+	t.Parallel()
+	for _, f := range []Format{JWS, COSE} {
+		fo := newForger(2, "P-256")
+		at := signedAt()
+		fo.key, fo.chain = certtest.ChainOf(2, "P-256", certtest.Valid(at.Add(-2*time.Hour), at.Add(-time.Hour)))
+		w := &writer{forger: fo, edit: func(d *dictation) { d.signedAt = d.signedAt.Add(-90 * time.Minute) }}
+		_, err := SignWith(t.Context(), f, askedPayload(), w, nil, Options{SigningTime: at})
+		wantReason(t, err, codeKey)
+		if !strings.Contains(err.Error(), "(expired)") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestSignWithAnswers(t *testing.T) {
 	t.Parallel()
 	annotate := func(name, value string) func(*kms.EnvelopeAnswer) {
