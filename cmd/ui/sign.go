@@ -31,11 +31,16 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	headline(w, style, word, r.Reference, "")
 	under(w, word, r.Digest.String())
 	fmt.Fprintln(w)
-	field(w, 2, "identity", r.Identity)
+	unknown := len(r.Chain) == 0 // a plugin that makes whole envelopes tells it in them
+	if unknown {
+		field(w, 2, "identity", "not known before the key has signed")
+	} else {
+		field(w, 2, "identity", r.Identity)
+	}
 	if r.Key != "" {
 		whole(w, 2, "key", r.Key)
 	}
-	field(w, 2, "algorithm", r.Algorithm+", "+strings.ToUpper(r.Format))
+	field(w, 2, "algorithm", strings.TrimPrefix(r.Algorithm+", "+strings.ToUpper(r.Format), ", "))
 	field(w, 2, "claims", signClaims(r))
 	if len(r.Metadata) > 0 {
 		field(w, 2, "metadata", pairs(r.Metadata))
@@ -43,8 +48,10 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	if r.Expiry != nil {
 		field(w, 2, "expiry", minute(*r.Expiry)+" ("+left(*r.Expiry, now)+")")
 	}
-	field(w, 2, "timestamp", "none: the signature holds as long as its certificates")
-	field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s", day(r.HoldsUntil), left(r.HoldsUntil, now), ending(r.FirstToEnd)))
+	if !unknown {
+		field(w, 2, "timestamp", "none: the signature holds as long as its certificates")
+		field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s", day(r.HoldsUntil), left(r.HoldsUntil, now), ending(r.FirstToEnd)))
+	}
 
 	planned := 0
 	rows := make([][]string, 0, len(r.Signatures))
@@ -66,7 +73,11 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	case r.DryRun:
 		fmt.Fprintf(w, "%s to write, %d there already. Nothing was written.\n", plural(planned, "signature"), r.There)
 	case r.Written == 0:
-		fmt.Fprintf(w, "already signed by this key: nothing was written\n")
+		spent := ""
+		if r.KeyCalls > 0 { // who signs was known only then
+			spent = "; " + KeyCalls(r)
+		}
+		fmt.Fprintf(w, "already signed by this key: nothing was written%s\n", spent)
 	default:
 		fmt.Fprintf(w, "%s written, %d there already; %s\n", plural(r.Written, "signature"), r.There, KeyCalls(r))
 	}
@@ -94,8 +105,12 @@ func SignLine(w io.Writer, r signer.Result, now time.Time) {
 	if r.DryRun {
 		style = plain
 	}
-	fmt.Fprintf(w, "%s  %s  %s  %s, holds until %s\n", style.Render(Pad(SignWord(r), 14)), Escape(undigested(r.Reference)), short(r.Digest),
-		plural(len(r.Signatures), "signature"), day(r.HoldsUntil))
+	until := ""
+	if len(r.Chain) > 0 {
+		until = ", holds until " + day(r.HoldsUntil)
+	}
+	fmt.Fprintf(w, "%s  %s  %s  %s%s\n", style.Render(Pad(SignWord(r), 14)), Escape(undigested(r.Reference)), short(r.Digest),
+		plural(len(r.Signatures), "signature"), until)
 }
 
 func signClaims(r signer.Result) string {

@@ -228,9 +228,23 @@ func TestScreens(t *testing.T) {
 			r.Signatures[0].Signature, r.Signatures[1].Signature = "", ""
 			Sign(w, r, now)
 		},
+		"sign-dry-run-envelopes": func(w io.Writer) {
+			r := signing()
+			r.Key, r.Algorithm, r.Identity, r.Chain, r.FirstToEnd, r.HoldsUntil = "plugin:com.amazonaws.signer.notation.plugin?id=release", "", "", nil, "", time.Time{}
+			r.DryRun, r.Written, r.There, r.KeyCalls = true, 0, 0, 0
+			r.Signatures = r.Signatures[:1]
+			r.Signatures[0].Status, r.Signatures[0].Signature = "planned", ""
+			Sign(w, r, now)
+			SignLine(w, r, now)
+		},
+		"sign-again-envelopes": func(w io.Writer) {
+			r := signing()
+			r.Written, r.There, r.KeyCalls, r.Key = 0, 3, 1, "plugin:com.amazonaws.signer.notation.plugin?id=release"
+			Sign(w, r, now)
+		},
 		"sign-again": func(w io.Writer) {
 			r := signing()
-			r.Written, r.There, r.NoClaims, r.Claims = 0, 3, true, nil
+			r.Written, r.There, r.KeyCalls, r.NoClaims, r.Claims = 0, 3, 0, true, nil
 			r.Expiry = &ends
 			r.FirstToEnd = "expiry"
 			Sign(w, r, now)
