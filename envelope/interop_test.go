@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	_ "github.com/notaryproject/notation-core-go/signature/jws"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
+	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/kms/kmstest"
 )
 
@@ -169,5 +171,62 @@ func TestV09StockAcceptsUnknownCritical(t *testing.T) {
 		}
 		_, err := judge(f, b)
 		wantReason(t, err, codeCriticalUnknown)
+	}
+}
+
+// A stockWriter makes envelopes as a plugin does that is written with notation's own library.
+type stockWriter struct {
+	writer
+	t    *testing.T
+	f    Format
+	edit func(*stock.SignRequest)
+}
+
+func (w *stockWriter) SignEnvelope(_ context.Context, r kms.EnvelopeRequest) (kms.EnvelopeAnswer, error) {
+	return kms.EnvelopeAnswer{Envelope: stockSignWith(w.t, w.f, w.key, w.chain, func(s *stock.SignRequest) {
+		s.Payload = stock.Payload{ContentType: r.PayloadType, Content: r.Payload}
+		if r.Expiry != 0 {
+			s.Expiry = s.SigningTime.Add(r.Expiry)
+		}
+		if w.edit != nil {
+			w.edit(s)
+		}
+	})}, nil
+}
+
+// TestSignWithStock: what notation's library writes is taken, with a verification plugin too, and its own verifier agrees.
+func TestSignWithStock(t *testing.T) {
+	t.Parallel()
+	aws := func(s *stock.SignRequest) {
+		s.SigningScheme = stock.SigningSchemeX509SigningAuthority
+		s.ExtendedSignedAttributes = []stock.Attribute{
+			{Key: attrPlugin, Value: "com.amazonaws.signer.notation.plugin", Critical: true},
+			{Key: attrPluginVersion, Value: "1.0.0", Critical: true},
+			{Key: "com.amazonaws.signer.signingJob", Value: "arn", Critical: true},
+		}
+	}
+	for name, edit := range map[string]func(*stock.SignRequest){"plain": nil, "for a verification plugin": aws} {
+		for _, f := range []Format{JWS, COSE} {
+			for _, algorithm := range certtest.Algorithms {
+				t.Run(name+" "+f.Short()+" "+algorithm, func(t *testing.T) {
+					t.Parallel()
+					w := &stockWriter{writer{forger: newForger(3, algorithm)}, t, f, edit}
+					at := signedAt()
+					m, err := SignWith(t.Context(), f, askedPayload(), w, nil, Options{SigningTime: at, Expiry: at.Add(time.Hour)})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if (m.Plugin != "") != (edit != nil) || !m.Content.Payload.Equal(askedPayload()) {
+						t.Errorf("plugin %q, payload %+v", m.Plugin, m.Content.Payload)
+					}
+					if _, err := stockVerify(f, m.Envelope.Bytes()); err != nil {
+						t.Error(err)
+					}
+					if _, err := m.Envelope.Verify(); (err == nil) != (edit == nil) {
+						t.Errorf("our own verifier: %v", err)
+					}
+				})
+			}
+		}
 	}
 }

@@ -217,16 +217,12 @@ func isReserved(name string) bool {
 // Read parses and verifies another envelope as [Parse] and [Envelope.Verify] do, save that it may call for the same verification plugin as
 // m. It is for finding out whether the same was signed before, not for judging signatures. Errors are *Error.
 func (m *Made) Read(mediaType string, b []byte) (Content, error) {
-	check := attributes.check
-	if m.Plugin != "" {
-		check = attributes.checkMade
-	}
-	e, err := parse(mediaType, b, check)
+	e, err := parse(mediaType, b, attributes.checkMade)
 	if err != nil {
 		return Content{}, err
 	}
-	if e.plugin != "" && e.plugin != m.Plugin {
-		return e.Verify()
+	if e.plugin != m.Plugin {
+		return e.Verify() // which refuses any plugin
 	}
 	return e.verify()
 }
