@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -48,7 +49,11 @@ func (s *session) login(ctx context.Context) error {
 		return nil
 	}
 	if s.credentials.from(aws.CredentialSourceProcess, aws.CredentialSourceProfileProcess) {
-		return get(ctx)
+		err := get(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("getting AWS credentials: %w", context.Cause(ctx))
+		}
+		return err
 	}
 	return kms.Ask(ctx, kms.DefaultPatience, get)
 }
@@ -113,9 +118,12 @@ func (s *session) explainCredentials(ctx context.Context, err *credentialsError)
 	return e
 }
 
+// plain are the profile names that a shell takes as they are.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$`)
+
 // ssoLogin is the command that opens a session anew.
 func (s *session) ssoLogin() string {
-	if s.profile == "" {
+	if !plain.MatchString(s.profile) {
 		return "run `aws sso login`"
 	}
 	return "run `aws sso login --profile " + s.profile + "`"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/kms"
+	"github.com/imprint-oci/imprint/kms/awskms"
 	"github.com/imprint-oci/imprint/kms/kmstest/awstest"
 )
 
@@ -224,6 +225,19 @@ func TestCancelled(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, cancel)
 	a, _ := kms.AlgorithmOf(k.Public())
 	if _, err := k.Sign(ctx, nil, a.SignerOpts()); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A person who will not wait for a program that asks for something is not told that AWS does not answer.
+func TestCancelledLogin(t *testing.T) {
+	t.Parallel()
+	p := profile(t, "credential_process = sleep 60")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := kms.Providers{"awskms": awskms.Open}.Open(ctx, "awskms:///alias/a?profile="+p, kms.Options{})
+	var e *kms.Error
+	if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &e) {
 		t.Error(err)
 	}
 }
