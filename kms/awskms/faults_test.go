@@ -232,10 +232,14 @@ func TestCancelled(t *testing.T) {
 // A person who will not wait for a program that asks for something is not told that AWS does not answer.
 func TestCancelledLogin(t *testing.T) {
 	t.Parallel()
-	p := profile(t, "credential_process = sleep 60")
+	p := profile(t, "credential_process = sleep 5")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
+	begun := time.Now()
 	_, err := kms.Providers{"awskms": awskms.Open}.Open(ctx, "awskms:///alias/a?profile="+p, kms.Options{})
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Errorf("it took %v", took)
+	}
 	var e *kms.Error
 	if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &e) {
 		t.Error(err)
