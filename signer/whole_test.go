@@ -265,6 +265,45 @@ func TestSignWholeForAPlugin(t *testing.T) {
 	}
 }
 
+// TestSignWholeFoundAgain: what the chain given could not tell, the envelope does.
+func TestSignWholeFoundAgain(t *testing.T) {
+	t.Parallel()
+	p := remote(t, regtest.New(t, regtest.WithAPI))
+	lists := func() int {
+		return p.server.Count(func(r regtest.Request) bool { return strings.Contains(r.Path, "/referrers/") })
+	}
+	id := newIdentity("release")
+	authority := func(_ int, protected map[string]any) {
+		protected["crit"] = []string{"io.cncf.notary.signingScheme", "io.cncf.notary.authenticSigningTime"}
+		protected["io.cncf.notary.signingScheme"] = "notary.x509.signingAuthority"
+		protected["io.cncf.notary.authenticSigningTime"] = protected["io.cncf.notary.signingTime"]
+		delete(protected, "io.cncf.notary.signingTime")
+	}
+	verified := func(_ int, protected map[string]any) {
+		protected["crit"] = []string{"io.cncf.notary.signingScheme", "io.cncf.notary.verificationPlugin"}
+		protected["io.cncf.notary.verificationPlugin"] = pluginName
+	}
+	for name, c := range map[string]struct {
+		protect func(int, map[string]any)
+		calls   int // the second time
+	}{"plain": {nil, 0}, "by an authority": {authority, 1}, "for a plugin": {verified, 1}} {
+		subject := p.image(t, name, "")
+		key := &pluginKey{t: t, id: id, protect: c.protect}
+		p.server.Reset()
+		r := p.signWith(t, subject, key, id.chain, Options{})
+		if shown(r) != StatusNew || r.KeyCalls != 1 || c.protect == nil && lists() != 1 {
+			t.Errorf("%s: %d lists, %+v", name, lists(), r)
+		}
+		if r = p.signWith(t, subject, key, id.chain, Options{}); shown(r) != StatusAlreadySigned || r.KeyCalls != c.calls {
+			t.Errorf("%s, again: %+v", name, r)
+		}
+		// One of another kind does not count.
+		if r = p.sign(t, subject, id, Options{}); (shown(r) == StatusNew) != (c.protect != nil) {
+			t.Errorf("%s, then a plain one: %+v", name, r)
+		}
+	}
+}
+
 func TestSignWholeOwnAnnotations(t *testing.T) {
 	t.Parallel()
 	p := remote(t, regtest.New(t, regtest.WithAPI))
@@ -290,7 +329,9 @@ func TestSignWholeRotatingKeys(t *testing.T) {
 	t.Parallel()
 	p := remote(t, regtest.New(t, regtest.WithAPI))
 	index, _, _ := p.index(t, "app", "1.0")
-	a, b := newIdentity("release"), newIdentity("release")
+	a := newIdentity("release")
+	b := identity{key: certtest.Key("P-256"), root: a.root, ca: a.ca}
+	b.chain = a.ca.Chain(a.ca.Leaf(b.key.Public(), "release"))
 	// The root is signed by a, then the plugin turns to b.
 	key := &pluginKey{t: t, id: a}
 	key.before = func(call int) error {
