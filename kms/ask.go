@@ -18,6 +18,7 @@ const (
 	maxTries   = 8 // of a service that answers that it is busy
 	maxSilent  = 3 // of one that cannot be reached
 	firstWait  = 100 * time.Millisecond
+	firstAway  = 500 * time.Millisecond // who cannot be reached may be starting again
 	longestNap = 5 * time.Second
 )
 
@@ -57,7 +58,11 @@ func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Cont
 		default:
 			return err
 		}
-		pause := max(min(firstWait<<(try-1), longestNap), min(e.After, 2*longestNap))
+		pause := firstWait << (try - 1)
+		if !e.Temporary {
+			pause = firstAway << (unreached - 1)
+		}
+		pause = max(min(pause, longestNap), min(e.After, 2*longestNap))
 		pause += rand.N(pause / 4)
 		if e.Temporary {
 			heard = time.Now().Add(pause) // our pause is not the service's silence

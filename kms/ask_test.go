@@ -100,10 +100,10 @@ func TestF31Ask(t *testing.T) {
 		{"failing seven times", times(7, failing, fine), 8, 11300 * ms, 14125 * ms, "", ""},
 		{"throttled for ever", times(1, busy), 8, 6300 * ms, 14125 * ms, kms.CodeThrottled, "asked 8 times in "},
 		{"failing for ever", times(1, failing), 8, 6300 * ms, 14125 * ms, kms.CodeService, "asked 8 times in "},
-		{"unreachable once", times(1, unreachable, fine), 2, 100 * ms, 125 * ms, "", ""},
-		{"unreachable for ever", times(1, unreachable), 3, 300 * ms, 375 * ms, kms.CodeUnreachable, "asked 3 times in "},
-		{"unreachable between throttles", []answer{busy, busy, busy, unreachable, busy, unreachable, fine}, 7, 6300 * ms, 7875 * ms, "", ""},
-		{"unreachable thrice between throttles", []answer{busy, unreachable, busy, unreachable, busy, unreachable, fine}, 6, 3100 * ms, 3875 * ms,
+		{"unreachable once", times(1, unreachable, fine), 2, 500 * ms, 625 * ms, "", ""},
+		{"unreachable for ever", times(1, unreachable), 3, 1500 * ms, 1875 * ms, kms.CodeUnreachable, "asked 3 times in "},
+		{"unreachable between throttles", []answer{busy, busy, busy, unreachable, busy, unreachable, fine}, 7, 3800 * ms, 4750 * ms, "", ""},
+		{"unreachable thrice between throttles", []answer{busy, unreachable, busy, unreachable, busy, unreachable, fine}, 6, 3600 * ms, 4500 * ms,
 			kms.CodeUnreachable, "asked 6 times in "},
 		{"denied", times(1, denied), 1, 0, 0, kms.CodeDenied, "the service says key-denied"},
 		{"throttled, then denied", times(1, busy, denied), 2, 100 * ms, 125 * ms, kms.CodeDenied, "the service says key-denied"},
@@ -178,7 +178,7 @@ func TestAskDeadline(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(left) != 3 || left[0] != 4*time.Second || left[1] < 2875*time.Millisecond || left[1] > 2900*time.Millisecond || left[2] != 4*time.Second {
+		if len(left) != 3 || left[0] != 4*time.Second || left[1] < 2375*time.Millisecond || left[1] > 2500*time.Millisecond || left[2] != 4*time.Second {
 			t.Errorf("the calls had %s", left)
 		}
 	})
