@@ -63,7 +63,8 @@ func (k *envelopeKey) Sign(context.Context, []byte, crypto.SignerOpts) ([]byte, 
 
 func (k *envelopeKey) SignEnvelope(ctx context.Context, r kms.EnvelopeRequest) (kms.EnvelopeAnswer, error) {
 	if r.Expiry < 0 || r.Expiry%time.Second != 0 {
-		return kms.EnvelopeAnswer{}, kms.Invalid(kms.CodeOptions, "signing with %s: a plugin takes an expiry in whole seconds, not %s", k.uri, r.Expiry)
+		return kms.EnvelopeAnswer{}, kms.Invalid(kms.CodeOptions,
+			"signing with %s: a plugin takes an expiry in whole seconds, not %s", k.uri, r.Expiry)
 	}
 	select {
 	case k.jobs <- struct{}{}:
@@ -91,7 +92,8 @@ func (k *envelopeKey) envelope(ctx context.Context, r kms.EnvelopeRequest) (kms.
 	wrong := func(format string, args ...any) (kms.EnvelopeAnswer, error) {
 		return kms.EnvelopeAnswer{}, k.broken(command, format, args...)
 	}
-	m, err := k.askOnce(ctx, command, envelopeRequest{k.keyRequest(), int64(r.Expiry / time.Second), r.Payload, r.PayloadType, r.EnvelopeType})
+	request := envelopeRequest{k.keyRequest(), int64(r.Expiry / time.Second), r.Payload, r.PayloadType, r.EnvelopeType}
+	m, err := k.askOnce(ctx, command, request)
 	if err != nil {
 		return kms.EnvelopeAnswer{}, err
 	}

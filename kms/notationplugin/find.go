@@ -83,13 +83,14 @@ func (h host) findBeside(name string) (string, error) {
 		}
 	}
 	path, err := h.find(name)
-	var none *kms.Error
-	if errors.As(err, &none) && !errors.Is(err, errUnusable) {
-		return "", &kms.Error{Code: kms.CodePlugin, Class: kms.ErrService, Err: fmt.Errorf(
-			"no executable %s is beside this program (%s), on PATH, or in plugins/%s of %s", binary(name), places(dirs[:min(1, len(dirs))]), name, places(h.folders())),
-			Remedy: fmt.Sprintf("go install github.com/imprint-oci/imprint/cmd/%s@latest, or put %s beside imprint", binary(name), binary(name))}
+	if err == nil || errors.Is(err, errUnusable) {
+		return path, err
 	}
-	return path, err
+	own := binary(name)
+	return "", &kms.Error{Code: kms.CodePlugin, Class: kms.ErrService,
+		Err: fmt.Errorf("no executable %s is beside this program (%s), on PATH, or in plugins/%s of %s",
+			own, places(dirs[:min(1, len(dirs))]), name, places(h.folders())),
+		Remedy: fmt.Sprintf("go install github.com/imprint-oci/imprint/cmd/notation-%s@latest, or put %s beside imprint", name, own)}
 }
 
 var errUnusable = errors.New("not a plugin")

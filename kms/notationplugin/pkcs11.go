@@ -91,10 +91,13 @@ func (l *lock) open(ctx context.Context, refused error) error {
 		return missingPIN("%w", refused)
 	}
 	pin, err := l.secret(ctx, fmt.Sprintf("PIN of token %s: ", l.token))
+	defer clear(pin)
+	if ctx.Err() != nil { // whoever comes next may ask again
+		return fmt.Errorf("asking for the PIN of token %s: %w", l.token, context.Cause(ctx))
+	}
 	if err != nil {
 		return missingPIN("asking for the PIN of token %s: %w", l.token, err)
 	}
-	defer clear(pin)
 	if len(pin) == 0 || !utf8.Valid(pin) {
 		return missingPIN("the PIN of token %s is empty or not UTF-8", l.token)
 	}

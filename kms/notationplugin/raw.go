@@ -52,7 +52,8 @@ func (p *plugin) openRaw(ctx context.Context, u *url.URL, o kms.Options) (kms.Ke
 	switch {
 	case k.algorithm.Spec == spec:
 	case k.expected:
-		return nil, kms.Invalid(kms.CodeOptions, "the certificate to sign with is for a key %s, the plugin's key is %s", k.algorithm.Spec, spec)
+		return nil, kms.Invalid(kms.CodeOptions,
+			"the certificate to sign with is for a key %s, the plugin's key is %s", k.algorithm.Spec, spec)
 	default:
 		return nil, p.broken(generateSignature, "its certificate is for a key %s, but describe-key said %s", k.algorithm.Spec, spec)
 	}
@@ -195,9 +196,11 @@ func (k *rawKey) otherLeaf(leaf *x509.Certificate, message, sig []byte) error {
 	never := k.chain == nil
 	k.mu.Unlock()
 	if k.expected && never && k.check(&signed{message: message, signature: sig}) != nil {
-		return kms.Invalid(kms.CodeOptions, "the certificate to sign with is for another key than the plugin's own (%s)", kms.Text(leaf.Subject.String()))
+		return kms.Invalid(kms.CodeOptions,
+			"the certificate to sign with is for another key than the plugin's own (%s)", kms.Text(leaf.Subject.String()))
 	}
-	return k.broken(generateSignature, "its certificate (%s) is for another key than the one that was opened", kms.Text(leaf.Subject.String()))
+	return k.broken(generateSignature,
+		"its certificate (%s) is for another key than the one that was opened", kms.Text(leaf.Subject.String()))
 }
 
 func equal(a, b crypto.PublicKey) bool {

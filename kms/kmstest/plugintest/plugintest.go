@@ -106,7 +106,11 @@ func (c Config) With(name, value string) Config {
 // AddKey gives the plugin a key with its chain, and returns the configuration by which it finds them.
 func (p *Plugin) AddKey(name string, key crypto.Signer, chain ...*x509.Certificate) Config {
 	p.t.Helper()
-	c := Config{"calls-file": filepath.Join(p.dir, "calls"), "key-file": filepath.Join(p.dir, name+".key"), "chain-file": filepath.Join(p.dir, name+".pem")}
+	c := Config{
+		"calls-file": filepath.Join(p.dir, "calls"),
+		"key-file":   filepath.Join(p.dir, name+".key"),
+		"chain-file": filepath.Join(p.dir, name+".pem"),
+	}
 	p.write(c["key-file"], certtest.KeyPEM(key))
 	p.write(c["chain-file"], certtest.PEM(chain...))
 	return c
