@@ -48,8 +48,8 @@ func (o object) same(p object) bool {
 }
 
 // search finds the key among the tokens that the URI may mean, without a PIN if the token shows enough of it.
-func (sel *selector) search(ctx context.Context, m *cryptoki.Module, o kms.Options) (*key, error) {
-	tokens, err := sel.tokens(m, pins{sel.pinSource, o.Secret})
+func (sel *selector) search(ctx context.Context, m *cryptoki.Module, w turn, o kms.Options) (*key, error) {
+	tokens, err := sel.tokens(m, w, pins{sel.pinSource, o.Secret})
 	if err != nil {
 		return nil, err
 	}

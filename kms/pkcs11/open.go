@@ -84,17 +84,23 @@ func Find(ctx context.Context, u *url.URL, o kms.Options) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := takeTurns(path)
+	w.look(ctx)
+	defer w.done()
 	m, err := cryptoki.Load(path)
 	if err != nil {
+		w.close()
 		return nil, unloadable(path, err)
 	}
-	k, err := sel.search(ctx, m, o)
+	k, err := sel.search(ctx, m, w, o)
 	if err == nil {
 		var f *Found
 		if f, err = k.found(sel); err == nil {
 			return f, nil
 		}
 	}
+	w.done()
+	w.close()
 	return nil, errors.Join(err, m.Close())
 }
 

@@ -36,12 +36,12 @@ func (p *pin) wipe() {
 }
 
 // get returns the PIN, asking for it the first time. What it returns is wiped by wipe.
-func (p *pin) get(ctx context.Context, t *token, flags uint) ([]byte, error) {
+func (p *pin) get(ctx context.Context, t *token) ([]byte, error) {
 	if p.secret != nil {
 		return p.secret, nil
 	}
 	last := ""
-	if flags&cryptoki.FlagUserPINFinalTry != 0 {
+	if t.info.Flags&cryptoki.FlagUserPINFinalTry != 0 {
 		last = "; one try is left before it locks the PIN"
 	}
 	const remedy = "the PIN: pin-source=FILE in the key URI"

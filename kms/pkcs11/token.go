@@ -17,6 +17,7 @@ type token struct {
 	slot   uint
 	info   cryptoki.TokenInfo
 	pins   pins
+	turn   turn
 
 	one    sync.Mutex // held around calls of a module that cannot lock
 	mu     sync.Mutex
@@ -39,7 +40,7 @@ func (t *token) name() string {
 }
 
 // tokens lists the tokens that the URI may mean; none is an error that names those that are there.
-func (sel *selector) tokens(m *cryptoki.Module, p pins) ([]*token, error) {
+func (sel *selector) tokens(m *cryptoki.Module, w turn, p pins) ([]*token, error) {
 	lib, err := m.Info()
 	if err != nil {
 		return nil, refused(err)
@@ -55,7 +56,7 @@ func (sel *selector) tokens(m *cryptoki.Module, p pins) ([]*token, error) {
 	var found, others []*token
 	blank := false
 	for _, slot := range slots {
-		t := &token{module: m, slot: slot, pins: p}
+		t := &token{module: m, slot: slot, pins: p, turn: w}
 		place, err := m.Slot(slot)
 		if err == nil {
 			t.info, err = m.Token(slot)
@@ -143,6 +144,7 @@ func (t *token) close() error {
 		errs = append(errs, s.Close())
 	}
 	t.idle, t.in, t.anchor = nil, false, nil
+	t.turn.close()
 	return errors.Join(append(errs, t.module.Close())...)
 }
 
@@ -172,20 +174,22 @@ func (t *token) show(ctx context.Context, s *cryptoki.Session, user uint, p *pin
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	flags := t.flags()
-	if flags&cryptoki.FlagUserPINLocked != 0 {
-		return problem(kms.CodeUnusable, unlock, "the PIN of the token %s is locked", t.name())
+	if err := t.locked(t.info.Flags); err != nil {
+		return err
 	}
+	var secret []byte // nil: the token has a pad to ask at
 	var err error
-	if flags&cryptoki.FlagPINPad != 0 {
-		err = s.Login(user, nil)
-	} else {
-		secret, missing := p.get(ctx, t, flags)
-		if missing != nil {
-			return missing
+	if t.info.Flags&cryptoki.FlagPINPad == 0 {
+		if secret, err = p.get(ctx, t); err != nil { // before its turn: a person takes longer than that
+			return err
 		}
-		err = s.Login(user, secret)
 	}
+	t.turn.login(ctx)
+	defer t.turn.done()
+	if err := t.locked(t.flags()); err != nil {
+		return err
+	}
+	err = s.Login(user, secret)
 	var e *cryptoki.Error
 	if user == cryptoki.UserUser && errors.As(err, &e) && e.Code == cryptoki.UserAlreadyLoggedIn {
 		t.in = true
@@ -200,6 +204,13 @@ func (t *token) show(ctx context.Context, s *cryptoki.Session, user uint, p *pin
 		t.anchor, err = t.module.OpenSession(t.slot)
 	}
 	return err
+}
+
+func (t *token) locked(flags uint) error {
+	if flags&cryptoki.FlagUserPINLocked == 0 {
+		return nil
+	}
+	return problem(kms.CodeUnusable, unlock, "the PIN of the token %s is locked", t.name())
 }
 
 // flags are the token's as of now, or as they were.
