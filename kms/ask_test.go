@@ -24,18 +24,12 @@ func fault(code string) *kms.Error {
 
 func fine(context.Context) error { return nil }
 
-func busy(context.Context) error {
-	e := fault(kms.CodeThrottled)
-	e.Temporary = true
-	return e
-}
+func busy(ctx context.Context) error { return later(0)(ctx) }
 
 func later(after time.Duration) answer {
-	return func(ctx context.Context) error {
-		e := busy(ctx).(*kms.Error)
-		e.After = after
-		return e
-	}
+	e := fault(kms.CodeThrottled)
+	e.Temporary, e.After = true, after
+	return says(e)
 }
 
 // silent never answers; its error is as providers make one of a deadline.
