@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strings"
 
 	"github.com/imprint-oci/imprint/kms"
 )
@@ -16,7 +17,10 @@ func (p *plugin) broken(command, format string, args ...any) error {
 
 // makers says whom to ask about a plugin that does not work; "" if it never said.
 func (p *plugin) makers() string {
-	if p.lock != nil || p.url == "" {
+	switch {
+	case p.lock != nil:
+		return "a crash is most likely that of the token's PKCS #11 module: try another version of it, or it alone with pkcs11-tool"
+	case p.url == "":
 		return ""
 	}
 	return "that is the plugin's failure, not the registry's: ask those who make it, " + p.url
@@ -70,7 +74,8 @@ func (p *plugin) failed(command string, exit *exec.ExitError, stderr []byte) err
 	code, message, metadata, ok := complaint(stderr)
 	if !ok {
 		said := ""
-		if text := kms.Text(string(stderr)); text != "" {
+		first, _, _ := strings.Cut(strings.TrimSpace(string(stderr)), "\n\n") // stack traces come after it
+		if text := kms.Text(first); text != "" {
 			said = ": " + text
 		}
 		return p.broken(command, "it ended with %s%s", exit.ProcessState, said)

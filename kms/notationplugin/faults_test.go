@@ -21,6 +21,7 @@ func TestFaultsSigning(t *testing.T) {
 		fault, code, says string
 	}{
 		{"crash", kms.CodePlugin, "plugin test: generate-signature: it ended with exit status 3: boom[31m in line 1 and more of it"},
+		{"panic", kms.CodePlugin, "it ended with exit status 2: panic: a plugin written in Go"},
 		{"killed", kms.CodePlugin, "it ended with signal: killed"},
 		{"huge", kms.CodePlugin, "it wrote more than 16 MiB"},
 		{"flood", kms.CodePlugin, "it wrote more than 16 MiB"},

@@ -26,6 +26,8 @@ func (r *run) misbehave() error {
 	case "crash":
 		fmt.Fprintf(os.Stderr, "boom\x1b[31m in line 1\nand more %s", strings.Repeat("of it ", 1000))
 		os.Exit(3)
+	case "panic":
+		panic("a\nplugin written in Go")
 	case "killed":
 		self, err := os.FindProcess(os.Getpid())
 		if err == nil {
