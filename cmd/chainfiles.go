@@ -106,8 +106,8 @@ func (s *session) givenChain(files []string, key string) (givenChain, error) {
 	g := givenChain{files: s.signingFiles(files, key)}
 	elsewhere := s.atService(key)
 	if len(g.files) == 0 {
-		if elsewhere {
-			return g, nil
+		if err := s.checkURI(key); elsewhere || err != nil {
+			return g, err
 		}
 		return g, usageHint("name the certificates, leaf to root: --chain chain.pem; a certificate for testing: imprint key generate --dev",
 			"no certificate chain to sign with")
@@ -202,8 +202,14 @@ func request(given string) string {
 
 // serviceOf names the service of a key to people.
 func serviceOf(k kms.Key) string {
-	if service := kms.Describe(k).Service; service != "" {
+	switch service := kms.Describe(k).Service; {
+	case service == "":
+		return "its service"
+	case service == "PKCS #11":
+		return "the token"
+	case strings.HasPrefix(service, "notation plugin "):
+		return "the " + service
+	default:
 		return service
 	}
-	return "its service"
 }

@@ -580,6 +580,11 @@ func TestRedact(t *testing.T) {
 		"https://host/app:1@sha256:00":       "https://host/app:1@sha256:00",
 		"https://reg.example:5000@sha256:00": "https://reg.example:5000@sha256:00",
 		"awskms:///alias/release":            "awskms:///alias/release",
+		"opening key pkcs11:object=k?pin-source=file%3A%2Fpin&module-path=/p.so: no":  "opening key pkcs11:object=k?pin-source=…&module-path=/p.so: no",
+		"opening key pkcs11:object=k?module-path=/p.so&pin-value=12;3:4: no":          "opening key pkcs11:object=k?module-path=/p.so&pin-value=…: no",
+		"PKCS11:object=k;PIN-VALUE=1 and 'pin-value=2' (pin-source=/p), pin-source=":  "PKCS11:object=k;PIN-VALUE=… and 'pin-value=…' (pin-source=…), pin-source=",
+		"give the PIN's file in the URI (pin-source=FILE), or use pin-source=FILE: x": "give the PIN's file in the URI (pin-source=FILE), or use pin-source=FILE: x",
+		"pin-value=FILE": "pin-value=…",
 	} {
 		if got := redact(in); got != want {
 			t.Errorf("redact(%q) = %q, want %q", in, got, want)

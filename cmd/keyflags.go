@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -158,13 +159,27 @@ func publicURI(uri string) string {
 	return redact(uri)
 }
 
-// schemeOf returns the scheme of uri, or of what a name under `keys:` stands for; "" for a path, and for what cannot be read.
-func (s *session) schemeOf(uri string) string {
+// checkURI refuses what names no key, before anything is asked of the key.
+func (s *session) checkURI(uri string) error {
+	if uri == "" {
+		return nil
+	}
+	_, err := s.parseURI(uri)
+	return err
+}
+
+// parseURI parses uri, or what a name under `keys:` stands for.
+func (s *session) parseURI(uri string) (*url.URL, error) {
 	named, err := s.namedKey(uri)
 	if err != nil {
-		return ""
+		return nil, err
 	}
-	u, err := kms.ParseURI(named.uri)
+	return kms.ParseURI(named.uri)
+}
+
+// schemeOf returns the scheme of uri, or of what a name under `keys:` stands for; "" for a path, and for what cannot be read.
+func (s *session) schemeOf(uri string) string {
+	u, err := s.parseURI(uri)
 	if err != nil {
 		return ""
 	}

@@ -195,7 +195,7 @@ func redact(text string) string {
 		if name == "pin-source" && strings.TrimRight(value, "),.;:") == "FILE" { // how it is written
 			return pair
 		}
-		return name + "=…"
+		return name + "=…" + value[len(strings.TrimRight(value, "),.;:")):]
 	})
 	var b strings.Builder
 	for {

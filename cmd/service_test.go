@@ -223,6 +223,18 @@ func TestSignWithoutACertificate(t *testing.T) {
 	}
 }
 
+// TestSignWithAWrongURI: what is wrong with the key is said before that there is no chain.
+func TestSignWithAWrongURI(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("lay", "one", "1.0")
+	sign := []string{"sign", "oci:" + w.path("lay") + ":1.0", "--key"}
+	complains(t, w.want(3, append(sign, "awskms://alias/release")...), "write awskms:///alias/release, with three slashes", "imprint help keys")
+	complains(t, w.want(3, append(sign, "release")...), `no key is named "release"`, "./release")
+	complains(t, w.want(3, append(sign, "yubikey:9c")...), "no provider for yubikey keys", "imprint help keys")
+	complains(t, w.want(3, append(sign, "./release.key")...), "no certificate chain to sign with", "--chain")
+}
+
 // TestKeyIsOpenedOnce: for N references there is one opening, one look at its certificates, and one call each.
 func TestKeyIsOpenedOnce(t *testing.T) {
 	t.Parallel()
