@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -105,6 +106,41 @@ func TestParseSelector(t *testing.T) {
 			t.Errorf("%s: %+v, %v", u, sel, err)
 		}
 	}
+}
+
+// FuzzSelector: what kms.ParseURI lets through is read or refused, and what is read says what it wants.
+func FuzzSelector(f *testing.F) {
+	for _, seed := range []string{"pkcs11:token=a;object=b", "pkcs11:id=%00%ff;type=cert?module-name=x", "pkcs11:slot-id=18446744073709551615", "pkcs11:slot-id=-1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, uri string) {
+		u, err := kms.ParseURI(uri)
+		if err != nil || u.Scheme != "pkcs11" {
+			return
+		}
+		sel, err := parseSelector(u)
+		if err != nil {
+			if !errors.Is(err, kms.ErrInvalid) {
+				t.Errorf("%s: %v", uri, err)
+			}
+			return
+		}
+		if sel.wantsToken() == "" || sel.wantsObject() == "" {
+			t.Errorf("%s wants nothing", uri)
+		}
+		k := &key{token: &token{info: cryptoki.TokenInfo{Serial: "s"}}, object: object{id: sel.id, label: sel.object}}
+		pinned, err := kms.ParseURI(sel.pinned(k))
+		if err != nil {
+			if len(sel.id) == 0 && sel.object != "" && strings.ContainsFunc(sel.object+sel.modulePath+sel.moduleName+sel.pinSource, unicode.IsControl) {
+				return
+			}
+			t.Fatalf("%s is pinned as %s: %v", uri, sel.pinned(k), err)
+		}
+		again, err := parseSelector(pinned)
+		if err != nil || !slices.Equal(again.id, sel.id) || len(sel.id) == 0 && again.object != sel.object || again.modulePath != sel.modulePath {
+			t.Errorf("%s is pinned as %s", uri, kms.Format(pinned))
+		}
+	})
 }
 
 // A pinned URI is one that kms.ParseURI leaves as it is, and that asks for the same key.

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -69,7 +70,10 @@ type HSM struct {
 	Env    []string // the environment with which a process sees the tokens
 	Tokens []Made   // in SoftHSM's order
 
-	log string // of the module around it; "" none
+	log    string // of the module around it; "" none
+	dir    string
+	around sync.Once
+	proxy  string // the module around it, built
 }
 
 // library returns where SoftHSM is, "" if it is nowhere.
@@ -83,7 +87,7 @@ func library() string {
 	return ""
 }
 
-// New makes tokens. Each has a directory of SoftHSM's shared with none but the others of this call.
+// New makes tokens, in a folder of SoftHSM's that is theirs alone.
 func New(t testing.TB, tokens ...Token) *HSM {
 	t.Helper()
 	h := &HSM{Module: library()}
@@ -103,7 +107,7 @@ func New(t testing.TB, tokens ...Token) *HSM {
 	if err := os.Mkdir(filepath.Join(dir, "tokens"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h.Env = []string{"SOFTHSM2_CONF=" + conf}
+	h.dir, h.Env = dir, []string{"SOFTHSM2_CONF=" + conf}
 	order := Order{Module: h.Module}
 	for _, token := range tokens {
 		order.Tokens = append(order.Tokens, token.order(t))
@@ -166,24 +170,33 @@ var proxy []byte
 // Around returns the same tokens behind a module that counts calls and has faults, as testdata/proxy.c lists them.
 func (h *HSM) Around(t testing.TB, faults ...string) *HSM {
 	t.Helper()
+	h.around.Do(func() { h.proxy = h.build(t) }) // once: processes take turns by the module's file
+	if h.proxy == "" {
+		absent(t, "there is no module around SoftHSM")
+	}
+	f, err := os.CreateTemp(h.dir, "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	env := append([]string{"PROXY_MODULE=" + h.Module, "PROXY_LOG=" + f.Name(), "PROXY_FAULTS=," + strings.Join(faults, ",") + ","}, h.Env...)
+	return &HSM{Module: h.proxy, Env: env, Tokens: h.Tokens, log: f.Name()}
+}
+
+func (h *HSM) build(t testing.TB) string {
+	t.Helper()
 	cc, err := exec.LookPath("cc")
 	if err != nil {
 		absent(t, "there is no C compiler")
 	}
-	dir, err := os.MkdirTemp("", "pkcs11proxy")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	source, module, log := filepath.Join(dir, "proxy.c"), filepath.Join(dir, "proxy.so"), filepath.Join(dir, "log")
+	source, module := filepath.Join(h.dir, "proxy.c"), filepath.Join(h.dir, "proxy.so")
 	if err := os.WriteFile(source, proxy, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(cc, "-shared", "-fPIC", "-Wall", "-Werror", "-o", module, source, "-ldl").CombinedOutput(); err != nil {
 		t.Fatalf("cc: %v\n%s", err, out)
 	}
-	env := append([]string{"PROXY_MODULE=" + h.Module, "PROXY_LOG=" + log, "PROXY_FAULTS=," + strings.Join(faults, ",") + ","}, h.Env...)
-	return &HSM{Module: module, Env: env, Tokens: h.Tokens, log: log}
+	return module
 }
 
 // Calls counts the calls of a function of the module, with what is logged of their arguments: "C_Login 1" is a login of the user's,
