@@ -1,9 +1,12 @@
 package notationplugin
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,5 +185,45 @@ func TestEnvelopeWire(t *testing.T) {
 	b, err := json.Marshal(signatureRequest{p.keyRequest(), "EC-256", hashes["EC-256"].String(), []byte{}})
 	if want := `{"contractVersion":"1.0","keyId":"key","keySpec":"EC-256","hashAlgorithm":"SHA-256","payload":""}`; err != nil || string(b) != want {
 		t.Errorf("%s, %v\nwant %s", b, err, want)
+	}
+}
+
+// TestJobs: however many signatures are wanted, no more processes run at once than a plugin can bear.
+func TestJobs(t *testing.T) {
+	t.Parallel()
+	const latency = 300 * time.Millisecond
+	s := newStage(t, "P-256")
+	slow := s.config.With("latency", latency.String())
+	raw := s.opened(t, kms.Options{Config: slow, Leaf: s.chain[0].PublicKey})
+	whole := s.opened(t, kms.Options{Config: slow.With("capabilities", "ENVELOPE")}).(kms.EnvelopeSigner)
+	for name, sign := range map[string]func() error{
+		"signatures": func() error { return signOnce(t.Context(), raw) },
+		"envelopes": func() error {
+			_, err := whole.SignEnvelope(t.Context(), kms.EnvelopeRequest{Payload: payload(), PayloadType: payloadType, EnvelopeType: envelopeTypes[0]})
+			return err
+		},
+	} {
+		begun := time.Now()
+		var wg sync.WaitGroup
+		for range 2*jobs + 1 {
+			wg.Go(func() {
+				if err := sign(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		took := time.Since(begun)
+		if took < 3*latency {
+			t.Errorf("%s: %d in %s: more than %d at once", name, 2*jobs+1, took, jobs)
+		}
+		if took > jobs*latency {
+			t.Errorf("%s: %d in %s: one after the other", name, 2*jobs+1, took)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := whole.SignEnvelope(ctx, kms.EnvelopeRequest{Payload: payload(), PayloadType: payloadType, EnvelopeType: envelopeTypes[0]}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
 	}
 }
