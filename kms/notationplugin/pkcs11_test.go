@@ -157,8 +157,8 @@ func TestPIN(t *testing.T) {
 func TestLatePIN(t *testing.T) {
 	t.Parallel()
 	s := newToken(t, "P-256")
-	s.patience = 2 * time.Second
-	who := &person{pin: "1234", slow: 3 * time.Second} // a person may take longer than a plugin
+	s.patience = 4 * time.Second
+	who := &person{pin: "1234", slow: 5 * time.Second} // a person may take longer than a plugin
 	k, calls := kms.Metered(s.token(t, kms.Options{Config: s.config.With("real-pin", "1234").With("late-pin", "1"), Secret: who.secret}))
 	if len(who.prompts) != 0 {
 		t.Errorf("opening asked %q", who.prompts)
