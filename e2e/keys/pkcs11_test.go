@@ -194,12 +194,11 @@ func TestPKCS11WrongPIN(t *testing.T) {
 
 	// A batch of many shows it once, too.
 	h.Reset()
-	before := d.writes()
 	var refs []string
 	for i := range 6 {
 		refs = append(refs, d.image(t, fmt.Sprint("batch", i), fmt.Sprint("batch", i)))
 	}
-	before = d.writes()
+	before := d.writes()
 	o := d.run(t, append([]string{"sign", "--key", key, "--chain", chain, "--passphrase-file", wrong}, refs...)...)
 	if o.code != 6 || d.writes() != before {
 		t.Errorf("exit code %d, %d writes\n%s%s", o.code, d.writes()-before, o.stdout, o.stderr)

@@ -102,10 +102,12 @@ func publicECDSA(s *cryptoki.Session, h cryptoki.Object) (crypto.PublicKey, erro
 	if err != nil || len(point) == 0 {
 		return nil, err
 	}
-	// A DER OCTET STRING by the standard; some modules leave the wrapping out. 04 begins both.
-	var inner []byte
-	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
-		point = inner
+	// A DER OCTET STRING by the standard; some modules leave the wrapping out. 04 begins both, so the length tells them apart.
+	if bare := 1 + 2*((c.curve.Params().BitSize+7)/8); len(point) != bare {
+		var inner []byte
+		if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
+			point = inner
+		}
 	}
 	pub, err := ecdsa.ParseUncompressedPublicKey(c.curve, point)
 	if err != nil {

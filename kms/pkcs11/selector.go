@@ -168,7 +168,7 @@ func (sel *selector) module() (string, error) {
 		if !filepath.IsAbs(sel.modulePath) {
 			return "", kms.Invalid(kms.CodeURI, "module-path=%s is not absolute: a module is never looked for in the working folder", sel.modulePath)
 		}
-		if info, err := os.Stat(sel.modulePath); err != nil || !info.IsDir() {
+		if !isFolder(sel.modulePath) {
 			return sel.modulePath, nil // loading it says what is wrong with it
 		}
 		folders = []string{sel.modulePath}
@@ -204,6 +204,11 @@ func (sel *selector) module() (string, error) {
 	}
 	return "", problem(kms.CodeUnreachable, "name the module's file: ?module-path=/usr/lib/…/libsofthsm2.so",
 		"there is no PKCS #11 module %s in %s", what, strings.Join(folders, ", "))
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func suffix() string {

@@ -124,6 +124,9 @@ func (k Key) parts(t testing.TB) (typ uint, public, secret []Attribute) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if k.BarePoint {
+			wrapped = point
+		}
 		return typeEC, []Attribute{params, {ecPoint, wrapped}}, []Attribute{params, {value, raw}}
 	}
 	t.Fatalf("a key of type %T", k.Signer)

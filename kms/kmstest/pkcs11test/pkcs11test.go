@@ -38,6 +38,7 @@ type Key struct {
 	NoSign       bool   // CKA_SIGN is false
 	Always       bool   // CKA_ALWAYS_AUTHENTICATE
 	Params       []byte // CKA_EC_PARAMS instead of the key's
+	BarePoint    bool   // CKA_EC_POINT is not wrapped in an OCTET STRING
 }
 
 // An Order is what the program provision reads.

@@ -417,6 +417,34 @@ func signsURI(t testing.TB, h *pkcs11test.HSM, attributes string) string {
 	return uri
 }
 
+// Some modules do not wrap the point of an ECDSA public key in an OCTET STRING as the standard says.
+func TestBarePoint(t *testing.T) {
+	t.Parallel()
+	token := pkcs11test.Token{Label: "hsm", PIN: pin}
+	for i, algorithm := range []string{"P-256", "P-384", "P-521"} {
+		k := pkcs11test.Pair(algorithm, byte(i), certtest.Key(algorithm))
+		k.BarePoint = true
+		token.Keys = append(token.Keys, k)
+	}
+	// The first byte of X is the length that an OCTET STRING would have: one of 256 keys is so.
+	for {
+		k := pkcs11test.Pair("misleading", 9, certtest.Key("P-256"))
+		point, err := k.Signer.Public().(*ecdsa.PublicKey).Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if int(point[1]) == len(point)-2 {
+			k.BarePoint = true
+			token.Keys = append(token.Keys, k)
+			break
+		}
+	}
+	h := pkcs11test.New(t, token)
+	for _, k := range token.Keys {
+		signs(t, h, h.URI("object="+k.Label), k.Signer.Public(), "pin", pin, "chain", "optional")
+	}
+}
+
 // A key without certificates signs only where that is asked for, and before anybody is asked for a PIN.
 func TestNoCertificate(t *testing.T) {
 	t.Parallel()
@@ -590,6 +618,22 @@ func TestUnloadableModules(t *testing.T) {
 		if _, err := os.Stat(library); err == nil {
 			ask(t, &pkcs11test.HSM{}, "describe-key", "pkcs11:object=o?module-path="+library, nil).fails(t, "ERROR", "unreachable", "C_GetFunctionList")
 		}
+	}
+}
+
+// Without a module in its URI a key is looked for in all that p11-kit knows.
+func TestDefaultModule(t *testing.T) {
+	t.Parallel()
+	h := pkcs11test.New(t, pkcs11test.Token{Label: "by default", PIN: pin, Keys: []pkcs11test.Key{pkcs11test.Pair("release", 1, certtest.Key("P-256"))}})
+	if _, err := os.Stat("/usr/share/p11-kit/modules/softhsm2.module"); err != nil {
+		t.Skip("p11-kit does not know SoftHSM here")
+	}
+	o := ask(t, h, "describe-key", "pkcs11:token=by%20default;object=release", nil)
+	if o.failure.Metadata["class"] == "unreachable" {
+		t.Skip(o.failure.Message)
+	}
+	if uri, want := o.text(t, "uri"), "pkcs11:serial="+h.Token("by default").Serial+";id=%01"; uri != want {
+		t.Errorf("%s, want %s", uri, want)
 	}
 }
 
