@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -27,19 +28,49 @@ type Signature struct {
 	Err error
 }
 
-// Signatures lists and reads all signatures of subject, those that cannot be read with their Err. The error is of the
-// listing, and of more than is kept (ErrTooLarge).
+// maxLooks bounds how often [Repo.Signatures] looks again because somebody is exchanging signatures meanwhile.
+const maxLooks = 4
+
+// Signatures lists and reads all signatures of subject, those that cannot be read with their Err. What was listed and is gone when
+// it is read was exchanged for another meanwhile, as rechain does, so the list is read again then; what is listed again and is not
+// there is a ghost, with an Err that wraps ErrNotFound. The error is of the listing, and of more than is kept (ErrTooLarge).
 func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Signature, error) {
 	list, err := r.Referrers(ctx, subject, ArtifactTypeSignature)
 	if err != nil {
 		return nil, err
 	}
+	read := map[digest.Digest]Signature{}
+	allowed := r.allow()
+	for look := 1; ; look++ {
+		signatures, err := r.readSignatures(ctx, subject, list, read, allowed)
+		if err != nil || look == maxLooks || !slices.ContainsFunc(signatures, isGone) {
+			return signatures, err
+		}
+		again, err := r.Referrers(ctx, subject, ArtifactTypeSignature)
+		if err != nil {
+			return nil, err
+		}
+		if slices.EqualFunc(list, again, func(a, b Referrer) bool { return a.Digest == b.Digest }) {
+			return signatures, nil
+		}
+		list = again
+	}
+}
+
+func isGone(s Signature) bool { return errors.Is(s.Err, ErrNotFound) }
+
+// readSignatures reads those of list that are not in read, and adds them to it unless they are gone.
+func (r *Repo) readSignatures(ctx context.Context, subject ocispec.Descriptor, list []Referrer, read map[digest.Digest]Signature,
+	allowed *allowance) ([]Signature, error) {
 	signatures := make([]Signature, len(list))
 	for i, ref := range list {
 		signatures[i] = Signature{Subject: subject, Descriptor: ref.Descriptor}
 	}
-	allowed := r.allow()
 	if err := parallel(ctx, len(list), func(ctx context.Context, i int) error {
+		if known, ok := read[list[i].Digest]; ok {
+			signatures[i] = known
+			return nil
+		}
 		signatures[i] = r.ReadSignature(ctx, subject, list[i])
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -47,6 +78,11 @@ func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Si
 		return allowed.keep(subject.Digest.String(), len(signatures[i].Manifest.Bytes)+len(signatures[i].Envelope))
 	}); err != nil {
 		return nil, err
+	}
+	for _, s := range signatures {
+		if !isGone(s) {
+			read[s.Descriptor.Digest] = s
+		}
 	}
 	return signatures, nil
 }

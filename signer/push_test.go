@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -337,6 +338,42 @@ func TestK16TwoMachinesSameChain(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Another machine replaces the signature between our listing it and our reading it: it is no ghost, and the new one is found. One
+// that stays listed is a ghost.
+func TestK16ReplacedWhileReading(t *testing.T) {
+	t.Parallel()
+	r := newRechaining(t)
+	given := []*x509.Certificate{r.renewed.Certificate}
+	for _, kind := range regtest.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			s := regtest.New(t, kind)
+			r.put(t, remote(t, s))
+			_, listed, _ := r.valid(t, s)
+			var other atomic.Bool
+			s.Intercept(func(_ http.ResponseWriter, q *http.Request) bool {
+				if q.Method == http.MethodGet && strings.HasSuffix(q.URL.Path, "/manifests/"+listed[0].String()) && other.CompareAndSwap(false, true) {
+					if _, err := r.run(t.Context(), remote(t, s).Repo, given, RechainOptions{Replace: true}); err != nil {
+						t.Errorf("the other machine: %v", err)
+					}
+				}
+				return false
+			})
+			plans, err := r.run(t.Context(), remote(t, s).Repo, given, RechainOptions{Replace: true})
+			if err != nil || !slices.Equal(statuses(plans), []string{StatusUnchanged}) || !other.Load() {
+				t.Errorf("%q, %v", statuses(plans), err)
+			}
+
+			_, listed, _ = r.valid(t, s)
+			s.Intercept(status(404, http.MethodGet, "/manifests/"+listed[0].String()))
+			sigs, err := remote(t, s).Signatures(t.Context(), r.subject.Descriptor)
+			if err != nil || len(sigs) != 1 || !errors.Is(sigs[0].Err, registry.ErrNotFound) {
+				t.Errorf("a ghost: %+v, %v", sigs, err)
+			}
+		})
 	}
 }
 
