@@ -226,10 +226,15 @@ func parsePKCS11(rest string) (*url.URL, error) {
 			return nil, Invalid(CodeURI, "the pkcs11 key URI contains a PIN: use pin-source=FILE, or leave it out to be asked")
 		}
 	}
+	// In a query of RFC 7512, + is itself; package url reads and writes it as a space.
+	if query != "" {
+		rest = path + "?" + strings.ReplaceAll(query, "+", "%2B")
+	}
 	u, err := parse("pkcs11", rest, "pin-source", "module-name", "module-path")
 	if err != nil {
 		return nil, err
 	}
+	u.RawQuery = strings.ReplaceAll(u.RawQuery, "+", "%20")
 	_, err = attributes("pkcs11", path, []string{"token", "manufacturer", "serial", "model", "library-manufacturer", "library-version",
 		"library-description", "object", "type", "id", "slot-id", "slot-manufacturer", "slot-description"})
 	if err != nil {

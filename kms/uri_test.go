@@ -62,6 +62,7 @@ func TestParseURI(t *testing.T) {
 		"openbao://key?version=3&mount=team/a":                    {"openbao", "openbao://key?mount=team%2Fa&version=3"},
 		"https://vault:8200/v1/team/a/transit/keys/key":           {"hashivault", "hashivault://key?addr=https%3A%2F%2Fvault%3A8200&mount=team%2Fa%2Ftransit"},
 		"pkcs11:token=YubiKey%20PIV;id=%02;type=private":          {"pkcs11", "pkcs11:token=YubiKey%20PIV;id=%02;type=private"},
+		"pkcs11:object=a?module-path=/opt/c++/a%20b.so":           {"pkcs11", "pkcs11:object=a?module-path=%2Fopt%2Fc%2B%2B%2Fa%20b.so"},
 		"pkcs11:object=a?pin-source=file:/run/pin":                {"pkcs11", "pkcs11:object=a?pin-source=file%3A%2Frun%2Fpin"},
 		"plugin:com.example.plugin?id=key%2F1":                    {"plugin", "plugin:com.example.plugin?id=key%2F1"},
 		"yubikey:9c":                                              {"yubikey", "yubikey:9c"},
