@@ -10,7 +10,7 @@ import (
 )
 
 // reserved returns stdout and stderr for the answer alone. What the token's module prints, which is C code in this process, would
-// make it unreadable to hosts: it goes nowhere.
+// make it unreadable to hosts: it goes nowhere. A crash is still told to the real stderr.
 func reserved() (stdout, stderr *os.File) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
@@ -30,9 +30,6 @@ func reserved() (stdout, stderr *os.File) {
 			return own[1], own[2]
 		}
 	}
-	// Hosts would show where a module crashed as one long line. Those who want to see it set Go's variable for that.
-	if os.Getenv("GOTRACEBACK") != "" {
-		_ = debug.SetCrashOutput(own[2], debug.CrashOptions{})
-	}
+	_ = debug.SetCrashOutput(own[2], debug.CrashOptions{}) // without it a crash is an exit status only
 	return own[1], own[2]
 }

@@ -238,7 +238,7 @@ func TestPKCS11Refusals(t *testing.T) {
 		{"locks", "login=0xA4", "token=hsm;object=release", 6, "key-unusable", []string{"CKR_PIN_LOCKED"}},
 		{"does not start", "initialize=0x30", "token=hsm;object=release", 6, "key-unreachable", []string{"CKR_DEVICE_ERROR"}},
 		{"wrong signature", "corrupt", "token=hsm;object=release", 6, "key-signature", []string{"no signature of the key"}},
-		{"crashes", "crash", "token=hsm;object=release", 6, "key-plugin", []string{"exit status 2"}},
+		{"crashes", "crash", "token=hsm;object=release", 6, "key-plugin", []string{"exit status 2", "SIGABRT"}},
 		{"cancelled at the token", "sign=0x50", "token=hsm;object=release", 6, "key-denied", []string{"CKR_FUNCTION_CANCELED"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -64,9 +64,12 @@ func shown(u *url.URL) string {
 	v := *u
 	q := v.Query()
 	q.Del("pin-source")
-	v.RawQuery = q.Encode()
+	v.RawQuery = encoded(q)
 	return kms.Format(&v)
 }
+
+// encoded writes a query as RFC 7512 does, in which + is itself.
+func encoded(q url.Values) string { return strings.ReplaceAll(q.Encode(), "+", "%20") }
 
 // Find is [Open] for a caller that closes what it found. Its errors say only why.
 func Find(ctx context.Context, u *url.URL, o kms.Options) (*Found, error) {
@@ -214,7 +217,7 @@ func (sel *selector) pinned(k *key) string {
 		}
 	}
 	if len(q) > 0 {
-		b.WriteString("?" + q.Encode())
+		b.WriteString("?" + encoded(q))
 	}
 	return b.String()
 }

@@ -155,8 +155,8 @@ func TestPinned(t *testing.T) {
 		{selector{}, cryptoki.TokenInfo{Label: "t", Serial: "0a1"}, object{id: []byte{1, 0xa4}, label: "l"}, "pkcs11:serial=0a1;id=%01%A4"},
 		{selector{object: "l"}, cryptoki.TokenInfo{Label: "t", Serial: "s/;?"}, object{label: "l;m n"}, "pkcs11:serial=s%2F%3B%3F;object=l%3Bm%20n"},
 		{selector{object: "l", id: []byte{1}}, cryptoki.TokenInfo{Serial: "s"}, object{id: []byte{1}, label: "l"}, "pkcs11:serial=s;object=l;id=%01"},
-		{selector{modulePath: "/a b/c.so", pinSource: "/p"}, cryptoki.TokenInfo{Label: "t"}, object{id: []byte("x")},
-			"pkcs11:token=t;id=%78?module-path=%2Fa+b%2Fc.so&pin-source=%2Fp"},
+		{selector{modulePath: "/a b/c++.so", pinSource: "/p"}, cryptoki.TokenInfo{Label: "t"}, object{id: []byte("x")},
+			"pkcs11:token=t;id=%78?module-path=%2Fa%20b%2Fc%2B%2B.so&pin-source=%2Fp"},
 	} {
 		k := &key{token: &token{info: c.token}, object: c.key}
 		got := c.sel.pinned(k)

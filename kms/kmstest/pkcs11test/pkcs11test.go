@@ -157,10 +157,11 @@ func (h *HSM) Token(label string) Made {
 
 // URI returns a key URI for attributes of RFC 7512, with further query values, each NAME=VALUE.
 func (h *HSM) URI(attributes string, query ...string) string {
-	q := "?module-path=" + url.QueryEscape(h.Module)
+	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+	q := "?module-path=" + escape(h.Module)
 	for _, pair := range query {
 		name, value, _ := strings.Cut(pair, "=")
-		q += "&" + name + "=" + url.QueryEscape(value)
+		q += "&" + name + "=" + escape(value)
 	}
 	return "pkcs11:" + attributes + q
 }

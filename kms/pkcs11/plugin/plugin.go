@@ -45,8 +45,7 @@ Plugin configuration (notation: --plugin-config NAME=VALUE):
   chain=optional    sign without certificates too
   padding=pkcs1     RSA with PKCS #1 v1.5, for certificate requests: never for signatures of the Notary Project
 
-Commands: get-plugin-metadata, describe-key, generate-signature: each reads one JSON request from stdin. A module that crashes
-ends this program with exit code 2; GOTRACEBACK=all shows where.
+Commands: get-plugin-metadata, describe-key, generate-signature: each reads one JSON request from stdin.
 `
 
 // Run answers one command and returns the exit code: 0, or 1 after an error that is written to stderr as the contract says.
