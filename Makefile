@@ -6,7 +6,7 @@ FUZZTIME     ?= 30s
 
 .PHONY: build test check fmt lint docs demo fuzz bench
 build: ## dist/imprint, static and stripped, and its plugin for PKCS #11 tokens
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/imprint-oci/imprint/cmd.version=$(VERSION)" -o dist/ ./cmd/imprint ./cmd/notation-pkcs11
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/imprint-oci/imprint/cmd.version=$(VERSION) -X main.version=$(VERSION)" -o dist/ ./cmd/imprint ./cmd/notation-pkcs11
 
 test: ## everything, with the race detector
 	go test -race -timeout 20m ./...

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/imprint-oci/imprint/kms"
@@ -17,6 +18,9 @@ import (
 
 // pkcs11Jobs bounds the processes at once of one token: each logs in by itself.
 const pkcs11Jobs = 4
+
+// touch is how long a signature may take: some tokens want to be touched, or the PIN typed on their own pad.
+const touch = 5 * time.Minute
 
 // noPIN says how to hand in a PIN.
 const noPIN = "give the PIN's file in the URI (pin-source=FILE), or --passphrase-file FILE, or IMPRINT_PASSPHRASE"
@@ -90,13 +94,17 @@ func (l *lock) open(ctx context.Context, refused error) error {
 	if l.secret == nil {
 		return missingPIN("%w", refused)
 	}
-	pin, err := l.secret(ctx, fmt.Sprintf("PIN of token %s: ", l.token))
+	token := l.token
+	if told := r.metadata["token"]; told != "" { // with the warning that one try is left, if so
+		token = kms.Text(told)
+	}
+	pin, err := l.secret(ctx, fmt.Sprintf("PIN of token %s: ", token))
 	defer clear(pin)
 	if ctx.Err() != nil { // whoever comes next may ask again
 		return fmt.Errorf("asking for the PIN of token %s: %w", l.token, context.Cause(ctx))
 	}
 	if err != nil {
-		return missingPIN("asking for the PIN of token %s: %w", l.token, err)
+		return missingPIN("%w; asking for the PIN of token %s: %w", refused, l.token, err)
 	}
 	if len(pin) == 0 || !utf8.Valid(pin) {
 		return missingPIN("the PIN of token %s is empty or not UTF-8", l.token)
@@ -180,7 +188,7 @@ func (p *plugin) tokenKey(spec string, m members, u *url.URL, o kms.Options) (km
 	}
 	return kms.Remote{
 		URI: pinned, Service: "PKCS #11", Public: public,
-		Sign: k.sign, Certificates: k.certificates, PKCS1: k.algorithm.PSS, Jobs: pkcs11Jobs, Patience: p.patience,
+		Sign: k.sign, Certificates: k.certificates, PKCS1: k.algorithm.PSS, Jobs: pkcs11Jobs, Patience: max(p.patience, touch),
 		Careful: true, Unlock: p.lock.open,
 	}.Key()
 }
