@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -72,7 +71,7 @@ func (r Remote) Key() (Key, error) {
 	k := &remoteKey{remote: r, algorithm: a, jobs: make(chan struct{}, r.Jobs), spent: new(atomic.Int64)}
 	k.spent.Store(int64(r.Spent))
 	if r.Careful {
-		k.caution = new(caution)
+		k.caution = &caution{turn: make(chan struct{}, 1)}
 	}
 	return k, nil
 }
@@ -133,14 +132,13 @@ func (k *remoteKey) Sign(ctx context.Context, message []byte, opts crypto.Signer
 	h.Write(message)
 	r := SignRequest{Message: message, Digest: h.Sum(nil), Algorithm: k.algorithm, PKCS1: pkcs1}
 
-	select {
-	case k.jobs <- struct{}{}:
-		defer func() { <-k.jobs }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	var sig []byte
-	err := k.caution.do(func() (err error) {
+	err := turn(ctx, k.jobs)
+	if err != nil {
+		return nil, fmt.Errorf("signing with %s: %w", k.remote.URI, err)
+	}
+	defer func() { <-k.jobs }()
+	err = k.caution.do(ctx, func() (err error) {
 		sig, err = k.ask(ctx, r)
 		if err == nil || k.remote.Unlock == nil || ctx.Err() != nil {
 			return err
@@ -195,38 +193,48 @@ func (k *remoteKey) checked(r SignRequest, sig []byte) ([]byte, error) {
 	return sig, nil
 }
 
+// turn waits for room in turns. Whoever got it takes one out again.
+func turn(ctx context.Context, turns chan struct{}) error {
+	select {
+	case turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for its turn: %w", context.Cause(ctx))
+	}
+}
+
 // A caution keeps a key that counts refusals from being asked twice with what was refused once.
 type caution struct {
-	mu      sync.Mutex
+	turn    chan struct{} // of one, held by whoever reads or writes what follows
 	signed  bool
 	refused error
 }
 
-// do calls sign, alone until it succeeded once, and not at all after it was refused.
-func (c *caution) do(sign func() error) error {
+// do calls sign, alone until it succeeded once, and not at all after it was refused. The first signature may take as long as a
+// person who looks for a PIN; those who wait for it wait no longer than their ctx.
+func (c *caution) do(ctx context.Context, sign func() error) error {
 	if c == nil {
 		return sign()
 	}
-	c.mu.Lock()
-	if c.refused != nil {
-		defer c.mu.Unlock()
-		return c.refused
-	}
-	if c.signed {
-		c.mu.Unlock()
-		err := sign()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.note(err)
+	if err := turn(ctx, c.turn); err != nil {
 		return err
 	}
-	defer c.mu.Unlock()
+	if c.refused != nil || !c.signed {
+		defer func() { <-c.turn }()
+		if c.refused != nil {
+			return c.refused
+		}
+		return c.note(sign())
+	}
+	<-c.turn
 	err := sign()
-	c.note(err)
-	return err
+	c.turn <- struct{}{} // nobody holds it for long any more
+	defer func() { <-c.turn }()
+	return c.note(err)
 }
 
-func (c *caution) note(err error) {
+// note remembers what err says of the key, and returns it.
+func (c *caution) note(err error) error {
 	var e *Error
 	switch {
 	case err == nil:
@@ -234,4 +242,5 @@ func (c *caution) note(err error) {
 	case errors.Is(err, ErrSecret), errors.As(err, &e) && (e.Code == CodeDenied || e.Code == CodeCredentials):
 		c.refused = err
 	}
+	return err
 }

@@ -615,3 +615,66 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("%d signatures", n)
 	}
 }
+
+// TestCarefulIsCancelled: who waits for the first signature, behind a person who is looking for a PIN, can be told not to.
+func TestCarefulIsCancelled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{key: certtest.Key("P-256")}
+		r := v.remote()
+		r.Careful, r.Patience = true, time.Hour
+		r.Sign = func(ctx context.Context, s kms.SignRequest) ([]byte, error) {
+			time.Sleep(time.Minute)
+			return v.sign(ctx, s)
+		}
+		k := opened(t, r)
+		first := make(chan error, 1)
+		go func() {
+			_, err := k.Sign(t.Context(), nil, crypto.SHA256)
+			first <- err
+		}()
+		synctest.Wait()
+		begun := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := k.Sign(ctx, nil, crypto.SHA256); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "signing with testkms:key/1: ") {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("it waited for %s", took)
+		}
+		if err := <-first; err != nil || v.calls.Load() != 1 {
+			t.Errorf("%v, %d calls", err, v.calls.Load())
+		}
+	})
+}
+
+// TestJobsAreCancelled: so can who waits for a turn.
+func TestJobsAreCancelled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{key: certtest.Key("P-256")}
+		r := v.remote()
+		r.Jobs = 1
+		r.Sign = func(ctx context.Context, s kms.SignRequest) ([]byte, error) {
+			time.Sleep(time.Second)
+			return v.sign(ctx, s)
+		}
+		k := opened(t, r)
+		first := make(chan error, 1)
+		go func() {
+			_, err := k.Sign(t.Context(), nil, crypto.SHA256)
+			first <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("given up")
+		cancel(why)
+		if _, err := k.Sign(ctx, nil, crypto.SHA256); !errors.Is(err, why) || !strings.HasPrefix(err.Error(), "signing with testkms:key/1: ") {
+			t.Error(err)
+		}
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -114,3 +114,65 @@ func TestSpent(t *testing.T) {
 		t.Errorf("counted %d and %d, want 2 and 1", one.Load(), two.Load())
 	}
 }
+
+// TestUnlockAfterOtherFaults: of the calls before a person was asked only the refusal was no use of the key.
+func TestUnlockAfterOtherFaults(t *testing.T) {
+	t.Parallel()
+	var open atomic.Bool
+	var tries atomic.Int64
+	v := &vault{key: certtest.Key("P-256")}
+	r := v.remote()
+	r.Careful = true
+	r.Unlock = func(context.Context, error) error {
+		open.Store(true)
+		return nil
+	}
+	r.Sign = func(ctx context.Context, s kms.SignRequest) ([]byte, error) {
+		switch n := tries.Add(1); {
+		case n <= 2 || n == 4:
+			return nil, &kms.Error{Code: kms.CodeThrottled, Class: kms.ErrService, Err: errors.New("busy"), Temporary: true}
+		case !open.Load():
+			return nil, errLocked
+		}
+		return v.sign(ctx, s)
+	}
+	m, counted := kms.Metered(opened(t, r))
+	if _, err := m.Sign(t.Context(), nil, crypto.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	if tries.Load() != 5 || counted.Load() != 4 {
+		t.Errorf("%d calls made, %d counted, want 5 and 4", tries.Load(), counted.Load())
+	}
+}
+
+// TestUnlockGivenUp: who gives up while a person is asked gets no signature, and nobody behind is kept waiting.
+func TestUnlockGivenUp(t *testing.T) {
+	t.Parallel()
+	var open atomic.Bool
+	asked := make(chan struct{})
+	k, v := lockable(t, &open, func(ctx context.Context, _ error) error {
+		close(asked)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := k.Sign(ctx, nil, crypto.SHA256)
+		first <- err
+	}()
+	<-asked
+	short, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer stop()
+	if _, err := k.Sign(short, nil, crypto.SHA256); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	open.Store(true)
+	if _, err := k.Sign(t.Context(), nil, crypto.SHA256); err != nil || v.calls.Load() != 2 {
+		t.Errorf("%v after %d calls", err, v.calls.Load())
+	}
+}
