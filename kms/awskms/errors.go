@@ -34,6 +34,7 @@ func (s *session) explain(ctx context.Context, err error, action, id string) err
 	e := &kms.Error{Code: kms.CodeService, Class: kms.ErrService}
 	var api smithy.APIError
 	var sent *smithyhttp.RequestSendError
+	var broken *brokenError
 	switch {
 	case ctx.Err() != nil: // time-outs of the connection look like it to errors.Is
 		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("waiting for %s", s.where), remedyNetwork
@@ -44,7 +45,7 @@ func (s *session) explain(ctx context.Context, err error, action, id string) err
 		if isUntrusted(sent) {
 			e.Remedy = remedyTrust
 		}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case errors.As(err, &broken), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("the connection to %s broke within its answer", s.where), remedyNetwork
 	case errors.Is(err, errTooLarge):
 		e.Err = fmt.Errorf("reading what %s says: %w", s.where, errTooLarge)

@@ -50,6 +50,8 @@ func TestSigningFaults(t *testing.T) {
 		"clock":                           {fault: first(always, awstest.Skewed), code: kms.CodeExpired, calls: 1, says: []string{"Signature expired", "clock"}},
 		"F33 answer lost after signing":   {fault: first(1, awstest.Lost), calls: 2},
 		"F33 answer broken after signing": {fault: first(1, awstest.Torn), calls: 2},
+		"F33 answer reset after signing":  {fault: first(1, awstest.Reset), calls: 2},
+		"F33 answer reset always":         {fault: first(always, awstest.Reset), code: kms.CodeUnreachable, calls: 3, says: []string{"broke within its answer"}},
 		"F33 answer lost always":          {fault: first(always, awstest.Lost), code: kms.CodeUnreachable, calls: 3, says: []string{"asked 3 times", "EOF"}},
 		"F33 answer broken always":        {fault: first(always, awstest.Torn), code: kms.CodeUnreachable, calls: 3, says: []string{"broke within its answer"}},
 		"connection cut":                  {fault: first(1, awstest.Cut), calls: 2},

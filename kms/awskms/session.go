@@ -134,5 +134,15 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
 	b.left -= n
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end comes unwrapped
+		err = &brokenError{err}
+	}
 	return n, err
 }
+
+// A brokenError is why an answer ended before its end. A connection that breaks shows as any of several errors: it was reset, it is
+// closed, it came to an unexpected end.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }

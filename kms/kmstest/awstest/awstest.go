@@ -213,11 +213,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch fault {
 	case Lost:
 		hangUp(w)
-	case Torn:
+	case Torn, Reset:
 		w.Header().Set("Content-Length", fmt.Sprint(len(text)))
 		_, _ = w.Write(text[:len(text)/2])
 		_ = http.NewResponseController(w).Flush()
-		hangUp(w)
+		if fault == Reset {
+			reset(w)
+		} else {
+			hangUp(w)
+		}
 	default:
 		_, _ = w.Write(text)
 	}

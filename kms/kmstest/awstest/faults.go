@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -28,12 +29,13 @@ const (
 	Huge         Fault = "huge answer"
 )
 
-// Faults of connections. Only Lost and Torn come after the call was carried out.
+// Faults of connections. Only Lost, Torn and Reset come after the call was carried out.
 const (
 	Silence Fault = "silence"       // no answer, for ever
 	Cut     Fault = "cut"           // hangs up before anything is done
 	Lost    Fault = "answer lost"   // hangs up when it is done
 	Torn    Fault = "answer broken" // hangs up in the middle of the answer
+	Reset   Fault = "answer reset"  // resets the connection in the middle of the answer
 )
 
 // Signatures that must not be believed.
@@ -119,6 +121,19 @@ func (s *Server) breaks(w http.ResponseWriter, r *http.Request, fault Fault) boo
 		return false
 	}
 	return true
+}
+
+// reset has what was written arrive, and then resets the connection, as a proxy or a firewall that restarts does.
+func reset(w http.ResponseWriter) {
+	time.Sleep(100 * time.Millisecond)
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
 }
 
 // hangUp closes the connection. What was written is sent before.
