@@ -46,18 +46,18 @@ func AlgorithmOf(pub crypto.PublicKey) (Algorithm, error) {
 	case *ecdsa.PublicKey:
 		return algorithmOfECDSA(pub)
 	case ed25519.PublicKey, *ed25519.PublicKey:
-		return Algorithm{}, unsupported("an Ed25519 key")
+		return Algorithm{}, Unsupported("an Ed25519 key")
 	case *dsa.PublicKey:
-		return Algorithm{}, unsupported("a DSA key")
+		return Algorithm{}, Unsupported("a DSA key")
 	case nil:
-		return Algorithm{}, unsupported("a key of an unknown algorithm")
+		return Algorithm{}, Unsupported("a key of an unknown algorithm")
 	}
-	return Algorithm{}, unsupported(fmt.Sprintf("a key of type %T", pub))
+	return Algorithm{}, Unsupported(fmt.Sprintf("a key of type %T", pub))
 }
 
 func algorithmOfRSA(pub *rsa.PublicKey) (Algorithm, error) {
 	if pub == nil || pub.N == nil || pub.N.Sign() <= 0 {
-		return Algorithm{}, unsupported("an RSA key without a modulus")
+		return Algorithm{}, Unsupported("an RSA key without a modulus")
 	}
 	var a Algorithm
 	// Exact: notation-core-go rounds up to whole bytes and so takes a 2041-bit modulus for 2048 bits.
@@ -69,10 +69,10 @@ func algorithmOfRSA(pub *rsa.PublicKey) (Algorithm, error) {
 	case 4096:
 		a = ps512
 	default:
-		return Algorithm{}, unsupported(fmt.Sprintf("an RSA key of %d bits", bits))
+		return Algorithm{}, Unsupported(fmt.Sprintf("an RSA key of %d bits", bits))
 	}
 	if pub.N.Bit(0) == 0 {
-		return Algorithm{}, unsupported("an RSA key with an even modulus")
+		return Algorithm{}, Unsupported("an RSA key with an even modulus")
 	}
 	if pub.E < 65537 || pub.E%2 == 0 || int64(pub.E) > 1<<31-1 {
 		return Algorithm{}, Invalid(CodeAlgorithm, "the key is an RSA key with public exponent %d: it must be odd and at least 65537", pub.E)
@@ -82,7 +82,7 @@ func algorithmOfRSA(pub *rsa.PublicKey) (Algorithm, error) {
 
 func algorithmOfECDSA(pub *ecdsa.PublicKey) (Algorithm, error) {
 	if pub == nil || pub.Curve == nil || pub.Curve.Params() == nil {
-		return Algorithm{}, unsupported("an ECDSA key without a curve")
+		return Algorithm{}, Unsupported("an ECDSA key without a curve")
 	}
 	var a Algorithm
 	switch pub.Curve {
@@ -93,7 +93,7 @@ func algorithmOfECDSA(pub *ecdsa.PublicKey) (Algorithm, error) {
 	case elliptic.P521():
 		a = es512
 	default:
-		return Algorithm{}, unsupported("an ECDSA key on the curve " + pub.Curve.Params().Name)
+		return Algorithm{}, Unsupported("an ECDSA key on the curve " + pub.Curve.Params().Name)
 	}
 	if _, err := pub.ECDH(); err != nil {
 		return Algorithm{}, Invalid(CodeAlgorithm, "the key is no point on the curve %s", pub.Curve.Params().Name)
@@ -101,8 +101,15 @@ func algorithmOfECDSA(pub *ecdsa.PublicKey) (Algorithm, error) {
 	return a, nil
 }
 
-func unsupported(what string) error {
+// Unsupported is the error of a key that is something else than the six algorithms take, as "an Ed25519 key".
+func Unsupported(what string) error {
 	return Invalid(CodeAlgorithm, "the key is %s: Notary Project signatures need RSA 2048, 3072, 4096 or ECDSA P-256, P-384, P-521", what)
+}
+
+// SameKey reports whether two public keys are one; keys of an unknown kind never are.
+func SameKey(a, b crypto.PublicKey) bool {
+	e, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && e.Equal(b)
 }
 
 // SignerOpts returns what [Key].Sign needs for the algorithm: *rsa.PSSOptions with salt = hash length, or the hash.

@@ -137,9 +137,14 @@ func Invalid(code, format string, args ...any) error {
 	return &Error{Code: code, Class: ErrInvalid, Err: fmt.Errorf(format, args...)}
 }
 
+// Failure returns an error of class [ErrService] with the given code and remedy.
+func Failure(code, remedy, format string, args ...any) *Error {
+	return &Error{Code: code, Class: ErrService, Err: fmt.Errorf(format, args...), Remedy: remedy}
+}
+
 // Service returns an error of class [ErrService] with the code key-service.
 func Service(format string, args ...any) error {
-	return &Error{Code: CodeService, Class: ErrService, Err: fmt.Errorf(format, args...)}
+	return Failure(CodeService, "", format, args...)
 }
 
 // Open parses uri, opens the key that it names, and refuses it if it is of none of the six algorithms.

@@ -1,0 +1,74 @@
+package kms_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imprint-oci/imprint/kms"
+)
+
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	for text, fits := range map[string]bool{"": true, "123": true, "1234": true, "12345": false, strings.Repeat("x", 1<<20): false} {
+		b, err := io.ReadAll(kms.Bounded(io.NopCloser(strings.NewReader(text)), 4))
+		switch {
+		case fits && (err != nil || string(b) != text):
+			t.Errorf("%d bytes: got %q, %v", len(text), b, err)
+		case !fits && (!errors.Is(err, kms.ErrTooLong) || len(b) > 4):
+			t.Errorf("%d bytes: got %d bytes and %v", len(text), len(b), err)
+		}
+	}
+	body := kms.Bounded(io.NopCloser(strings.NewReader("12345")), 4)
+	for range 3 { // an error stays
+		if n, err := body.Read(make([]byte, 8)); n != 0 || !errors.Is(err, kms.ErrTooLong) {
+			t.Errorf("got %d bytes, %v", n, err)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	const date = "Sun, 06 Nov 1994 08:49:37 GMT"
+	for text, want := range map[string]time.Duration{
+		"": 0, "0": 0, "7": 7 * time.Second, "65535": time.Hour, "99999999999999999999": 0, "-1": 0, "1.5": 0, "soon": 0,
+		"Sun, 06 Nov 1994 08:49:47 GMT": 10 * time.Second, "Sun, 06 Nov 1994 08:00:00 GMT": 0, "Mon, 07 Nov 1994 08:00:00 GMT": time.Hour,
+	} {
+		if got := kms.RetryAfter(http.Header{"Retry-After": {text}, "Date": {date}}); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+	if got := kms.RetryAfter(http.Header{"Retry-After": {date}}); got != 0 {
+		t.Errorf("a date without the answer's own: got %s", got)
+	}
+}
+
+func TestProxyAnswer(t *testing.T) {
+	t.Parallel()
+	proxy := &url.URL{Scheme: "http", User: url.UserPassword("u", "secret"), Host: "proxy.example:3128"}
+	if err := kms.ProxyAnswer(context.Background(), proxy, nil, &http.Response{StatusCode: 200, Status: "200 OK"}); err != nil {
+		t.Error(err)
+	}
+	err := kms.ProxyAnswer(context.Background(), proxy, nil, &http.Response{StatusCode: 403, Status: "403 For\nbidden"})
+	if err == nil || err.Error() != "the proxy proxy.example:3128 answers 403 For bidden" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWithoutURL(t *testing.T) {
+	t.Parallel()
+	why := errors.New("connection refused")
+	err := fmt.Errorf("asking: %w", &url.Error{Op: "Get", URL: "https://u:secret@host", Err: &url.Error{Op: "proxy", URL: "http://u:secret@p", Err: why}})
+	if got := kms.WithoutURL(err); got != why { //nolint:errorlint // this very one
+		t.Errorf("got %v", got)
+	}
+	if got := kms.WithoutURL(why); got != why { //nolint:errorlint // this very one
+		t.Errorf("got %v", got)
+	}
+}
