@@ -16,7 +16,11 @@ import (
 // ErrTooLong: an answer has more bytes than a service has to say ([Bounded]).
 var ErrTooLong = errors.New("the answer is too long")
 
-// Bounded returns body, of which at most limit bytes can be read; a longer one ends with an error that wraps [ErrTooLong].
+// ErrBroken: the connection broke before an answer was whole ([Bounded]).
+var ErrBroken = errors.New("the connection broke before the answer was whole")
+
+// Bounded returns body, of which at most limit bytes can be read; a longer one ends with an error that wraps [ErrTooLong]. Any other
+// error but io.EOF, of which package http has several for the same, wraps [ErrBroken].
 func Bounded(body io.ReadCloser, limit int64) io.ReadCloser {
 	return &bounded{ReadCloser: body, left: limit, limit: limit}
 }
@@ -31,6 +35,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), max(0, b.left)+1)])
 	if b.left -= int64(n); b.left < 0 {
 		return 0, fmt.Errorf("%w: it has more than %d bytes", ErrTooLong, b.limit)
+	}
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end comes unwrapped
+		err = fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	return n, err
 }

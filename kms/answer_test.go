@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/imprint-oci/imprint/kms"
@@ -24,6 +25,10 @@ func TestBounded(t *testing.T) {
 		case !fits && (!errors.Is(err, kms.ErrTooLong) || len(b) > 4):
 			t.Errorf("%d bytes: got %d bytes and %v", len(text), len(b), err)
 		}
+	}
+	_, err := io.ReadAll(kms.Bounded(io.NopCloser(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("123")))), 4))
+	if !errors.Is(err, kms.ErrBroken) || !errors.Is(err, iotest.ErrTimeout) {
+		t.Errorf("got %v", err)
 	}
 	body := kms.Bounded(io.NopCloser(strings.NewReader("12345")), 4)
 	for range 3 { // an error stays

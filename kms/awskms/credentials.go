@@ -97,9 +97,9 @@ func (s *session) explainCredentials(ctx context.Context, err *credentialsError)
 		e.Err = fmt.Errorf("getting AWS credentials: %s says %s", who, said(api))
 		switch {
 		case isThrottled(api.ErrorCode(), status(err)):
-			e.Code, e.Temporary, e.After, e.Remedy = kms.CodeThrottled, true, after(err), "try again later"
+			e.Code, e.Temporary, e.After, e.Remedy = kms.CodeThrottled, true, after(err), "run it again later"
 		case status(err) >= 500:
-			e.Code, e.Temporary, e.After, e.Remedy = kms.CodeService, true, after(err), "try again later"
+			e.Code, e.Temporary, e.After, e.Remedy = kms.CodeService, true, after(err), "run it again later"
 		case isExpired(api.ErrorCode()):
 			e.Code, e.Remedy = kms.CodeExpired, "log in again: "+s.ssoLogin()+", or renew the token"
 		case who == "STS":

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,7 +33,6 @@ func (s *session) explain(ctx context.Context, err error, action, id string) err
 	e := &kms.Error{Code: kms.CodeService, Class: kms.ErrService}
 	var api smithy.APIError
 	var sent *smithyhttp.RequestSendError
-	var broken *brokenError
 	switch {
 	case ctx.Err() != nil: // time-outs of the connection look like it to errors.Is
 		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("waiting for %s", s.where), remedyNetwork
@@ -45,15 +43,15 @@ func (s *session) explain(ctx context.Context, err error, action, id string) err
 		if isUntrusted(sent) {
 			e.Remedy = remedyTrust
 		}
-	case errors.As(err, &broken), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case errors.Is(err, kms.ErrBroken), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("the connection to %s broke within its answer", s.where), remedyNetwork
-	case errors.Is(err, errTooLarge):
-		e.Err = fmt.Errorf("reading what %s says: %w", s.where, errTooLarge)
+	case errors.Is(err, kms.ErrTooLong):
+		e.Err = fmt.Errorf("reading what %s says: %w (%d bytes are read)", s.where, kms.ErrTooLong, maxAnswer)
 	case status(err) >= 500, isThrottled("", status(err)): // of a proxy, or of what balances the load, in words of its own
 		e.Temporary, e.After = true, after(err)
 		e.Err = fmt.Errorf("%s answers with HTTP %d", s.where, status(err))
 		if isThrottled("", status(err)) {
-			e.Code, e.Remedy = kms.CodeThrottled, "try again later with fewer --jobs"
+			e.Code, e.Remedy = kms.CodeThrottled, "run it again later with fewer --jobs"
 		}
 	default:
 		e.Err = fmt.Errorf("%s gives an answer that cannot be read: %s", s.where, kms.Text(err.Error()))
@@ -68,7 +66,7 @@ func (s *session) explainAnswer(e *kms.Error, err error, api smithy.APIError, ac
 	switch {
 	case isThrottled(code, at):
 		e.Code, e.Temporary, e.After = kms.CodeThrottled, true, after(err)
-		e.Remedy = "the account's quota of " + action + " in " + s.region + " is used up: try again later with fewer --jobs, or have it raised"
+		e.Remedy = "run it again later with fewer --jobs, or have the account's quota of " + action + " in " + s.region + " raised"
 	case at >= 500, code == "KeyUnavailableException", code == "DependencyTimeoutException", code == "KMSInternalException":
 		e.Temporary, e.After = true, after(err)
 		e.Err = fmt.Errorf("%w (HTTP %d%s)", e.Err, at, request(err))
@@ -94,7 +92,7 @@ func (s *session) explainRefusal(e *kms.Error, api smithy.APIError, action, id s
 	case "NotFoundException", "InvalidArnException":
 		e.Code = kms.CodeNotFound
 		e.Err = fmt.Errorf("there is no key %s in %s: %s", id, s.region, said(api))
-		e.Remedy = "is it in another region (?region=) or account (name it by its ARN)? `aws kms list-aliases --region " + s.region + "` lists them"
+		e.Remedy = "check the name, the region (?region=) and the account (name the key by its ARN): `aws kms list-aliases --region " + s.region + "` shows what there is"
 	case "DisabledException":
 		e.Code, e.Remedy = kms.CodeUnusable, "enable it: `aws kms enable-key --region "+s.region+" --key-id "+id+"`"
 	case "KMSInvalidStateException":
@@ -185,15 +183,10 @@ func request(err error) string {
 	return ""
 }
 
-// after reads Retry-After in seconds, the only form in which AWS writes it.
+// after is how long the service asks to wait.
 func after(err error) time.Duration {
-	a := answerOf(err)
-	if a == nil {
-		return 0
+	if a := answerOf(err); a != nil {
+		return kms.RetryAfter(a.Header)
 	}
-	seconds, err := strconv.ParseUint(a.Header.Get("Retry-After"), 10, 16)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
+	return 0
 }

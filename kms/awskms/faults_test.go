@@ -62,7 +62,7 @@ func TestSigningFaults(t *testing.T) {
 		"truncated digest":                {fault: first(always, awstest.Truncated), code: kms.CodeSignature, calls: 1},
 		"truncated digest with RSA":       {fault: first(always, awstest.Truncated), key: "RSA-2048", code: kms.CodeSignature, calls: 1},
 		"a hotel's page":                  {fault: first(always, awstest.Page), code: kms.CodeService, calls: 1, says: []string{"cannot be read"}},
-		"100 MB":                          {fault: first(always, awstest.Huge), code: kms.CodeService, calls: 1, says: []string{"longer than 262144 bytes"}},
+		"100 MB":                          {fault: first(always, awstest.Huge), code: kms.CodeService, calls: 1, says: []string{"too long (262144 bytes"}},
 		"connection cut twice":            {fault: first(2, awstest.Cut), calls: 3},
 		"a proxy's 502 for ever":          {fault: first(always, awstest.Gateway), code: kms.CodeService, calls: 8, says: []string{"answers with HTTP 502"}},
 	} {
@@ -134,7 +134,7 @@ func TestOpeningFaults(t *testing.T) {
 		"F32 disabled":           {edit: state(awstest.Disabled), code: kms.CodeUnusable, calls: 1, says: []string{"is disabled", "enable-key --region eu-central-1 --key-id alias/a"}},
 		"F32 pending deletion":   {edit: state(awstest.PendingDeletion), code: kms.CodeUnusable, calls: 1, says: []string{"is pending deletion", "cancel-key-deletion"}},
 		"expired token":          {fault: always(awstest.Expired), code: kms.CodeExpired, calls: 1, says: []string{"`aws sso login`"}},
-		"wrong region":           {uri: "awskms:///alias/a?region=us-east-1", code: kms.CodeNotFound, calls: 1, says: []string{"no key alias/a in us-east-1", "another region (?region=)"}},
+		"wrong region":           {uri: "awskms:///alias/a?region=us-east-1", code: kms.CodeNotFound, calls: 1, says: []string{"no key alias/a in us-east-1", "check the name, the region (?region=)"}},
 		"wrong alias":            {uri: "awskms:///alias/b", code: kms.CodeNotFound, calls: 1, says: []string{"no key alias/b in eu-central-1", "aws kms list-aliases --region eu-central-1"}},
 		"wrong ID":               {uri: "awskms:///1234abcd-12ab-34cd-56ef-1234567890ab", code: kms.CodeNotFound, calls: 1, says: []string{"in eu-central-1", "does not exist"}},
 		"silence":                {fault: always(awstest.Silence), code: kms.CodeUnreachable, calls: 1, says: []string{"no answer within 13s", "HTTPS_PROXY"}},

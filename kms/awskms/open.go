@@ -22,10 +22,10 @@ import (
 	"github.com/imprint-oci/imprint/kms"
 )
 
-// Service is what people call the service.
+// service is its name to people.
 const service = "AWS KMS"
 
-// usable says what a key must be; it ends every refusal of a key that is something else.
+// usable ends every refusal of a key that is something else.
 const usable = "Notary Project signatures need the key usage SIGN_VERIFY and the key spec " +
 	"RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384 or ECC_NIST_P521"
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,7 +28,7 @@ type session struct {
 	where       string // for people
 }
 
-// maxAnswer bounds an answer. The longest that AWS KMS gives to these two calls is below 4 KiB.
+// maxAnswer bounds an answer, bytes. The longest that AWS KMS gives to these two calls is below 4 KiB.
 const maxAnswer = 256 << 10
 
 // connect reads the configuration of AWS and gets credentials. Nothing in it repeats anything: that is [kms.Ask]'s.
@@ -70,7 +69,7 @@ func load(ctx context.Context, n name) (aws.Config, error) {
 		// A BuildableClient and no other: the SDK puts AWS_CA_BUNDLE into it.
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = 64 // 32 calls are in flight at once; the SDK keeps 10 connections
-			t.OnProxyConnectResponse = proxyAnswers
+			t.OnProxyConnectResponse = kms.ProxyAnswer
 		})),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		config.WithLogger(logging.Nop{}), // its own writes to standard error
@@ -91,7 +90,7 @@ func load(ctx context.Context, n name) (aws.Config, error) {
 	switch {
 	case errors.As(err, &missing):
 		e.Err = fmt.Errorf("there is no AWS profile %q", missing.Profile)
-		e.Remedy = "aws configure list-profiles shows those that there are"
+		e.Remedy = "`aws configure list-profiles` shows those that there are"
 	case errors.As(err, &mfa):
 		e.Err = errors.New("the AWS profile assumes a role with an MFA code, which nobody is asked for here")
 		e.Remedy = "get temporary credentials first and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
@@ -102,47 +101,13 @@ func load(ctx context.Context, n name) (aws.Config, error) {
 	return aws.Config{}, e
 }
 
-// proxyAnswers says that it was the proxy that refused: net/http has its status text alone, which reads as if it were AWS's.
-func proxyAnswers(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
-	if answer.StatusCode == http.StatusOK {
-		return nil
-	}
-	return fmt.Errorf("the proxy %s answers %s", proxy.Host, kms.Text(answer.Status))
-}
-
 // bounded keeps answers from filling the memory.
 type bounded struct{ inner aws.HTTPClient }
 
 func (b bounded) Do(r *http.Request) (*http.Response, error) {
 	answer, err := b.inner.Do(r)
 	if answer != nil && answer.Body != nil {
-		answer.Body = &boundedBody{ReadCloser: answer.Body, left: maxAnswer}
+		answer.Body = kms.Bounded(answer.Body, maxAnswer)
 	}
 	return answer, err
 }
-
-type boundedBody struct {
-	io.ReadCloser
-	left int
-}
-
-var errTooLarge = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLarge
-	}
-	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
-	b.left -= n
-	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end comes unwrapped
-		err = &brokenError{err}
-	}
-	return n, err
-}
-
-// A brokenError is why an answer ended before its end. A connection that breaks shows as any of several errors: it was reset, it is
-// closed, it came to an unexpected end.
-type brokenError struct{ err error }
-
-func (e *brokenError) Error() string { return e.err.Error() }
-func (e *brokenError) Unwrap() error { return e.err }
