@@ -10,12 +10,14 @@ import (
 var (
 	awsARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+$`)
 	awsID      = regexp.MustCompile(`^(alias/[A-Za-z0-9/_-]+|mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
-	gcpKey     = regexp.MustCompile(`^projects/[^/?]+/locations/[^/?]+/keyRings/[^/?]+/cryptoKeys/[^/?]+(/cryptoKeyVersions/[1-9][0-9]*)?$`)
+	awsRegion  = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`) // it becomes part of a host's name
+	gcpKey     = regexp.MustCompile(`^projects/[A-Za-z0-9.:-]+/locations/[A-Za-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+(/cryptoKeyVersions/[1-9][0-9]*)?$`)
 	vaultKey   = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`)
 	vaultMount = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
 	version    = regexp.MustCompile(`^[1-9][0-9]{0,8}$`)
 	vaultHTTP  = regexp.MustCompile(`^/v1/([A-Za-z0-9_./-]+)/keys/([^/]+)$`)
 	azureName  = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
+	azureVers  = regexp.MustCompile(`^[0-9a-f]{32}$`) // as the service makes them
 	azureHosts = []string{
 		".vault.azure.net", ".managedhsm.azure.net", ".vault.azure.cn", ".managedhsm.azure.cn",
 		".vault.usgovcloudapi.net", ".managedhsm.usgovcloudapi.net",
@@ -26,9 +28,15 @@ var (
 func parseAWS(rest string) (*url.URL, error) {
 	if !strings.HasPrefix(rest, "/") {
 		path, query, _ := strings.Cut(rest, "?")
+		if awsARN.MatchString(path) || awsID.MatchString(path) {
+			return nil, Invalid(CodeURI, "awskms:%s lacks its slashes: write awskms:///%s", rest, rest)
+		}
 		m, err := attributes("awskms", path, []string{"key-id", "region"})
 		if err != nil {
 			return nil, err
+		}
+		if !awsARN.MatchString(m["key-id"]) && !awsID.MatchString(m["key-id"]) {
+			return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, or awskms:key-id=alias/NAME;region=REGION", rest)
 		}
 		rest = "///" + m["key-id"]
 		if m["region"] != "" {
@@ -59,6 +67,9 @@ func parseAWS(rest string) (*url.URL, error) {
 	default:
 		return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN", rest)
 	}
+	if r := u.Query().Get("region"); r != "" && !awsRegion.MatchString(r) {
+		return nil, Invalid(CodeURI, "the awskms key URI names %q, which is no region: write one as eu-central-1", Text(r))
+	}
 	endpoint := u.Query().Get("endpoint")
 	if u.Host != "" {
 		if endpoint != "" {
@@ -74,17 +85,17 @@ func parseAWS(rest string) (*url.URL, error) {
 		q.Set("endpoint", endpoint)
 		u.RawQuery = q.Encode()
 	}
-	u.Host, u.OmitHost = "", false
+	u.Host, u.OmitHost, u.RawPath = "", false, ""
 	return u, nil
 }
 
 // checkAddress checks the URL of a service in a query, without repeating what may be a secret in it.
 func checkAddress(scheme, key, text string) error {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
 		return Invalid(CodeURI, "the %s key URI's %s is no http or https URL", scheme, key)
 	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return Invalid(CodeURI, "the %s key URI's %s has a user name, a query or a fragment: credentials do not belong in it", scheme, key)
 	}
 	return nil
@@ -119,25 +130,35 @@ func parseAzure(rest string) (*url.URL, error) {
 		return nil, err
 	}
 	parts := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
-	ok := u.Host != "" && len(parts) <= 2
+	ok := u.Host != ""
 	for _, p := range parts {
 		ok = ok && azureName.MatchString(p)
 	}
-	if !ok {
+	if ok && len(parts) == 3 && parts[0] == "keys" {
+		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://%s/%s/%s", rest, u.Host, parts[1], parts[2])
+	}
+	if !ok || len(parts) > 2 {
 		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://VAULT.vault.azure.net/NAME/VERSION", rest)
 	}
 	if chain := u.Query().Get("chain"); chain != "" && chain != "certificate" && chain != "secret" {
 		return nil, Invalid(CodeURI, "azurekms:%s: chain is certificate or secret, not %q", rest, chain)
 	}
-	u.Host = strings.ToLower(u.Host)
 	if !isAzure(u.Host) {
-		return nil, Invalid(CodeURI, "azurekms:%s: %s is no host of Key Vault or Managed HSM: write azurekms://VAULT%s/NAME", rest, u.Host, azureHosts[0])
+		return nil, Invalid(CodeURI, "azurekms:%s: %s is no host of Key Vault or Managed HSM: write azurekms://VAULT%s/NAME", rest, Text(u.Host), azureHosts[0])
 	}
+	// In a URL of the service that would be the collection. A key may have that name, but hardly with another version.
+	if c := parts[0]; len(parts) == 2 && (c == "keys" || c == "certificates") && !azureVers.MatchString(parts[1]) {
+		return nil, Invalid(CodeURI, "azurekms:%s names the version %s of a key named %s: write azurekms://%s/%s, or https://%s/%s/%s",
+			rest, parts[1], c, u.Host, parts[1], u.Host, c, parts[1])
+	}
+	u.Host, u.RawPath = strings.ToLower(u.Host), ""
 	return u, nil
 }
 
+// isAzure reports whether host is a vault, one label before one of the suffixes, in any case.
 func isAzure(host string) bool {
-	return slices.ContainsFunc(azureHosts, func(suffix string) bool { return len(host) > len(suffix) && strings.HasSuffix(host, suffix) })
+	vault, suffix, ok := strings.Cut(host, ".")
+	return ok && azureName.MatchString(vault) && slices.ContainsFunc(azureHosts, func(s string) bool { return strings.EqualFold(s, "."+suffix) })
 }
 
 // stepAzure rewrites step's vault=V;name=K?version=N&hsm=true.
@@ -150,6 +171,9 @@ func stepAzure(rest string) (string, error) {
 	q, err := url.ParseQuery(query)
 	if err != nil {
 		return "", Invalid(CodeURI, "the query of the azurekms key URI is malformed")
+	}
+	if name := m["name"]; name != "" && !azureName.MatchString(name) {
+		return "", Invalid(CodeURI, "azurekms:%s names no key: a name has letters, digits and dashes", rest)
 	}
 	host, suffix, version := m["vault"], azureHosts[0], ""
 	for k, v := range q {
@@ -205,7 +229,7 @@ func parseHTTP(scheme, rest string) (*url.URL, error) {
 		q := url.Values{"addr": {scheme + "://" + u.Host}, "mount": {m[1]}}
 		return parseVault("hashivault", "//"+m[2]+"?"+q.Encode())
 	}
-	if scheme == "https" && isAzure(strings.ToLower(u.Host)) {
+	if scheme == "https" && isAzure(u.Host) {
 		if key, ok := strings.CutPrefix(u.Path, "/keys/"); ok && u.RawQuery == "" {
 			return parseAzure("//" + u.Host + "/" + key)
 		}
@@ -229,6 +253,11 @@ func parsePKCS11(rest string) (*url.URL, error) {
 	// In a query of RFC 7512, + is itself; package url reads and writes it as a space.
 	if query != "" {
 		rest = path + "?" + strings.ReplaceAll(query, "+", "%2B")
+	}
+	for pair := range strings.SplitSeq(path, ";") { // as step writes it
+		if k, _, _ := strings.Cut(pair, "="); k == "module-path" || k == "module-name" || k == "pin-source" {
+			return nil, Invalid(CodeURI, "the pkcs11 key URI has %s among its attributes: write it after a question mark, as pkcs11:object=KEY?%s=…", k, k)
+		}
 	}
 	u, err := parse("pkcs11", rest, "pin-source", "module-name", "module-path")
 	if err != nil {

@@ -58,8 +58,11 @@ func parseURI(uri string) (*url.URL, error) {
 		return parseGCP(rest)
 	case "cloudkms":
 		return parseGCP("//" + strings.TrimPrefix(strings.TrimPrefix(rest, "resource="), "//"))
-	case "azurekms", "azurekeyvault":
+	case "azurekms":
 		return parseAzure(rest)
+	case "azurekeyvault": // of Go CDK: a URL of the service with another scheme
+		host, path, _ := strings.Cut(strings.TrimPrefix(rest, "//"), "/")
+		return parseAzure("//" + host + "/" + strings.TrimPrefix(path, "keys/"))
 	case "hashivault", "openbao":
 		return parseVault(scheme, rest)
 	case "http", "https":
@@ -88,10 +91,16 @@ func checkText(uri string) error {
 		return Invalid(CodeURI, "the key reference is longer than %d bytes", maxURI)
 	case strings.HasPrefix(uri, "-----BEGIN "):
 		return Invalid(CodeURI, "the key reference is the text of a key, not a path or URI: write the key into a file")
-	case !utf8.ValidString(uri) || strings.ContainsFunc(uri, unicode.IsControl):
+	case !isText(uri):
 		return Invalid(CodeURI, "the key reference contains control characters or is not UTF-8")
 	}
 	return nil
+}
+
+// isText reports whether s can be shown and sent as it is: UTF-8 without control characters, and without those that turn the
+// direction of what follows them.
+func isText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) })
 }
 
 // cutScheme splits a URI at the colon of its scheme and lower-cases the scheme. A single letter is a Windows drive, and a
@@ -143,6 +152,8 @@ func checkQuery(u *url.URL, allowed []string) error {
 			return Invalid(CodeURI, "the %s key URI has the unknown query key %q; there is %s", u.Scheme, k, strings.Join(allowed, ", "))
 		case len(v) != 1 || v[0] == "":
 			return Invalid(CodeURI, "the %s key URI must give the query key %q one value", u.Scheme, k)
+		case !isText(v[0]):
+			return Invalid(CodeURI, "the value of %q in the %s key URI contains control characters or is not UTF-8", k, u.Scheme)
 		}
 	}
 	u.RawQuery, u.ForceQuery = q.Encode(), false

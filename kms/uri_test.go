@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	keyID  = "1234abcd-12ab-34cd-56ef-1234567890ab"
-	keyARN = "arn:aws:kms:eu-central-1:123456789012:key/" + keyID
-	gcpKey = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/K"
+	keyID    = "1234abcd-12ab-34cd-56ef-1234567890ab"
+	keyARN   = "arn:aws:kms:eu-central-1:123456789012:key/" + keyID
+	aliasARN = "arn:aws:kms:us-east-1:123456789012:alias/Rel"
+	gcpKey   = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/K"
 )
 
 func TestParseURI(t *testing.T) {
@@ -66,6 +67,38 @@ func TestParseURI(t *testing.T) {
 		"pkcs11:object=a?pin-source=file:/run/pin":                {"pkcs11", "pkcs11:object=a?pin-source=file%3A%2Frun%2Fpin"},
 		"plugin:com.example.plugin?id=key%2F1":                    {"plugin", "plugin:com.example.plugin?id=key%2F1"},
 		"yubikey:9c":                                              {"yubikey", "yubikey:9c"},
+
+		// KMS.md section 2, what other tools write, row by row.
+		"awskms://localhost:4566/" + keyID:                     {"awskms", "awskms:///" + keyID + "?endpoint=https%3A%2F%2Flocalhost%3A4566"},
+		"awskms://localhost:4566/" + keyARN:                    {"awskms", "awskms:///" + keyARN + "?endpoint=https%3A%2F%2Flocalhost%3A4566"},
+		"awskms:///" + aliasARN:                                {"awskms", "awskms:///" + aliasARN},
+		"awskms://localhost:4566/" + aliasARN:                  {"awskms", "awskms:///" + aliasARN + "?endpoint=https%3A%2F%2Flocalhost%3A4566"},
+		"arn:aws-cn:kms:cn-north-1:123456789012:key/" + keyID:  {"awskms", "awskms:///arn:aws-cn:kms:cn-north-1:123456789012:key/" + keyID},
+		"awskms:key-id=alias/Rel;region=eu-west-1?profile=p":   {"awskms", "awskms:///alias/Rel?profile=p&region=eu-west-1"},
+		"awskms:key-id=" + keyARN:                              {"awskms", "awskms:///" + keyARN},
+		"AWSKMS:/alias/Rel":                                    {"awskms", "awskms:///alias/Rel"},
+		"cloudkms:" + gcpKey + "/cryptoKeyVersions/1":          {"gcpkms", "gcpkms://" + gcpKey + "/cryptoKeyVersions/1"},
+		"cloudkms:resource=" + gcpKey + "/cryptoKeyVersions/1": {"gcpkms", "gcpkms://" + gcpKey + "/cryptoKeyVersions/1"},
+		gcpKey: {"gcpkms", "gcpkms://" + gcpKey},
+		"gcpkms://projects/example.com:p/locations/l/keyRings/r/cryptoKeys/k": {"gcpkms", "gcpkms://projects/example.com:p/locations/l/keyRings/r/cryptoKeys/k"},
+		"azurekeyvault://v.vault.azure.net/keys/key":                          {"azurekms", "azurekms://v.vault.azure.net/key"},
+		"azurekeyvault://v.vault.azure.net/keys/key/0a1b":                     {"azurekms", "azurekms://v.vault.azure.net/key/0a1b"},
+		"azurekms:name=key;vault=v":                                           {"azurekms", "azurekms://v.vault.azure.net/key"},
+		"https://V.vault.azure.net/keys/K/N":                                  {"azurekms", "azurekms://v.vault.azure.net/K/N"},
+		"https://v.vault.azure.net/certificates/key":                          {"azurekms", "azurekms://v.vault.azure.net/key?chain=certificate"},
+		"azurekms://v.vault.azure.net/keys":                                   {"azurekms", "azurekms://v.vault.azure.net/keys"},
+		"azurekms://v.vault.azure.net/keys/0123456789abcdef0123456789abcdef":  {"azurekms", "azurekms://v.vault.azure.net/keys/0123456789abcdef0123456789abcdef"},
+		"openbao://a-b.c_D":                                                   {"openbao", "openbao://a-b.c_D"},
+		"https://vault:8200/v1/transit/keys/K":                                {"hashivault", "hashivault://K?addr=https%3A%2F%2Fvault%3A8200&mount=transit"},
+		"http://[::1]:8200/v1/a/keys/b/keys/K":                                {"hashivault", "hashivault://K?addr=http%3A%2F%2F%5B%3A%3A1%5D%3A8200&mount=a%2Fkeys%2Fb"},
+		"pkcs11:token=t;slot-id=1;id=%01%ff;object=o?module-path=/m.so":       {"pkcs11", "pkcs11:token=t;slot-id=1;id=%01%ff;object=o?module-path=%2Fm.so"},
+		"pkcs11:token=t;serial=1;object=o?pin-source=/pin":                    {"pkcs11", "pkcs11:token=t;serial=1;object=o?pin-source=%2Fpin"},
+		"pkcs11:object=o?module-name=p11-kit-proxy":                           {"pkcs11", "pkcs11:object=o?module-name=p11-kit-proxy"},
+
+		// One key has one canonical form, however much of it is percent-encoded.
+		"awskms:///%61lias%2FRel":                                     {"awskms", "awskms:///alias/Rel"},
+		"gcpkms://projects/p%2Flocations/l/keyRings/r/cryptoKeys/%6b": {"gcpkms", "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k"},
+		"azurekms://v.vault.azure.net/%6bey":                          {"azurekms", "azurekms://v.vault.azure.net/key"},
 	} {
 		t.Run(in, func(t *testing.T) {
 			t.Parallel()
@@ -139,6 +172,51 @@ func TestParseURIRefuses(t *testing.T) {
 		"plugin:../x?id=a":                         "no plugin",
 		"plugin:x":                                 "no key",
 		"plugin:x?id=a&id=b":                       "one value",
+
+		// KMS.md section 2, what other tools write and nobody can do with here.
+		"awskms:alias/Rel":                                  "awskms:///alias/Rel",
+		"awskms:" + keyARN + "?profile=p":                   "awskms:///" + keyARN + "?profile=p",
+		"awskms:region=r":                                   "key-id=",
+		"awskms://" + keyID + "?region=r":                   "awskms:///" + keyID + "?region=r",
+		"awskms://alias/a?region=r":                         "awskms:///alias/a?region=r",
+		"awskms:///alias/a?awssdk=v2":                       `"awssdk"`,
+		"gcpkms:///" + gcpKey:                               "gcpkms://projects/P",
+		"cloudkms:" + gcpKey + "?credentials-file=x":        "no key",
+		"azurekms://v.vault.azure.net/keys/key":             "azurekms://v.vault.azure.net/key",
+		"azurekms://v.vault.azure.net/keys/key/0a1b":        "azurekms://v.vault.azure.net/key/0a1b",
+		"azurekms://v.vault.azure.net/certificates/key":     "https://v.vault.azure.net/certificates/key",
+		"azurekeyvault://v.vault.azure.net/secrets/key/1":   "no key",
+		"azurekms:name=k":                                   "no host",
+		"http://v.vault.azure.net/keys/key":                 "https://VAULT.vault.azure.net/keys/NAME",
+		"hashivault://key?engine=transit":                   "mount",
+		"https://vault/v1/transit/sign/key":                 "https://HOST/v1/MOUNT/keys/NAME",
+		"pkcs11:module-path=/m.so;token=t;id=2000;object=k": "?module-path=",
+		"pkcs11:object=o?max-sessions=5":                    `"max-sessions"`,
+		"pkcs11:object=o?pin-prompt=x":                      `"pin-prompt"`,
+
+		// What ends in a host name, in a header, on a terminal or in a command that is recommended.
+		"awskms:///alias/a?region=evil.example/":                       "no region",
+		"awskms:///alias/a?region=evil.example%23":                     "no region",
+		"awskms:key-id=alias/a;region=evil.example%2F":                 "no region",
+		"awskms:///alias/a?profile=a%0ab":                              "control",
+		"awskms:///alias/a?profile=%ff":                                "control",
+		"awskms:///alias/a?profile=a%E2%80%AEb":                        "control",
+		"awskms:///alias/a?endpoint=https://h?":                        "query",
+		"awskms:///alias/a?endpoint=https://:80":                       "no http",
+		"hashivault://key?namespace=a%0d%0aX-Vault-Token: b":           "control",
+		"hashivault://key?namespace=%1b[2J":                            "control",
+		"plugin:x?id=a%0ab":                                            "control",
+		"a\u202eb.key":                                                 "control",
+		"gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/$(id)":  "no key",
+		"gcpkms://projects/p;id/locations/l/keyRings/r/cryptoKeys/k":   "no key",
+		"gcpkms://projects/p/locations/l/keyRings/../cryptoKeys/k":     "no key",
+		"gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/a%20b":  "no key",
+		"azurekms://$(id).vault.azure.net/key":                         "no host",
+		"azurekms://v;id.vault.azure.net/key":                          "no host",
+		"azurekms://a.b.vault.azure.net/key":                           "no host",
+		"azurekms://\u212a.vault.azure.net/key":                        "no host", // the Kelvin sign, whose lower case is k
+		"azurekms:vault=v;name=k%3Fchain%3Dsecret":                     "no key",
+		"awskms:key-id=alias/a%3Fendpoint%3Dhttp%3A%2F%2Fevil.example": "no key",
 	} {
 		t.Run(in, func(t *testing.T) {
 			t.Parallel()
@@ -182,7 +260,8 @@ func TestParseURIRedacts(t *testing.T) {
 
 func FuzzParseURI(f *testing.F) {
 	for _, s := range []string{"release.key", "file:a%20b", "awskms:///alias/a?region=r", keyARN, gcpKey, "azurekms:vault=v;name=k",
-		"https://vault:8200/v1/a/keys/k", "pkcs11:token=a;id=%01", "plugin:x?id=a", "a:b?c#d", "file:///%2e", "x:", "//a", "awskms:?#", "Arn:aws0"} {
+		"https://vault:8200/v1/a/keys/k", "pkcs11:token=a;id=%01", "plugin:x?id=a", "a:b?c#d", "file:///%2e", "x:", "//a", "awskms:?#", "Arn:aws0",
+		"azurekeyvault://v.vault.azure.net/keys/k", "awskms:///%61lias/a", "pkcs11:a?module-path=/c++/a b", "hashivault://k?addr=http://[::1]:1&mount=a/b"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
