@@ -195,16 +195,16 @@ func TestAzureFaults(t *testing.T) {
 	}{
 		"F31 throttled for ever":  {sign, azuretest.Throttled, "key-throttled", "8", []string{"too many requests", "asked 8 times"}},
 		"F31 failing for ever":    {sign, azuretest.Failing, "key-service", "8", []string{"unexpected error"}},
-		"F32 denied":              {sign, azuretest.Denied, "key-denied", "1", []string{"keys/sign at " + azureVault, `hint: keys/sign is missing: assign the role "Key Vault Crypto User"`}},
-		"F32 denied to read":      {read, azuretest.DeniedByPolicy, "key-denied", "", []string{"does not have keys get permission", `hint: keys/get is missing: assign the role "Key Vault Crypto User"`}},
+		"F32 denied":              {sign, azuretest.Denied, "key-denied", "1", []string{"keys/sign at " + azureVault, `hint: allow keys/sign: assign the role "Key Vault Crypto User"`}},
+		"F32 denied to read":      {read, azuretest.DeniedByPolicy, "key-denied", "", []string{"does not have keys get permission", `hint: allow keys/get: assign the role "Key Vault Crypto User"`}},
 		"F32 firewalled":          {read, azuretest.Firewalled, "key-denied", "", []string{"Client address is not authorized", "firewall"}},
-		"F32 disabled":            {sign, azuretest.Disabled, "key-unusable", "1", []string{"KeyDisabled", "hint: az keyvault key set-attributes " + named + " --enabled true"}},
+		"F32 disabled":            {sign, azuretest.Disabled, "key-unusable", "1", []string{"KeyDisabled", "hint: enable it: `az keyvault key set-attributes " + named + " --enabled true`"}},
 		"F32 disabled to read":    {read, azuretest.Disabled, "key-unusable", "", []string{"KeyDisabled", "--enabled true"}},
 		"F32 expired key":         {sign, azuretest.KeyExpired, "key-unusable", "1", []string{"KeyExpired", "--expires"}},
-		"F32 pending deletion":    {read, azuretest.Deleting, "key-unusable", "", []string{"being deleted", "hint: az keyvault key recover " + named}},
+		"F32 pending deletion":    {read, azuretest.Deleting, "key-unusable", "", []string{"being deleted", "hint: bring it back: `az keyvault key recover " + named}},
 		"expired token":           {sign, azuretest.TokenExpired, "key-login-expired", "1", []string{"token is expired", "az login"}},
 		"expired secret":          {azuretest.Token, azuretest.SecretExpired, "key-login-expired", "", []string{"AADSTS7000222", "hint: the client secret has expired"}},
-		"F33 always lost":         {sign, azuretest.Lost, "key-unreachable", "3", []string{"asking " + azureVault}},
+		"F33 always lost":         {sign, azuretest.Lost, "key-unreachable", "3", []string{"reaching " + azureVault}},
 		"F34 another key":         {sign, azuretest.OtherKey, "key-signature", "1", []string{"no signature of the key that was opened"}},
 		"F34 another version":     {sign, azuretest.OtherVersion, "key-signature", "1", []string{"another key signed"}},
 		"wrong salt":              {sign, azuretest.LongSalt, "key-signature", "1", []string{"salt is not as long as the hash"}},
@@ -252,7 +252,7 @@ func TestAzureUnusable(t *testing.T) {
 		reason string
 		says   []string
 	}{
-		"no key":     {azureKey + "s", nil, 6, "key-not-found", []string{"KeyNotFound", "hint: check the vault, the name and the version: az keyvault key list-versions"}},
+		"no key":     {azureKey + "s", nil, 6, "key-not-found", []string{"KeyNotFound", "hint: check the vault, the name and the version: `az keyvault key list-versions"}},
 		"no version": {azureKey + "/0123456789abcdef0123456789abcdef", nil, 6, "key-not-found", []string{"KeyNotFound"}},
 		"disabled":   {azureKey, func(_ *azuretest.Server, v *azuretest.Version) { v.Disabled = true }, 6, "key-unusable", []string{"is disabled", "--enabled true"}},
 		"expired":    {azureKey, func(_ *azuretest.Server, v *azuretest.Version) { v.Expires = time.Now().Add(-time.Hour) }, 6, "key-unusable", []string{"expired at"}},
@@ -276,10 +276,10 @@ func TestAzureUnusable(t *testing.T) {
 			[]string{"CertificateNotFound"}},
 		"certificate denied": {azureKey + "?chain=certificate", func(s *azuretest.Server, _ *azuretest.Version) {
 			s.Fault(azureFails(forEver, azuretest.CertificateGet, azuretest.Denied))
-		}, 6, "key-denied", []string{`hint: certificates/get is missing: assign the role "Key Vault Reader"`}},
+		}, 6, "key-denied", []string{`hint: allow certificates/get: assign the role "Key Vault Reader"`}},
 		"secret denied": {azureKey + "?chain=secret", func(s *azuretest.Server, _ *azuretest.Version) {
 			s.Fault(azureFails(forEver, azuretest.SecretGet, azuretest.Denied))
-		}, 6, "key-denied", []string{`hint: secrets/get is missing: assign the role "Key Vault Secrets User"`}},
+		}, 6, "key-denied", []string{`hint: allow secrets/get: assign the role "Key Vault Secrets User"`}},
 		"PKCS #12": {azureKey + "?chain=secret", func(_ *azuretest.Server, v *azuretest.Version) { v.PFX, v.Converts = true, false }, 6, "key-service",
 			[]string{"openssl pkcs12"}},
 		"no certificate anywhere": {azureKey, func(_ *azuretest.Server, v *azuretest.Version) { v.Certificates = nil }, 3, "", nil},
@@ -352,10 +352,10 @@ func TestAzureDead(t *testing.T) {
 		says string
 		most time.Duration
 	}{
-		"F31 closed":       {func(_ *azuretest.Server, w *wiretest.World) { w.Remove(".vault.azure.net") }, "refuses to connect to " + azureVault, 5 * time.Second},
+		"F31 closed":       {func(_ *azuretest.Server, w *wiretest.World) { w.Remove(".vault.azure.net") }, "reaching " + azureVault, 5 * time.Second},
 		"F31 silent":       {func(_ *azuretest.Server, w *wiretest.World) { w.Silence(".vault.azure.net") }, azureVault, 15 * time.Second},
 		"F31 silent login": {func(_ *azuretest.Server, w *wiretest.World) { w.Silence(azureLogin) }, azureLogin, 15 * time.Second},
-		"no login":         {func(_ *azuretest.Server, w *wiretest.World) { w.Remove(azureLogin) }, "refuses to connect to " + azureLogin, 5 * time.Second},
+		"no login":         {func(_ *azuretest.Server, w *wiretest.World) { w.Remove(azureLogin) }, "reaching " + azureLogin, 5 * time.Second},
 		"F31 dumb": {func(s *azuretest.Server, _ *wiretest.World) {
 			s.Fault(azureFails(forEver, azuretest.KeysGet, azuretest.Silent))
 		}, "no answer within 13s", 15 * time.Second},

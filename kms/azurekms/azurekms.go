@@ -11,7 +11,6 @@ package azurekms
 import (
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -113,7 +112,7 @@ func (v *vault) dial(agent string, l link) error {
 	}
 	credential, err := l.credential(options)
 	if err != nil {
-		return &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: errors.New(kms.Text(err.Error())), Remedy: remedyCredentials}
+		return kms.Failure(kms.CodeCredentials, remedyCredentials, "no Azure credentials: %s", kms.Text(err.Error()))
 	}
 	options.PerCallPolicies = []policy.Policy{redirected{}}
 	options.PerRetryPolicies = []policy.Policy{guard{resource: v.suffix}}
@@ -130,7 +129,7 @@ func (v *vault) dial(agent string, l link) error {
 
 // describe asks for the key once, checks that it can sign, and pins its version.
 func (v *vault) describe(ctx context.Context) error {
-	ctx, w := watched(ctx)
+	ctx, w := watching(ctx)
 	var raw *http.Response
 	answer, err := v.keys.GetKey(policy.WithCaptureResponse(ctx, &raw), v.name, v.version, nil)
 	if err != nil {
@@ -181,17 +180,16 @@ func isVersion(s string) bool {
 // the judgment to it.
 func (v *vault) usable(k azkeys.KeyBundle, now time.Time) error {
 	unusable := func(remedy, format string, args ...any) error {
-		return &kms.Error{Code: kms.CodeUnusable, Class: kms.ErrService, Remedy: remedy,
-			Err: fmt.Errorf("key %s in %s "+format, append([]any{v.name, v.host}, args...)...)}
+		return kms.Failure(kms.CodeUnusable, remedy, "key %s in %s "+format, append([]any{v.name, v.host}, args...)...)
 	}
 	if a := k.Attributes; a != nil {
 		switch {
 		case a.Enabled != nil && !*a.Enabled:
-			return unusable(v.command(keysGet, "--enabled true"), "is disabled")
+			return unusable("enable it: "+v.command(keysGet, "--enabled true"), "is disabled")
 		case a.NotBefore != nil && !now.IsZero() && now.Before(*a.NotBefore):
-			return unusable(v.command(keysGet, "--not-before DATE"), "is not to be used before %s", a.NotBefore.UTC().Format(time.RFC3339))
+			return unusable("set its dates: "+v.command(keysGet, "--not-before DATE"), "is not to be used before %s", a.NotBefore.UTC().Format(time.RFC3339))
 		case a.Expires != nil && !now.IsZero() && !now.Before(*a.Expires):
-			return unusable(v.command(keysGet, "--expires DATE"), "expired at %s", a.Expires.UTC().Format(time.RFC3339))
+			return unusable("set its dates: "+v.command(keysGet, "--expires DATE"), "expired at %s", a.Expires.UTC().Format(time.RFC3339))
 		}
 	}
 	if ops := k.Key.KeyOps; len(ops) > 0 {
@@ -202,7 +200,7 @@ func (v *vault) usable(k azkeys.KeyBundle, now time.Time) error {
 			}
 		}
 		if !slices.Contains(names, string(azkeys.KeyOperationSign)) {
-			return unusable(v.command(keysGet, "--ops sign verify"), "is not for signing, only for %s", kms.Text(strings.Join(names, ", ")))
+			return unusable("let it sign: "+v.command(keysGet, "--ops sign verify"), "is not for signing, only for %s", kms.Text(strings.Join(names, ", ")))
 		}
 	}
 	return nil
@@ -210,7 +208,7 @@ func (v *vault) usable(k azkeys.KeyBundle, now time.Time) error {
 
 // command is how the attributes of what the action is done to are changed.
 func (v *vault) command(a action, change string) string {
-	return "az keyvault " + a.noun() + " set-attributes " + v.named() + " " + change
+	return "`az keyvault " + a.noun() + " set-attributes " + v.named() + " " + change + "`"
 }
 
 // named is how az is told which key is meant.

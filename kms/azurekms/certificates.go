@@ -2,7 +2,6 @@ package azurekms
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -38,7 +37,7 @@ func (v *vault) certificates(ctx context.Context) ([]*x509.Certificate, error) {
 // leaf reads the certificate object, which holds the leaf alone. The service has been seen to answer for a version that is not there
 // with the newest one, so all of what it says it is gets compared.
 func (v *vault) leaf(ctx context.Context) (*x509.Certificate, error) {
-	ctx, w := watched(ctx)
+	ctx, w := watching(ctx)
 	var raw *http.Response
 	asked := policy.WithCaptureResponse(context.WithValue(ctx, collection{}, "certificates"), &raw)
 	if _, err := v.keys.GetKey(asked, v.name, v.version, nil); err != nil {
@@ -66,7 +65,7 @@ func (v *vault) leaf(ctx context.Context) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, kms.Service("the certificate object of %s holds no certificate", v.label())
 	}
-	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(v.public) {
+	if !kms.SameKey(leaf.PublicKey, v.public) {
 		return nil, kms.Service("the certificate object of %s holds a certificate of another key", v.label())
 	}
 	return leaf, nil
@@ -75,7 +74,7 @@ func (v *vault) leaf(ctx context.Context) (*x509.Certificate, error) {
 // secret reads the chain from the secret behind a certificate. If the key is exportable, its private key comes along: it is skipped,
 // and wiped where it can be.
 func (v *vault) secret(ctx context.Context) ([]*x509.Certificate, error) {
-	ctx, w := watched(ctx)
+	ctx, w := watching(ctx)
 	var raw *http.Response
 	asked := policy.WithCaptureResponse(ctx, &raw)
 	as := azsecrets.ContentTypePEM
@@ -113,9 +112,8 @@ func (v *vault) secret(ctx context.Context) ([]*x509.Certificate, error) {
 		})
 	}
 	if err != nil {
-		return nil, &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf("the secret %s in %s: %w", v.label(), v.host, err),
-			Remedy: "write the chain into a file and use --chain: az keyvault secret download " + v.named() +
-				" --encoding base64 --file c.pfx && openssl pkcs12 -in c.pfx -nokeys -out chain.pem"}
+		return nil, kms.Failure(kms.CodeService, "write the chain into a file and use --chain: `az keyvault secret download "+v.named()+
+			" --encoding base64 --file c.pfx && openssl pkcs12 -in c.pfx -nokeys -out chain.pem`", "the secret %s in %s: %w", v.label(), v.host, err)
 	}
 	return certs, nil
 }

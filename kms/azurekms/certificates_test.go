@@ -38,7 +38,7 @@ func TestCertificates(t *testing.T) {
 		"none, without asking":       {set: func(_ *world, v *azuretest.Version) { v.Certificates = nil }},
 		"none":                       {chain: asCertificate, set: func(_ *world, v *azuretest.Version) { v.Certificates = nil }, reason: "key-not-found", says: "CertificateNotFound", remedy: "az keyvault certificate list-versions"},
 		"denied, without asking":     {set: faulty(azuretest.CertificateGet, azuretest.Denied)},
-		"denied":                     {chain: asCertificate, set: faulty(azuretest.CertificateGet, azuretest.DeniedByPolicy), reason: "key-denied", says: "certificates/get at ", remedy: `certificates/get is missing: assign the role "Key Vault Reader"`},
+		"denied":                     {chain: asCertificate, set: faulty(azuretest.CertificateGet, azuretest.DeniedByPolicy), reason: "key-denied", says: "certificates/get at ", remedy: `allow certificates/get: assign the role "Key Vault Reader"`},
 		"failing":                    {set: faulty(azuretest.CertificateGet, azuretest.Garbage), reason: "key-service", says: "cannot be read"},
 		"throttled twice":            {set: func(w *world, _ *azuretest.Version) { w.Fault(times(azuretest.CertificateGet, azuretest.Throttled, 2)) }, want: 1},
 		"another version":            {set: faulty(azuretest.CertificateGet, azuretest.OtherVersion), reason: "key-service", says: "was asked for /certificates/k/"},

@@ -76,9 +76,9 @@ func answered(e *kms.Error, r *http.Response) {
 	e.Err = errors.New(text)
 	switch {
 	case r.StatusCode == http.StatusTooManyRequests:
-		e.Code, e.Temporary, e.After, e.Remedy = kms.CodeThrottled, true, retryAfter(r), ""
+		e.Code, e.Temporary, e.After, e.Remedy = kms.CodeThrottled, true, kms.RetryAfter(r.Header), "run it again later"
 	case r.StatusCode >= 500:
-		e.Code, e.Temporary, e.After, e.Remedy = kms.CodeService, true, retryAfter(r), ""
+		e.Code, e.Temporary, e.After, e.Remedy = kms.CodeService, true, kms.RetryAfter(r.Header), "run it again later"
 	default:
 		byEntra(e, text)
 	}
@@ -98,7 +98,7 @@ func byEntra(e *kms.Error, text string) {
 	case code == "7000222":
 		e.Code, e.Remedy = kms.CodeExpired, "the client secret has expired: make a new one, and set AZURE_CLIENT_SECRET to its value"
 	case slices.Contains([]string{"50173", "70008", "70043", "700082", "700084", "50078"}, code):
-		e.Code, e.Remedy = kms.CodeExpired, "log in again: `az login`"
+		e.Code, e.Remedy = kms.CodeExpired, "log in again: run `az login`"
 	case code == "700024":
 		e.Code, e.Remedy = kms.CodeExpired, "the federated token has expired: log in again just before signing"
 	case code == "7000215":
@@ -137,9 +137,9 @@ func missing(e *kms.Error, dump string) {
 		first, _, _ = strings.Cut(first, " To ") // troubleshoot, visit …; enable acquiring tokens for this tenant add it to …
 		e.Err = errors.New(kms.Text(first))
 	case len(others) == 0:
-		e.Err = fmt.Errorf("no credentials: %s", first)
+		e.Err = fmt.Errorf("no Azure credentials: %s", first)
 	default:
-		e.Err = fmt.Errorf("no credentials: %s; nor is there a token from %s", first, kms.Text(strings.Join(others, ", ")))
+		e.Err = fmt.Errorf("no Azure credentials: %s; nor is there a token from %s", first, kms.Text(strings.Join(others, ", ")))
 	}
 	byEntra(e, dump)
 }

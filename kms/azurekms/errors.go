@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -65,7 +64,8 @@ func (v *vault) explain(err error, w *watch, a action) error {
 }
 
 func unreachable(host string, err error) error {
-	return &kms.Error{Code: kms.CodeUnreachable, Class: kms.ErrService, Err: fmt.Errorf("asking %s: %w", host, err)}
+	return kms.Failure(kms.CodeUnreachable, "check the network and HTTPS_PROXY: "+host+":443 must be reachable; the CA of a proxy that looks "+
+		"inside goes to SSL_CERT_FILE", "reaching %s: %w", host, err)
 }
 
 // An answer is the body of an error (Key Vault REST API, "Common HTTP status codes"). Members are matched in any case: services
@@ -92,20 +92,21 @@ func (v *vault) refusal(r *azcore.ResponseError, a action) error {
 	if body.Error.Message == "" {
 		why = kms.Text(strings.TrimSpace(strconv.Itoa(r.StatusCode) + " " + http.StatusText(r.StatusCode) + " " + r.ErrorCode))
 	}
-	e := &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf("%s at %s: %s", a, v.host, why)}
+	e := kms.Failure(kms.CodeService, "", "%s at %s: %s", a, v.host, why)
 	switch s := r.StatusCode; {
 	case s == http.StatusUnauthorized:
-		e.Code, e.Remedy = kms.CodeExpired, "log in again: `az login`, or renew AZURE_CLIENT_SECRET; the identity must be of the vault's own tenant"
+		e.Code, e.Remedy = kms.CodeExpired, "log in again: run `az login`, or renew AZURE_CLIENT_SECRET; the identity must be of the vault's own tenant"
 	case s == http.StatusForbidden:
 		v.forbidden(e, code, a)
 	case s == http.StatusNotFound:
-		e.Code, e.Remedy = kms.CodeNotFound, "check the vault, the name and the version: az keyvault "+a.noun()+" list-versions "+v.named()
+		e.Code, e.Remedy = kms.CodeNotFound, "check the vault, the name and the version: `az keyvault "+a.noun()+" list-versions "+v.named()+"` shows what there is"
 	case s == http.StatusConflict: // ObjectIsBeingDeleted, ObjectIsDeletedButRecoverable
-		e.Code, e.Remedy = kms.CodeUnusable, "az keyvault key recover "+v.named()
+		e.Code, e.Remedy = kms.CodeUnusable, "bring it back: `az keyvault key recover "+v.named()+"`"
 	case s == http.StatusTooManyRequests:
-		e.Code, e.Temporary, e.After = kms.CodeThrottled, true, retryAfter(r.RawResponse)
+		e.Code, e.Temporary, e.After = kms.CodeThrottled, true, kms.RetryAfter(r.RawResponse.Header)
+		e.Remedy = "run it again later with fewer --jobs: a vault takes so many requests in ten seconds"
 	case s >= 500, s == http.StatusRequestTimeout:
-		e.Temporary, e.After = true, retryAfter(r.RawResponse)
+		e.Temporary, e.After = true, kms.RetryAfter(r.RawResponse.Header)
 	}
 	return e
 }
@@ -118,34 +119,19 @@ func (v *vault) label() string { return strings.TrimSuffix(v.name+"/"+v.version,
 func (v *vault) forbidden(e *kms.Error, code string, a action) {
 	switch {
 	case strings.HasSuffix(code, "Disabled"): // KeyDisabled, SecretDisabled
-		e.Code, e.Remedy = kms.CodeUnusable, v.command(a, "--enabled true")
+		e.Code, e.Remedy = kms.CodeUnusable, "enable it: "+v.command(a, "--enabled true")
 	case strings.HasSuffix(code, "Expired"), strings.Contains(code, "NotYetValid"):
-		e.Code, e.Remedy = kms.CodeUnusable, v.command(a, "--not-before DATE --expires DATE")
+		e.Code, e.Remedy = kms.CodeUnusable, "set its dates: "+v.command(a, "--not-before DATE --expires DATE")
 	case code == "KeyOperationForbidden":
-		e.Code, e.Remedy = kms.CodeUnusable, v.command(a, "--ops sign verify")
+		e.Code, e.Remedy = kms.CodeUnusable, "let it sign: "+v.command(a, "--ops sign verify")
 	case code == "ForbiddenByFirewall", code == "ForbiddenByConnection":
 		e.Code = kms.CodeDenied
 		e.Remedy = "the vault takes no requests from this network: add its address to the vault's firewall, or use its private endpoint"
 	default: // ForbiddenByRbac, ForbiddenByPolicy, AccessDenied
 		e.Code = kms.CodeDenied
-		e.Remedy = fmt.Sprintf("%s is missing: assign the role %q on the key, or allow it in the vault's access policies", a, v.role(a))
+		e.Remedy = fmt.Sprintf("allow %s: assign the role %q on the key, or add it to the vault's access policies", a, v.role(a))
 		if v.hsm {
-			e.Remedy = fmt.Sprintf("%s is missing: assign the local role %q on /keys/%s", a, v.role(a), v.name)
+			e.Remedy = fmt.Sprintf("allow %s: assign the local role %q on /keys/%s", a, v.role(a), v.name)
 		}
 	}
-}
-
-// maxAfter bounds what a service may ask to wait; kms.Ask waits less.
-const maxAfter = time.Hour
-
-// retryAfter reads when to ask again (RFC 9110 section 10.2.3), whose dates are compared with the answer's own.
-func retryAfter(r *http.Response) time.Duration {
-	text := r.Header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(text, 10, 16); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxAfter)
-	}
-	if t, err := http.ParseTime(text); err == nil && !dateOf(r).IsZero() {
-		return min(max(0, t.Sub(dateOf(r))), maxAfter)
-	}
-	return 0
 }

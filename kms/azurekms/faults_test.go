@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -50,9 +49,9 @@ func TestFaultsOfSigning(t *testing.T) {
 			says: []string{"asked 8 times", "too many requests", "v.vault.azure.net"}},
 		"F31 failing twice":              {fault: azuretest.Failing, times: 2, calls: 3},
 		"F32 denied":                     {fault: azuretest.Denied, reason: "key-denied", calls: 1, says: []string{"keys/sign at v.vault.azure.net", "ForbiddenByRbac"}, remedy: `"Key Vault Crypto User"`},
-		"F32 denied by an access policy": {fault: azuretest.DeniedByPolicy, reason: "key-denied", calls: 1, says: []string{"ForbiddenByPolicy"}, remedy: "keys/sign is missing"},
+		"F32 denied by an access policy": {fault: azuretest.DeniedByPolicy, reason: "key-denied", calls: 1, says: []string{"ForbiddenByPolicy"}, remedy: "allow keys/sign: "},
 		"F32 denied by the network":      {fault: azuretest.Firewalled, reason: "key-denied", calls: 1, remedy: "firewall"},
-		"F32 disabled":                   {fault: azuretest.Disabled, reason: "key-unusable", calls: 1, says: []string{"KeyDisabled"}, remedy: "az keyvault key set-attributes --vault-name v --name k --enabled true"},
+		"F32 disabled":                   {fault: azuretest.Disabled, reason: "key-unusable", calls: 1, says: []string{"KeyDisabled"}, remedy: "enable it: `az keyvault key set-attributes --vault-name v --name k --enabled true`"},
 		"F32 expired":                    {fault: azuretest.KeyExpired, reason: "key-unusable", calls: 1, says: []string{"KeyExpired"}, remedy: "--expires"},
 		"F32 pending deletion":           {fault: azuretest.Deleting, reason: "key-unusable", calls: 1, says: []string{"being deleted"}, remedy: "az keyvault key recover"},
 		"token expired, and the next":    {fault: azuretest.TokenExpired, reason: "key-login-expired", says: []string{"token is expired"}, remedy: "az login", calls: 1},
@@ -146,14 +145,6 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	if took := time.Since(begun); took < 2*time.Second {
 		t.Errorf("asked again after %s", took)
 	}
-	at := http.Header{"Date": {"Sun, 22 Nov 2026 14:00:00 GMT"}}
-	for text, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "soon": 0, "-1": 0, "99999": 0, "9999": time.Hour,
-		"Sun, 22 Nov 2026 14:00:30 GMT": 30 * time.Second, "Sun, 22 Nov 2026 13:00:00 GMT": 0} {
-		at.Set("Retry-After", text)
-		if got := retryAfter(&http.Response{Header: at}); got != want {
-			t.Errorf("Retry-After: %q is %s", text, got)
-		}
-	}
 }
 
 func TestFaultsOfOpening(t *testing.T) {
@@ -172,7 +163,7 @@ func TestFaultsOfOpening(t *testing.T) {
 		"disabled, by 403":   {set: faulty(azuretest.KeysGet, azuretest.Disabled), reason: "key-unusable", remedy: "--enabled true"},
 		"no key":             {uri: plain + "nobody", reason: "key-not-found", says: []string{"KeyNotFound", "nobody"}, remedy: "az keyvault key list-versions --vault-name v --name nobody"},
 		"no version":         {uri: plain + "k/0123456789abcdef0123456789abcdef", reason: "key-not-found", says: []string{"A key with"}},
-		"disabled":           {set: func(_ *world, v *azuretest.Version) { v.Disabled = true }, reason: "key-unusable", says: []string{"disabled"}, remedy: "az keyvault key set-attributes --vault-name v --name k --enabled true"},
+		"disabled":           {set: func(_ *world, v *azuretest.Version) { v.Disabled = true }, reason: "key-unusable", says: []string{"disabled"}, remedy: "enable it: `az keyvault key set-attributes --vault-name v --name k --enabled true`"},
 		"disabled in an HSM": {uri: hsm + "k", set: func(_ *world, v *azuretest.Version) { v.Disabled = true }, reason: "key-unusable", remedy: "--hsm-name h --name k"},
 		"expired":            {set: func(_ *world, v *azuretest.Version) { v.Expires = time.Now().Add(-time.Hour) }, reason: "key-unusable", says: []string{"expired at 20"}},
 		"not yet":            {set: func(_ *world, v *azuretest.Version) { v.NotBefore = time.Now().Add(time.Hour) }, reason: "key-unusable", says: []string{"before 20"}},
@@ -317,13 +308,13 @@ func TestUnreachable(t *testing.T) {
 		says   string
 		within time.Duration
 	}{
-		"vault closed":        {func(w *world) { w.wire.Remove(".vault.azure.net") }, "refuses to connect to v.vault.azure.net:443: 502 Bad Gateway", 5 * time.Second},
+		"vault closed":        {func(w *world) { w.wire.Remove(".vault.azure.net") }, "reaching v.vault.azure.net: the proxy ", 5 * time.Second},
 		"vault silent":        {func(w *world) { w.wire.Silence(".vault.azure.net") }, "v.vault.azure.net", 15 * time.Second},
 		"silent when asked":   {func(w *world) { w.Fault(always(azuretest.KeysGet, azuretest.Silent)) }, "v.vault.azure.net", 15 * time.Second},
-		"login closed":        {func(w *world) { w.wire.Remove(entra) }, "asking " + entra + ": the proxy", 5 * time.Second},
+		"login closed":        {func(w *world) { w.wire.Remove(entra) }, "reaching " + entra + ": the proxy", 5 * time.Second},
 		"login silent":        {func(w *world) { w.Fault(always(azuretest.Token, azuretest.Silent)) }, entra, 15 * time.Second},
-		"no such host":        {func(w *world) { w.link.transport.Proxy = nil; w.link.transport.TLSClientConfig = nil }, "asking v.vault.azure.net: dial", 15 * time.Second},
-		"certificate unknown": {func(w *world) { w.link.transport.TLSClientConfig.RootCAs = nil }, "asking v.vault.azure.net: tls: ", 5 * time.Second},
+		"no such host":        {func(w *world) { w.link.transport.Proxy = nil; w.link.transport.TLSClientConfig = nil }, "reaching v.vault.azure.net: dial", 15 * time.Second},
+		"certificate unknown": {func(w *world) { w.link.transport.TLSClientConfig.RootCAs = nil }, "reaching v.vault.azure.net: tls: ", 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -390,7 +381,7 @@ func TestCredentials(t *testing.T) {
 					unavailable("EnvironmentCredential: missing environment variable AZURE_TENANT_ID"),
 					unavailable("ManagedIdentityCredential: no response\nfrom the IMDS endpoint"), unavailable("AzureCLICredential: Azure CLI not found on path")}, nil)
 			}
-		}, "key-credentials", "no credentials: EnvironmentCredential: missing environment variable AZURE_TENANT_ID; nor is there a token from ManagedIdentityCredential, AzureCLICredential", "run `az login`"},
+		}, "key-credentials", "no Azure credentials: EnvironmentCredential: missing environment variable AZURE_TENANT_ID; nor is there a token from ManagedIdentityCredential, AzureCLICredential", "run `az login`"},
 		"a metadata service of another kind": {func(w *world) {
 			w.link.login = func(o policy.ClientOptions) (azcore.TokenCredential, error) { // the proxy answers for it, with 405
 				managed, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: o})

@@ -23,7 +23,7 @@ func publicKey(k *azkeys.JSONWebKey) (crypto.PublicKey, error) {
 	case azkeys.KeyTypeRSA, azkeys.KeyTypeRSAHSM:
 		return rsaPublicKey(k)
 	}
-	return nil, unsupported("a key of type " + kms.Text(string(*k.Kty)))
+	return nil, kms.Unsupported("a key of type " + kms.Text(string(*k.Kty)))
 }
 
 func ecPublicKey(k *azkeys.JSONWebKey) (crypto.PublicKey, error) {
@@ -40,7 +40,7 @@ func ecPublicKey(k *azkeys.JSONWebKey) (crypto.PublicKey, error) {
 	case azkeys.CurveNameP521:
 		curve = elliptic.P521()
 	default:
-		return nil, unsupported("an ECDSA key on the curve " + kms.Text(string(name)))
+		return nil, kms.Unsupported("an ECDSA key on the curve " + kms.Text(string(name)))
 	}
 	width := (curve.Params().BitSize + 7) / 8
 	x, y := padded(k.X, width), padded(k.Y, width)
@@ -72,8 +72,4 @@ func rsaPublicKey(k *azkeys.JSONWebKey) (crypto.PublicKey, error) {
 		return nil, kms.Service("the key that came back has no modulus, or no usable exponent")
 	}
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
-}
-
-func unsupported(what string) error {
-	return kms.Invalid(kms.CodeAlgorithm, "the key is %s: Notary Project signatures need RSA 2048, 3072, 4096 or ECDSA P-256, P-384, P-521", what)
 }

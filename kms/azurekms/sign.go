@@ -2,7 +2,6 @@ package azurekms
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
@@ -17,7 +16,7 @@ func (v *vault) sign(ctx context.Context, r kms.SignRequest) ([]byte, error) {
 	if r.PKCS1 {
 		algorithm = azkeys.SignatureAlgorithm(strings.Replace(r.Algorithm.Name, "PS", "RS", 1))
 	}
-	ctx, w := watched(ctx)
+	ctx, w := watching(ctx)
 	answer, err := v.keys.Sign(ctx, v.name, v.version, azkeys.SignParameters{Algorithm: &algorithm, Value: r.Digest}, nil)
 	if err != nil {
 		return nil, v.explain(err, w, keysSign)
@@ -27,7 +26,7 @@ func (v *vault) sign(ctx context.Context, r kms.SignRequest) ([]byte, error) {
 		id = string(*answer.KID)
 	}
 	if _, _, err := v.identify("keys", id); err != nil {
-		return nil, &kms.Error{Code: kms.CodeSignature, Class: kms.ErrService, Err: fmt.Errorf("another key signed: %w", err)}
+		return nil, kms.Failure(kms.CodeSignature, "", "another key signed: %w", err)
 	}
 	return answer.Result, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -51,12 +50,7 @@ func (l link) transporter() policy.Transporter {
 		t.TLSClientConfig = &tls.Config{}
 	}
 	t.TLSClientConfig.MinVersion = tls.VersionTLS12
-	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, r *http.Request, answer *http.Response) error {
-		if answer.StatusCode == http.StatusOK {
-			return nil
-		}
-		return fmt.Errorf("the proxy %s refuses to connect to %s: %s", proxy.Host, r.Host, kms.Text(answer.Status))
-	}
+	t.OnProxyConnectResponse = kms.ProxyAnswer
 	return transporter{&http.Client{
 		Transport: t,
 		// Neither a vault nor Entra ID redirects, and a token goes nowhere else.
@@ -77,7 +71,7 @@ func (t transporter) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, w.note(r.URL.Host, err)
 	}
-	answer.Body = &bounded{body: answer.Body, left: maxAnswer, host: r.URL.Host, watch: w}
+	answer.Body = &watched{kms.Bounded(answer.Body, maxAnswer), r.URL.Host, w}
 	return answer, nil
 }
 
@@ -90,8 +84,8 @@ type watch struct {
 
 type watchKey struct{}
 
-// watched returns a context that reports to the watch.
-func watched(ctx context.Context) (context.Context, *watch) {
+// watching returns a context that reports to the watch.
+func watching(ctx context.Context) (context.Context, *watch) {
 	w := new(watch)
 	return context.WithValue(ctx, watchKey{}, w), w
 }
@@ -106,10 +100,7 @@ func watchOf(ctx context.Context) *watch {
 
 // note keeps the last error, without the URL before it, and returns it.
 func (w *watch) note(host string, err error) error {
-	var around *url.Error
-	if errors.As(err, &around) {
-		err = around.Err
-	}
+	err = kms.WithoutURL(err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.host, w.err = host, err
@@ -123,26 +114,23 @@ func (w *watch) failed() (host string, err error) {
 	return w.host, w.err
 }
 
-// bounded reads at most left bytes.
-type bounded struct {
-	body  io.ReadCloser
-	left  int
+// A watched is the body of an answer, whose breaking off is noted too.
+type watched struct {
+	io.ReadCloser
 	host  string
 	watch *watch
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
-	if b.left -= n; b.left < 0 {
-		return 0, kms.Service("%s answers with more than %d bytes", b.host, maxAnswer)
-	}
-	if err != nil && err != io.EOF {
-		return n, b.watch.note(b.host, fmt.Errorf("the connection broke before the answer was whole: %w", err))
+func (b *watched) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case errors.Is(err, kms.ErrTooLong):
+		return n, kms.Service("reading what %s says: %w", b.host, err)
+	case errors.Is(err, kms.ErrBroken):
+		return n, b.watch.note(b.host, err)
 	}
 	return n, err
 }
-
-func (b *bounded) Close() error { return b.body.Close() }
 
 // A guard stands between the SDK's authentication and the wire. The SDK compares a challenge's resource with the vault's host and
 // would take any parent domain, and panics on an authority without a path; here the resource is the vault's domain and nothing else.
@@ -167,9 +155,8 @@ func (g guard) Do(r *policy.Request) (*http.Response, error) {
 		return answer, nil
 	}
 	if u, err := url.Parse(strings.TrimSuffix(resource, "/.default")); err != nil || u.Scheme != "https" || !strings.EqualFold(u.Host, g.resource) {
-		return nil, &kms.Error{Code: kms.CodeService, Class: kms.ErrService,
-			Err:    fmt.Errorf("%s wants a token for %q instead of https://%s: none was sent", host, kms.Text(resource), g.resource),
-			Remedy: "no credential was sent there; check the vault's name, and what answers in its place"}
+		return nil, kms.Failure(kms.CodeService, "check the vault's name, and what answers in its place",
+			"%s wants a token for %q instead of https://%s: none was sent", host, kms.Text(resource), g.resource)
 	}
 	if u, err := url.Parse(values["authorization"]); err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") == "" {
 		return nil, kms.Service("%s names the token service %q, which is none", host, kms.Text(values["authorization"]))
