@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -40,6 +41,15 @@ func (b *bounded) Read(p []byte) (int, error) {
 		err = fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	return n, err
+}
+
+// Unencrypted reports whether what is sent to the URL leaves this machine without encryption.
+func Unencrypted(u *url.URL) bool {
+	if u.Scheme != "http" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
 }
 
 // ProxyAnswer is for [http.Transport].OnProxyConnectResponse. It says that it was the proxy which refused: package http has the status

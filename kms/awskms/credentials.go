@@ -78,6 +78,8 @@ func (s *session) explainCredentials(ctx context.Context, err *credentialsError)
 	switch {
 	case ctx.Err() != nil:
 		e.Code, e.Err = kms.CodeUnreachable, errors.New("waiting for AWS credentials")
+	case errors.Is(err, kms.ErrTooLong):
+		e.Err = fmt.Errorf("getting AWS credentials from %s: %w", who, kms.ErrTooLong)
 	case who == "ec2imds" && (status(err) >= 500 || isThrottled("", status(err))):
 		e.Code, e.Temporary = kms.CodeService, true
 		e.Err = fmt.Errorf("getting AWS credentials: the metadata service of this machine answers with HTTP %d", status(err))

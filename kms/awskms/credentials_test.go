@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,4 +220,38 @@ func TestVariables(t *testing.T) {
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
 	_, err = open(t, "awskms:///alias/a?endpoint="+url.QueryEscape(s.URL))
 	wantError(t, err, kms.CodeCredentials, "no AWS credentials")
+}
+
+// TestEndlessCredentials: what is asked for credentials may be anybody who answers at a metadata service's address.
+func TestEndlessCredentials(t *testing.T) {
+	t.Parallel()
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(canary), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var sent atomic.Int64
+	endless := func(w http.ResponseWriter, r *http.Request) {
+		chunk := []byte(strings.Repeat("a", 64<<10))
+		for r.Context().Err() == nil && sent.Load() < 64<<20 {
+			n, err := w.Write(chunk)
+			sent.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}
+	at := serve(t, http.HandlerFunc(endless))
+	for name, lines := range map[string][]string{
+		"metadata":     {"ec2_metadata_service_endpoint = " + at},
+		"web identity": webIdentity(token, at),
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent.Store(0)
+			_, err := open(t, "awskms:///alias/a?profile="+profile(t, lines...))
+			wantError(t, err, kms.CodeCredentials, "the answer is too long")
+			if n := sent.Load(); n > 32<<20 {
+				t.Errorf("%d bytes were read", n)
+			}
+		})
+	}
 }

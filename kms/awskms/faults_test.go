@@ -3,7 +3,11 @@ package awskms_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"net/url"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,5 +249,49 @@ func TestCancelledLogin(t *testing.T) {
 	var e *kms.Error
 	if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &e) {
 		t.Error(err)
+	}
+}
+
+// TestRedirect: AWS KMS never redirects, so nothing is signed and sent to where somebody in its place points.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	elsewhere := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", elsewhere)
+			w.WriteHeader(status)
+		}))
+		_, err := open(t, "awskms:///alias/a?endpoint="+url.QueryEscape(server))
+		wantError(t, err, kms.CodeService, fmt.Sprintf("HTTP %d", status))
+	}
+	if asked.Load() != 0 {
+		t.Errorf("%d requests were sent on", asked.Load())
+	}
+}
+
+// TestUnencrypted: that an endpoint is not spoken to in private is said, unless it is this machine.
+func TestUnencrypted(t *testing.T) {
+	t.Parallel()
+	for endpoint, want := range map[string]int{
+		"http://kms.invalid": 1, "http://192.0.2.1:4566": 1, "https://kms.invalid": 0, "http://127.0.0.1:1": 0, "http://localhost:1": 0, "http://[::1]:1": 0,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		var warned []string
+		_, err := kms.Providers{"awskms": awskms.Open}.Open(ctx, "awskms:///alias/a?endpoint="+url.QueryEscape(endpoint),
+			kms.Options{Warn: func(text string) { warned = append(warned, text) }})
+		cancel()
+		if err == nil || len(warned) != want || want == 1 && !strings.Contains(warned[0], endpoint) {
+			t.Errorf("%s: %v, %v", endpoint, warned, err)
+		}
+	}
+}
+
+// TestRegion: a region becomes part of the host's name, wherever it comes from.
+func TestRegion(t *testing.T) {
+	t.Parallel()
+	for _, region := range []string{"evil.example/", "evil.example#", "a.b", "-a", "a:1"} {
+		_, err := awskms.Open(t.Context(), &url.URL{Scheme: "awskms", Path: "/alias/a", RawQuery: url.Values{"region": {region}}.Encode()}, kms.Options{})
+		wantError(t, err, kms.CodeURI, "is no AWS region")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go/logging"
+	smithy "github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/imprint-oci/imprint/kms"
 )
@@ -31,11 +34,16 @@ type session struct {
 // maxAnswer bounds an answer, bytes. The longest that AWS KMS gives to these two calls is below 4 KiB.
 const maxAnswer = 256 << 10
 
+var region = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
 // connect reads the configuration of AWS and gets credentials. Nothing in it repeats anything: that is [kms.Ask]'s.
 func connect(ctx context.Context, n name, o kms.Options) (*session, error) {
 	cfg, err := load(ctx, n)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Region != "" && !region.MatchString(cfg.Region) { // it becomes part of the host's name
+		return nil, kms.Invalid(kms.CodeURI, "%q is no AWS region", kms.Text(cfg.Region))
 	}
 	if cfg.Region == "" { // the SDK would look for credentials first, and complain of those
 		return nil, &kms.Error{Code: kms.CodeURI, Class: kms.ErrInvalid, Err: errors.New("no AWS region is named"),
@@ -47,7 +55,6 @@ func connect(ctx context.Context, n name, o kms.Options) (*session, error) {
 			c.BaseEndpoint = &n.endpoint
 		}
 		c.Credentials = s.credentials
-		c.HTTPClient = bounded{cfg.HTTPClient}
 		if program, version, ok := strings.Cut(o.Agent, "/"); ok {
 			c.APIOptions = append(slices.Clone(c.APIOptions), middleware.AddUserAgentKeyValue(program, version))
 		}
@@ -55,6 +62,9 @@ func connect(ctx context.Context, n name, o kms.Options) (*session, error) {
 	if at := s.client.Options().BaseEndpoint; at != nil {
 		if u, err := url.Parse(*at); err == nil {
 			s.where += " at " + u.Scheme + "://" + u.Host // without what may be a password
+			if o.Warn != nil && kms.Unencrypted(u) {
+				o.Warn("requests to " + s.where + ", and the session token if there is one, go there without encryption")
+			}
 		}
 	}
 	if err := s.login(ctx); err != nil {
@@ -73,6 +83,10 @@ func load(ctx context.Context, n name) (aws.Config, error) {
 		})),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		config.WithLogger(logging.Nop{}), // its own writes to standard error
+		// Of those too that give credentials, as whatever answers where a metadata service would be.
+		config.WithAPIOptions([]func(*smithy.Stack) error{
+			func(s *smithy.Stack) error { return s.Deserialize.Add(bounded{}, smithy.After) },
+		}),
 	}
 	if n.region != "" {
 		options = append(options, config.WithRegion(n.region))
@@ -101,13 +115,17 @@ func load(ctx context.Context, n name) (aws.Config, error) {
 	return aws.Config{}, e
 }
 
-// bounded keeps answers from filling the memory.
-type bounded struct{ inner aws.HTTPClient }
+// bounded keeps answers from filling the memory. It is the last that a request goes through, and so the first to see its answer.
+type bounded struct{}
 
-func (b bounded) Do(r *http.Request) (*http.Response, error) {
-	answer, err := b.inner.Do(r)
-	if answer != nil && answer.Body != nil {
+func (bounded) ID() string { return "bounded" }
+
+func (bounded) HandleDeserialize(ctx context.Context, in smithy.DeserializeInput, next smithy.DeserializeHandler) (
+	smithy.DeserializeOutput, smithy.Metadata, error,
+) {
+	out, about, err := next.HandleDeserialize(ctx, in)
+	if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && answer.Body != nil {
 		answer.Body = kms.Bounded(answer.Body, maxAnswer)
 	}
-	return answer, err
+	return out, about, err
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -88,11 +87,7 @@ func showable(addr string) (string, error) {
 // plainHTTP reports whether a token that goes to addr leaves this machine unencrypted.
 func plainHTTP(addr string) bool {
 	u, err := url.Parse(addr)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return ip == nil || !ip.IsLoopback()
+	return err == nil && kms.Unencrypted(u)
 }
 
 // ask asks the engine once; body, unless nil, is sent as JSON, and the data of the answer is decoded into data. Errors are *kms.Error.
