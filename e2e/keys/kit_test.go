@@ -33,6 +33,7 @@ var formats = []string{"jws", "cose"}
 // A desk is a person with a home, an environment, a CA, and a registry with one image.
 type desk struct {
 	dir      string
+	bin      string // of the executables
 	env      []string
 	registry *regtest.Server
 	repo     string // HOST/app
@@ -48,7 +49,7 @@ func newDesk(t testing.TB, env ...string) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	d := &desk{dir: dir, registry: regtest.New(t, regtest.WithAPI)}
+	d := &desk{dir: dir, bin: built, registry: regtest.New(t, regtest.WithAPI)}
 	home, tmp := filepath.Join(dir, "home"), filepath.Join(dir, "tmp")
 	for _, folder := range []string{home, tmp} {
 		if err := os.Mkdir(folder, 0o700); err != nil {
@@ -125,7 +126,7 @@ func (d *desk) run(t testing.TB, args ...string) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, filepath.Join(built, "imprint"), args...)
+	c := exec.CommandContext(ctx, filepath.Join(d.bin, "imprint"), args...)
 	c.Env, c.Dir = slices.Clone(d.env), d.dir
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr

@@ -288,22 +288,3 @@ func TestPKCS11OddModules(t *testing.T) {
 	d.signs(t, h.URI("object=release"), "1", "--chain", chain, "--passphrase-file", d.pinFile())
 	d.refused(t, 6, "key-not-found", []string{`object "absent"`}, "key", "show", h.URI("object=absent"), "--passphrase-file", d.pinFile())
 }
-
-// The PIN is on the token's side only.
-func TestPKCS11Secrets(t *testing.T) {
-	t.Parallel()
-	signs := certtest.Key("P-256")
-	h := hsm(t, nil, pkcs11test.Pair("release", 1, signs))
-	d := tokened(t, h)
-	chain := d.chainFor(signs.Public(), "release")
-	wrong := d.file("wrong", []byte("canary-wrong-0815"))
-	key, sourced := h.URI("object=release"), h.URI("object=release", "pin-source="+d.pinFile())
-	d.seenNowhere(t, []canary{{"PIN", userPIN, []string{d.pinFile()}}, {"wrong PIN", "canary-wrong-0815", []string{wrong}}},
-		[]string{"sign", d.ref, "--key", key, "--chain", chain, "--passphrase-file", d.pinFile(), "--again"},
-		[]string{"sign", d.ref, "--key", sourced, "--chain", chain, "--again"},
-		[]string{"sign", d.ref, "--key", key, "--chain", chain, "--passphrase-file", wrong, "--again"},
-		[]string{"key", "csr", sourced, "--subject", "C=DE, O=Acme, CN=x"},
-		[]string{"key", "show", sourced},
-		[]string{"key", "show", h.URI("object=absent"), "--passphrase-file", wrong},
-	)
-}

@@ -16,6 +16,8 @@ import (
 	"github.com/imprint-oci/imprint/kms/kmstest/awstest"
 	"github.com/imprint-oci/imprint/kms/kmstest/azuretest"
 	"github.com/imprint-oci/imprint/kms/kmstest/gcptest"
+	"github.com/imprint-oci/imprint/kms/kmstest/pkcs11test"
+	"github.com/imprint-oci/imprint/kms/kmstest/plugintest"
 	"github.com/imprint-oci/imprint/kms/kmstest/vaulttest"
 )
 
@@ -219,4 +221,76 @@ func TestSecretsFile(t *testing.T) {
 	d.env = append(d.env, "IMPRINT_PASSPHRASE="+passphrase)
 	d.seenNowhere(t, canaries, []string{"sign", d.ref, "--key", uri, "--chain", chain, "--again"}, []string{"doctor", "--key", uri},
 		[]string{"sign", d.ref, "--key", uri, "--chain", d.at("ca.pem")})
+}
+
+// A PIN comes from a file, from the variable, or from the URI's pin-source, and is right, wrong or too much.
+func TestSecretsPKCS11(t *testing.T) {
+	t.Parallel()
+	const wrong = "canary-wrong-0815"
+	key := certtest.Key("RSA-2048")
+	real := hsm(t, nil, pkcs11test.Pair("release", 1, key))
+	for name, tt := range map[string]struct {
+		pin    string
+		faults string
+	}{
+		"right": {userPIN, ""}, "wrong": {wrong, ""}, "locked": {userPIN, "locked"}, "crash": {userPIN, "crash"}, "corrupt": {userPIN, "corrupt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := real.Around(t, tt.faults)
+			d := tokened(t, h)
+			chain := d.chainFor(key.Public(), "release")
+			from := d.file("the.pin", []byte(tt.pin+"\n"))
+			canaries := []canary{{"PIN", userPIN, []string{d.pinFile(), from}}, {"wrong PIN", wrong, []string{from}}}
+			asked, sourced := h.URI("object=release"), h.URI("object=release", "pin-source="+from)
+			both := [][]string{{"version"}, {"key", "show", h.URI("object=absent", "pin-source="+from)}} // one that works, one that does not
+			d.seenNowhere(t, canaries, append(both,
+				[]string{"sign", d.ref, "--key", asked, "--chain", chain, "--passphrase-file", from, "--again"},
+				[]string{"sign", d.ref, "--key", sourced, "--chain", chain, "--signature-format", "cose", "--again"},
+				[]string{"key", "show", sourced, "--probe"}, []string{"doctor", "--key", sourced},
+				[]string{"key", "csr", sourced, "--subject", "C=DE, ST=BE, O=Acme, CN=x", "--pkcs1"})...)
+			d.env = append(d.env, "IMPRINT_PASSPHRASE="+tt.pin)
+			d.seenNowhere(t, canaries, append(both, []string{"sign", d.ref, "--key", asked, "--chain", chain, "--again"},
+				[]string{"key", "show", asked, "--probe"}, []string{"doctor", "--key", asked})...)
+			if h.Calls("C_Login") == 0 && tt.faults != "locked" {
+				t.Error("no PIN was ever shown to the token")
+			}
+		})
+	}
+}
+
+// What the configuration hands to a plugin may be a secret: only the plugin gets it, over stdin. imprint's own passphrase it never gets.
+func TestSecretsPlugin(t *testing.T) {
+	t.Parallel()
+	const secret, passphrase = "canary-plugin-token-93be", "canary-passphrase-5d20"
+	for capability, faults := range map[string][]string{
+		"RAW":      {"", "crash", "error=ACCESS_DENIED", "signature", "get-plugin-metadata/garbage"},
+		"ENVELOPE": {"", "crash", "envelope-garbage", "payload-digest"},
+	} {
+		t.Run(capability, func(t *testing.T) {
+			t.Parallel()
+			d, p, c := plugged(t, "P-256")
+			d.env = append(d.env, "IMPRINT_PASSPHRASE="+passphrase)
+			p.Default(plugintest.Config{"calls-file": c["calls-file"]})
+			record := d.at("record")
+			for i, fault := range faults {
+				more := c.With("capabilities", capability).With("fault", fault).With("token", secret).With("record-file", record)
+				text, err := json.Marshal(map[string]any{"keys": map[string]any{"release": map[string]any{"uri": pluginKey, "plugin-config": more}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				config := d.file("config.yaml", text)
+				broken := d.file("broken.yaml", bytes.ReplaceAll(text, []byte(`"fault"`), []byte(`"fault": 7, "fault"`)))
+				canaries := []canary{{"plugin's token", secret, []string{config, broken, record}}, {"passphrase", passphrase, nil}}
+				ref := d.image(t, fmt.Sprint("secrets", i), "v1")
+				d.seenNowhere(t, canaries, []string{"version"}, []string{"key", "show", "release", "--config", broken},
+					[]string{"sign", ref, "--key", "release", "--config", config, "--again"},
+					[]string{"key", "show", "release", "--config", config}, []string{"doctor", "--key", "release", "--config", config})
+			}
+			told, err := os.ReadFile(record)
+			if err != nil || !bytes.Contains(told, []byte(secret)) {
+				t.Errorf("the plugin was never told its token: %v", err)
+			}
+		})
+	}
 }
