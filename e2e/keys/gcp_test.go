@@ -129,7 +129,7 @@ func TestGCPUnusable(t *testing.T) {
 			{"sign", d.ref, "--key", gcpKey, "--chain", d.at("ca.pem")},
 		} {
 			t.Run(name+" "+command[0]+" "+command[1], func(t *testing.T) {
-				d.refused(t, 3, "key-algorithm", []string{tt.says, gcpUsable, "hint: gcloud kms keys create NAME"}, command...)
+				d.refused(t, 3, "key-algorithm", []string{tt.says, gcpUsable, "hint: make another key: `gcloud kms keys create NAME"}, command...)
 			})
 		}
 	}
@@ -156,19 +156,19 @@ func TestGCPFaults(t *testing.T) {
 		calls  string // of the key, as imprint counts them
 		says   []string
 	}{
-		"F31 throttled for ever": {sign, gcptest.Throttled, "key-throttled", "8", []string{"Quota exceeded", "asked 8 times", "hint: a quota of Google Cloud KMS in the project acme"}},
+		"F31 throttled for ever": {sign, gcptest.Throttled, "key-throttled", "8", []string{"Quota exceeded", "asked 8 times", "the quota of Google Cloud KMS in the project acme"}},
 		"F31 failing for ever":   {sign, gcptest.Unavailable, "key-service", "8", []string{"currently unavailable"}},
 		"F32 denied": {sign, gcptest.Denied, "key-denied", "1", []string{
 			"cloudkms.cryptoKeyVersions.useToSign is denied on " + gcpName + " (or it may not exist)", "roles/cloudkms.signerVerifier"}},
 		"F32 denied to read": {read, gcptest.Denied, "key-denied", "", []string{
 			"cloudkms.cryptoKeyVersions.viewPublicKey is denied on " + gcpName + " (or it may not exist)", "roles/cloudkms.signerVerifier"}},
-		"F32 disabled":         {sign, gcptest.Disabled, "key-unusable", "1", []string{"its state is DISABLED", "hint: gcloud kms keys versions enable " + flags}},
-		"F32 disabled to read": {read, gcptest.Disabled, "key-unusable", "", []string{"its state is DISABLED", "hint: gcloud kms keys versions enable " + flags}},
-		"F32 pending deletion": {sign, gcptest.DestroyScheduled, "key-unusable", "1", []string{"its state is DESTROY_SCHEDULED", "hint: gcloud kms keys versions restore " + flags}},
+		"F32 disabled":         {sign, gcptest.Disabled, "key-unusable", "1", []string{"its state is DISABLED", "hint: enable it: `gcloud kms keys versions enable " + flags}},
+		"F32 disabled to read": {read, gcptest.Disabled, "key-unusable", "", []string{"its state is DISABLED", "hint: enable it: `gcloud kms keys versions enable " + flags}},
+		"F32 pending deletion": {sign, gcptest.DestroyScheduled, "key-unusable", "1", []string{"its state is DESTROY_SCHEDULED", "hint: bring it back: `gcloud kms keys versions restore " + flags}},
 		"destroyed":            {read, gcptest.Destroyed, "key-unusable", "", []string{"its state is DESTROYED", "hint: nothing brings this version back"}},
 		"expired":              {sign, gcptest.Expired, "key-login-expired", "1", []string{"invalid authentication credentials", "gcloud auth application-default login"}},
 		"expired to read":      {read, gcptest.Expired, "key-login-expired", "", []string{"invalid authentication credentials", "gcloud auth application-default login"}},
-		"F33 always lost":      {sign, gcptest.Lost, "key-unreachable", "3", []string{"cloudkms.googleapis.com cannot be reached", "HTTPS_PROXY"}},
+		"F33 always lost":      {sign, gcptest.Lost, "key-unreachable", "3", []string{"reaching cloudkms.googleapis.com", "HTTPS_PROXY"}},
 		"F34 another key":      {sign, gcptest.OtherKey, "key-signature", "1", []string{"no signature of the key that was opened"}},
 		"another version":      {sign, gcptest.OtherName, "key-signature", "1", []string{"cryptoKeyVersions/77"}},
 		"wrong salt":           {sign, gcptest.LongSalt, "key-signature", "1", []string{"salt is not as long as the hash"}},
@@ -190,6 +190,7 @@ func TestGCPFaults(t *testing.T) {
 			if got := o.field(t, "keyCalls"); got != tt.calls {
 				t.Errorf("%s key calls, want %s\n%s", got, tt.calls, o.stdout)
 			}
+			spent(t, tt.calls, s.Calls(sign))
 			if o.took > 15*time.Second {
 				t.Errorf("it took %s", o.took)
 			}
@@ -238,7 +239,7 @@ func TestGCPDead(t *testing.T) {
 		says string
 		most time.Duration
 	}{
-		"F31 closed": {func(_ *gcptest.Server, w *wiretest.World) { w.Remove(gcptest.Host) }, "cannot be reached: the proxy answers 502 Bad Gateway", 5 * time.Second},
+		"F31 closed": {func(_ *gcptest.Server, w *wiretest.World) { w.Remove(gcptest.Host) }, "reaching cloudkms.googleapis.com: the proxy answers 502 Bad Gateway", 5 * time.Second},
 		"F31 silent": {func(_ *gcptest.Server, w *wiretest.World) { w.Silence(gcptest.Host) }, "no answer within 13s", 15 * time.Second},
 		"F31 dumb": {func(s *gcptest.Server, _ *wiretest.World) {
 			s.Fault(gcpFails(forEver, gcptest.GetPublicKey, gcptest.Silence))
@@ -259,7 +260,7 @@ func TestGCPDead(t *testing.T) {
 			if name == "not Google" {
 				reason = "key-service"
 			}
-			o := d.refused(t, 6, reason, []string{tt.says, "hint: cloudkms.googleapis.com:443 must be reachable, through the proxy of HTTPS_PROXY"},
+			o := d.refused(t, 6, reason, []string{tt.says, "hint: check the network and HTTPS_PROXY: cloudkms.googleapis.com:443 must be reachable"},
 				"sign", d.ref, "--key", gcpKey, "--chain", chain)
 			if o.took > tt.most {
 				t.Errorf("it took %s", o.took)
@@ -299,7 +300,7 @@ func TestGCPCredentials(t *testing.T) {
 		"none": {func(_ *testing.T, d *desk, _ *wiretest.World) {
 			d.env = append(d.env, "GOOGLE_APPLICATION_CREDENTIALS=")
 		}, "key-credentials",
-			[]string{"no Google Cloud credentials", "hint: set GOOGLE_APPLICATION_CREDENTIALS or run `gcloud auth application-default login`"}},
+			[]string{"no Google Cloud credentials", "hint: set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"}},
 		"none in GitHub Actions": {func(_ *testing.T, d *desk, _ *wiretest.World) {
 			d.env = append(d.env, "GOOGLE_APPLICATION_CREDENTIALS=", "GITHUB_ACTIONS=true")
 		}, "key-credentials", []string{"set GOOGLE_APPLICATION_CREDENTIALS", "permissions: id-token: write"}},
@@ -312,7 +313,7 @@ func TestGCPCredentials(t *testing.T) {
 		"login expired": {func(t *testing.T, d *desk, w *wiretest.World) { user(t, d); w.Serve("oauth2.googleapis.com", invalid) }, "key-login-expired",
 			[]string{"the Google Cloud login is refused", "gcloud auth application-default login"}},
 		"token service out of reach": {func(t *testing.T, d *desk, _ *wiretest.World) { user(t, d) }, "key-unreachable",
-			[]string{"the token service of these credentials cannot be reached", "HTTPS_PROXY"}},
+			[]string{"reaching the token service of these credentials", "HTTPS_PROXY"}},
 		"account of others": {func(t *testing.T, d *desk, _ *wiretest.World) {
 			b, err := json.Marshal(map[string]string{"type": "service_account", "client_email": "other@p.iam.gserviceaccount.com", "token_uri": "https://oauth2.googleapis.com/token",
 				"private_key": string(certtest.KeyPEM(certtest.Key("RSA-3072"))), "private_key_id": "1", "universe_domain": "googleapis.com"})

@@ -39,9 +39,10 @@ var (
 )
 
 const (
-	logIn = "set GOOGLE_APPLICATION_CREDENTIALS or run `gcloud auth application-default login`"
-	reach = "cloudkms.googleapis.com:443 must be reachable, through the proxy of HTTPS_PROXY if that is set; " +
-		"the CA of a proxy that looks inside goes to SSL_CERT_FILE"
+	logIn      = "set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
+	logInAgain = "log in again: run `gcloud auth application-default login`, or renew what GOOGLE_APPLICATION_CREDENTIALS names"
+	reach      = "check the network and HTTPS_PROXY: cloudkms.googleapis.com:443 must be reachable; the CA of a proxy that looks " +
+		"inside goes to SSL_CERT_FILE"
 )
 
 var (
@@ -74,7 +75,7 @@ func (a act) failed(name resource, err error, answered bool) error {
 		e = noToken(strings.TrimPrefix(st.Message(), "transport: per-RPC creds failed due to error: "))
 	case !answered:
 		e.Code, e.Remedy = kms.CodeUnreachable, reach
-		e.Err = fmt.Errorf("cloudkms.googleapis.com cannot be reached: %s", kms.Text(broken(st.Message())))
+		e.Err = fmt.Errorf("reaching cloudkms.googleapis.com: %s", kms.Text(broken(st.Message())))
 	default:
 		a.told(e, name, st, said)
 	}
@@ -90,15 +91,14 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 	case codes.PermissionDenied:
 		a.denied(e, name, st, said)
 	case codes.Unauthenticated:
-		e.Code, e.Remedy = kms.CodeExpired, "log in again (`gcloud auth application-default login`), or renew what "+
-			"GOOGLE_APPLICATION_CREDENTIALS names; a wrong clock looks the same"
+		e.Code, e.Remedy = kms.CodeExpired, logInAgain+"; a wrong clock looks the same"
 		if reasonOf(st).GetReason() == "CREDENTIALS_MISSING" {
 			e.Code, e.Remedy = kms.CodeCredentials, logIn
 		}
 		e.Err = fmt.Errorf("the login is not accepted: %w", said)
 	case codes.NotFound:
 		e.Code = kms.CodeNotFound
-		e.Remedy = "gcloud kms keys versions list " + name.flags() + " shows what there is"
+		e.Remedy = "check the project, the location, the ring, the name and the version: `gcloud kms keys versions list " + name.flags() + "` shows what there is"
 	case codes.FailedPrecondition:
 		unfit(e, name, st.Message())
 	case codes.InvalidArgument:
@@ -106,13 +106,13 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 		case inState.MatchString(st.Message()), inactive.MatchString(st.Message()):
 			unfit(e, name, st.Message())
 		case a == reading && noPEM.MatchString(st.Message()):
-			*e = *unusable("it is not a key whose public key can be had in PEM: " + said.Error()).(*kms.Error) //nolint:errorlint // just made
+			*e = *unusable("it is not a key whose public key can be had in PEM: " + said.Error())
 		default:
 			e.Err = fmt.Errorf("%v: %w", st.Code(), said)
 		}
 	case codes.ResourceExhausted:
 		e.Code, e.Temporary, e.After = kms.CodeThrottled, true, pauseOf(st)
-		e.Remedy = "a quota of Google Cloud KMS in the project " + name.part("projects") + ": sign with fewer --jobs, or have it raised"
+		e.Remedy = "run it again later with fewer --jobs, or have the quota of Google Cloud KMS in the project " + name.part("projects") + " raised"
 	case codes.DeadlineExceeded:
 		// The service knows our deadline and may announce its end a moment before we notice. That is as good as silence.
 		e.Code, e.Remedy = kms.CodeUnreachable, reach
@@ -142,19 +142,19 @@ func (a act) denied(e *kms.Error, name resource, st *status.Status, said error) 
 	project := name.part("projects")
 	switch why := reasonOf(st); why.GetReason() {
 	case "SERVICE_DISABLED":
-		e.Remedy = "gcloud services enable cloudkms.googleapis.com --project " + project
+		e.Remedy = "enable it: `gcloud services enable cloudkms.googleapis.com --project " + project + "`"
 	case "ACCESS_TOKEN_SCOPE_INSUFFICIENT":
 		e.Remedy = "the login lacks the scope https://www.googleapis.com/auth/cloudkms: give this machine cloud-platform, or log in again"
 	case "USER_PROJECT_DENIED":
-		e.Remedy = "gcloud auth application-default set-quota-project PROJECT, with a project where you have serviceusage.services.use"
+		e.Remedy = "run `gcloud auth application-default set-quota-project PROJECT`, with a project where you have serviceusage.services.use"
 	case "IAM_PERMISSION_DENIED", "":
 		permission := a.permission
 		if p := why.GetMetadata()["permission"]; p != "" {
 			permission = kms.Text(p)
 		}
 		e.Err = fmt.Errorf("the permission %s is denied on %s (or it may not exist)", permission, name)
-		e.Remedy = "roles/cloudkms.signerVerifier has cloudkms.cryptoKeyVersions.viewPublicKey and useToSign: gcloud kms keys " +
-			"add-iam-policy-binding " + name.part("cryptoKeys") + " " + name.ring() + " --role roles/cloudkms.signerVerifier --member MEMBER"
+		e.Remedy = "allow cloudkms.cryptoKeyVersions.viewPublicKey and useToSign: `gcloud kms keys add-iam-policy-binding " +
+			name.part("cryptoKeys") + " " + name.ring() + " --role roles/cloudkms.signerVerifier --member MEMBER`"
 		if a == listing {
 			e.Remedy = "name the version, as " + name.uri() + "/cryptoKeyVersions/1: that needs no permission beyond roles/cloudkms.signerVerifier"
 		}
@@ -172,17 +172,17 @@ func unfit(e *kms.Error, name resource, said string) {
 	}
 	v := name.version()
 	e.Err = fmt.Errorf("version %s is not enabled, its state is %s", v, m[1])
-	enable := "gcloud kms keys versions enable " + v + " " + name.flags()
+	enable := "`gcloud kms keys versions enable " + v + " " + name.flags() + "`"
 	switch m[1] {
 	case "DISABLED":
-		e.Remedy = enable
+		e.Remedy = "enable it: " + enable
 	case "DESTROY_SCHEDULED":
-		e.Remedy = "gcloud kms keys versions restore " + v + " " + name.flags() + ", then " + enable
+		e.Remedy = "bring it back: `gcloud kms keys versions restore " + v + " " + name.flags() + "`, then " + enable
 	case "PENDING_GENERATION", "PENDING_IMPORT":
-		e.Remedy = "wait until it is ENABLED: gcloud kms keys versions describe " + v + " " + name.flags()
+		e.Remedy = "wait until it is ENABLED: `gcloud kms keys versions describe " + v + " " + name.flags() + "`"
 	default: // destroyed, or never made
-		e.Remedy = "nothing brings this version back: make another (gcloud kms keys versions create " + name.flags() +
-			"), and get a certificate for it"
+		e.Remedy = "nothing brings this version back: make another (`gcloud kms keys versions create " + name.flags() +
+			"`), and get a certificate for it"
 	}
 }
 
@@ -191,19 +191,19 @@ func noToken(why string) *kms.Error {
 	metadata := strings.Contains(why, "computeMetadata")
 	switch {
 	case refused.MatchString(why):
-		return &kms.Error{Code: kms.CodeExpired, Class: kms.ErrService, Err: fmt.Errorf("the Google Cloud login is refused: %s", kms.Text(why)),
-			Remedy: "log in again: `gcloud auth application-default login`, or renew what GOOGLE_APPLICATION_CREDENTIALS names"}
+		return kms.Failure(kms.CodeExpired, logInAgain, "the Google Cloud login is refused: %s", kms.Text(why))
 	case !metadata && busy.MatchString(why):
-		return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: fmt.Errorf("the token service of these credentials fails: %s", kms.Text(why)), Temporary: true}
+		e := kms.Failure(kms.CodeService, "", "the token service of these credentials fails: %s", kms.Text(why))
+		e.Temporary = true
+		return e
 	case !metadata && offline.MatchString(why):
-		return &kms.Error{Code: kms.CodeUnreachable, Class: kms.ErrService, Remedy: reach,
-			Err: fmt.Errorf("the token service of these credentials cannot be reached: %s", kms.Text(why))}
+		return kms.Failure(kms.CodeUnreachable, reach, "reaching the token service of these credentials: %s", kms.Text(why))
 	}
 	return noCredentials(why)
 }
 
 func noCredentials(why string) *kms.Error {
-	return &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: fmt.Errorf("no Google Cloud credentials: %s", kms.Text(why)), Remedy: logIn}
+	return kms.Failure(kms.CodeCredentials, logIn, "no Google Cloud credentials: %s", kms.Text(why))
 }
 
 // reasonOf returns why the service refused, nil if it does not say so in a form for programs (google.rpc.ErrorInfo).

@@ -31,9 +31,9 @@ func TestNobodyAnswered(t *testing.T) {
 		`connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`: {
 			codes.Unavailable, false, kms.CodeUnreachable, false, "SSL_CERT_FILE", "x509: certificate signed by unknown authority"},
 		`connection error: desc = "transport: Error while dialing: failed to do connect handshake, response: \"HTTP/1.1 407 Proxy Authentication Required\\r\\nProxy-Authenticate: Basic\\r\\n"`: {
-			codes.Unavailable, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "cannot be reached: the proxy answers 407 Proxy Authentication Required"},
+			codes.Unavailable, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "reaching cloudkms.googleapis.com: the proxy answers 407 Proxy Authentication Required"},
 		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.1:443: connect: connection refused"`: {
-			codes.Unavailable, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "cannot be reached: Error while dialing: dial tcp 192.0.2.1:443: connect: connection refused"},
+			codes.Unavailable, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "reaching cloudkms.googleapis.com: Error while dialing: dial tcp 192.0.2.1:443: connect: connection refused"},
 		"stream terminated by RST_STREAM with error code: INTERNAL_ERROR": {codes.Internal, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "RST_STREAM"},
 		`unexpected HTTP status code received from server: 403 (Forbidden); transport: received unexpected content-type "text/html"`: {
 			codes.PermissionDenied, true, kms.CodeService, false, "HTTPS_PROXY", "what answered is not Google Cloud KMS"},
@@ -44,9 +44,9 @@ func TestNobodyAnswered(t *testing.T) {
 		perRPC + "auth: cannot fetch token: 503\nResponse: <html>": {
 			codes.Unauthenticated, false, kms.CodeService, true, "", "the token service of these credentials fails: auth: cannot fetch token: 503 Response"},
 		perRPC + `auth: cannot fetch token: Post "https://oauth2.googleapis.com/token": dial tcp: lookup oauth2.googleapis.com: no such host`: {
-			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "the token service of these credentials cannot be reached"},
+			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "reaching the token service of these credentials"},
 		perRPC + `auth: cannot fetch token: Post "https://oauth2.googleapis.com/token": Bad Gateway`: {
-			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "cannot be reached: auth: cannot fetch token: Post"},
+			codes.Unauthenticated, false, kms.CodeUnreachable, false, "HTTPS_PROXY", "reaching the token service of these credentials: auth: cannot fetch token: Post"},
 		perRPC + `Get "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token": dial tcp 169.254.169.254:80: i/o timeout`: {
 			codes.Unauthenticated, false, kms.CodeCredentials, false, "GOOGLE_APPLICATION_CREDENTIALS", "no Google Cloud credentials: "},
 		perRPC + "credentials: unable to parse subject token": {codes.Unauthenticated, false, kms.CodeCredentials, false, "gcloud auth", "subject token"},

@@ -19,9 +19,8 @@ import (
 const (
 	flags      = "--key K --keyring r --location europe-west3 --project acme.example:p"
 	signerRole = "gcloud kms keys add-iam-policy-binding K --keyring r --location europe-west3 --project acme.example:p --role roles/cloudkms.signerVerifier"
-	enable     = "gcloud kms keys versions enable 1 " + flags
-	logInAgain = "log in again (`gcloud auth application-default login`)"
-	fewerJobs  = "sign with fewer --jobs"
+	enable     = "`gcloud kms keys versions enable 1 " + flags + "`"
+	fewerJobs  = "run it again later with fewer --jobs"
 	waitForIt  = "wait until it is ENABLED"
 )
 
@@ -34,9 +33,9 @@ var refusals = map[string]struct {
 }{
 	"F32 denied":             {gcptest.Denied, kms.CodeDenied, signerRole, " is denied on " + one + " (or it may not exist)"},
 	"F32 denied, no details": {gcptest.DeniedTersely, kms.CodeDenied, signerRole, " is denied on " + one + " (or it may not exist)"},
-	"F32 disabled":           {gcptest.Disabled, kms.CodeUnusable, enable, "version 1 is not enabled, its state is DISABLED"},
-	"F32 disabled, by REST":  {gcptest.DisabledREST, kms.CodeUnusable, enable, "version 1 is not enabled, its state is DISABLED"},
-	"F32 pending deletion": {gcptest.DestroyScheduled, kms.CodeUnusable, "gcloud kms keys versions restore 1 " + flags + ", then " + enable,
+	"F32 disabled":           {gcptest.Disabled, kms.CodeUnusable, "enable it: " + enable, "version 1 is not enabled, its state is DISABLED"},
+	"F32 disabled, by REST":  {gcptest.DisabledREST, kms.CodeUnusable, "enable it: " + enable, "version 1 is not enabled, its state is DISABLED"},
+	"F32 pending deletion": {gcptest.DestroyScheduled, kms.CodeUnusable, "bring it back: `gcloud kms keys versions restore 1 " + flags + "`, then " + enable,
 		"its state is DESTROY_SCHEDULED"},
 	"destroyed":          {gcptest.Destroyed, kms.CodeUnusable, "nothing brings this version back", "its state is DESTROYED"},
 	"pending generation": {gcptest.PendingGeneration, kms.CodeUnusable, waitForIt, "its state is PENDING_GENERATION"},
@@ -233,7 +232,7 @@ func TestDeadEndpoint(t *testing.T) {
 			begun := time.Now()
 			_, err := p.open(t, one, more...)
 			took := time.Since(begun)
-			wantError(t, err, kms.CodeUnreachable, kms.ErrService, "cloudkms.googleapis.com:443 must be reachable, through the proxy of HTTPS_PROXY", tt.says)
+			wantError(t, err, kms.CodeUnreachable, kms.ErrService, "check the network and HTTPS_PROXY: cloudkms.googleapis.com:443 must be reachable", tt.says)
 			if took < tt.least || took > tt.most {
 				t.Errorf("it took %s", took)
 			}

@@ -152,7 +152,7 @@ func TestUnusableAlgorithms(t *testing.T) {
 			if k != nil {
 				t.Error("it is opened")
 			}
-			wantError(t, err, kms.CodeAlgorithm, kms.ErrInvalid, "--default-algorithm ec-sign-p384-sha384 (or rsa-sign-pss-2048-sha256, ", says...)
+			wantError(t, err, kms.CodeAlgorithm, kms.ErrInvalid, "--default-algorithm ec-sign-p384-sha384` (or rsa-sign-pss-2048-sha256, ", says...)
 		})
 	}
 	if tried != len(kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm_name)-4 || tried < 40 {
@@ -223,7 +223,7 @@ func TestNoCredentials(t *testing.T) {
 	p := newPlace(t)
 	u := &url.URL{Scheme: "gcpkms", Host: "projects", Path: strings.TrimPrefix(one, "projects")}
 	_, err := open(t.Context(), u, kms.Options{}, option.WithAuthCredentialsFile(option.ServiceAccount, "/nonexistent/account.json"), p.through(p.world.Proxy))
-	wantError(t, err, kms.CodeCredentials, kms.ErrService, "set GOOGLE_APPLICATION_CREDENTIALS or run `gcloud auth application-default login`",
+	wantError(t, err, kms.CodeCredentials, kms.ErrService, "set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`",
 		"no Google Cloud credentials: ", "/nonexistent/account.json")
 	if asked := p.world.Asked(); len(asked) != 0 {
 		t.Error(asked)

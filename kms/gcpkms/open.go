@@ -125,8 +125,8 @@ func newest(ctx context.Context, client *cloudkms.KeyManagementClient, key resou
 		return "", err
 	}
 	if highest == 0 {
-		return "", &kms.Error{Code: kms.CodeUnusable, Class: kms.ErrService, Err: fmt.Errorf("none of its versions is enabled"),
-			Remedy: "gcloud kms keys versions list " + key.flags() + ", then gcloud kms keys versions enable N " + key.flags()}
+		return "", kms.Failure(kms.CodeUnusable, "`gcloud kms keys versions list "+key.flags()+"` shows them; enable one: `gcloud kms keys versions enable N "+
+			key.flags()+"`", "none of its versions is enabled")
 	}
 	return resource(fmt.Sprintf("%s/cryptoKeyVersions/%d", key, highest)), nil
 }

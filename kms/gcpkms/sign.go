@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"strings"
@@ -95,7 +96,7 @@ func specOf(algorithm kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm) (string,
 }
 
 // unusable is the error of a key whose algorithm is not among the four.
-func unusable(why string) error {
+func unusable(why string) *kms.Error {
 	var names, gcloud []string
 	for _, u := range usables {
 		names = append(names, u.algorithm.String())
@@ -103,8 +104,8 @@ func unusable(why string) error {
 	}
 	return &kms.Error{Code: kms.CodeAlgorithm, Class: kms.ErrInvalid,
 		Err: fmt.Errorf("%s; of Google Cloud KMS, Notary Project signatures can use %s", why, strings.Join(names, ", ")),
-		Remedy: "gcloud kms keys create NAME --purpose asymmetric-signing --default-algorithm " + gcloud[len(gcloud)-1] +
-			" (or " + strings.Join(gcloud[:len(gcloud)-1], ", ") + ")"}
+		Remedy: "make another key: `gcloud kms keys create NAME --purpose asymmetric-signing --default-algorithm " + gcloud[len(gcloud)-1] +
+			"` (or " + strings.Join(gcloud[:len(gcloud)-1], ", ") + ")"}
 }
 
 // sign has the service sign a digest, once. The checks are those that the service asks its clients to make ("Data integrity
@@ -127,8 +128,7 @@ func (v *version) sign(ctx context.Context, r kms.SignRequest) ([]byte, error) {
 	case err != nil:
 		return nil, signing.failed(v.name, err, heard.came())
 	case told.Name != string(v.name):
-		return nil, &kms.Error{Code: kms.CodeSignature, Class: kms.ErrService, Err: fmt.Errorf(
-			"the signature is by %q, not by the version that was asked", kms.Text(told.Name))}
+		return nil, kms.Failure(kms.CodeSignature, "", "the signature is by %q, not by the version that was asked", kms.Text(told.Name))
 	case !told.VerifiedDigestCrc32C:
 		return nil, damaged("the service did not see the checksum of the digest that it signed")
 	}
@@ -145,9 +145,9 @@ func checksum(b []byte) int64 { return int64(crc32.Checksum(b, crc32.MakeTable(c
 func intact(sum *wrapperspb.Int64Value, b []byte) error {
 	switch {
 	case sum == nil:
-		return fmt.Errorf("came without its checksum")
+		return errors.New("came without its checksum")
 	case sum.Value != checksum(b):
-		return fmt.Errorf("does not match its checksum")
+		return errors.New("does not match its checksum")
 	}
 	return nil
 }
