@@ -20,8 +20,8 @@ import (
 func (e *engine) connect(addr string, o kms.Options) error {
 	c := api.DefaultConfig()
 	if c.Error != nil {
-		return &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: fmt.Errorf("reading the settings of %s: %w", e.names.service, withoutURL(c.Error)),
-			Remedy: "check " + e.names.either("CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY", "PROXY_ADDR")}
+		return kms.Failure(kms.CodeCredentials, "check "+e.names.either("CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY", "PROXY_ADDR"),
+			"reading the settings of %s: %w", e.names.service, kms.WithoutURL(c.Error))
 	}
 	if addr != "" {
 		c.Address, c.AgentAddress = addr, ""
@@ -35,13 +35,15 @@ func (e *engine) connect(addr string, o kms.Options) error {
 	case err != nil && addr != "":
 		return kms.Invalid(kms.CodeURI, "the address in the key URI %w", err)
 	case err != nil:
-		return &kms.Error{Code: kms.CodeUnreachable, Class: kms.ErrService, Err: fmt.Errorf("the address of %s %w", e.names.service, err),
-			Remedy: "set " + e.names.either("ADDR") + " as https://HOST:8200"}
+		return kms.Failure(kms.CodeUnreachable, "set "+e.names.either("ADDR")+" as https://HOST:8200", "the address of %s %w", e.names.service, err)
 	}
 	c.MaxRetries = 0 // kms.Ask asks again
 	c.DisableRedirects = true
+	if t, ok := c.HttpClient.Transport.(*http.Transport); ok {
+		t.OnProxyConnectResponse = kms.ProxyAnswer
+	}
 	if e.client, err = api.NewClient(c); err != nil {
-		return &kms.Error{Code: kms.CodeUnreachable, Class: kms.ErrService, Err: fmt.Errorf("reaching %s at %s: %w", e.names.service, shown, withoutURL(err))}
+		return kms.Failure(kms.CodeUnreachable, "", "reaching %s at %s: %w", e.names.service, shown, kms.WithoutURL(err))
 	}
 	// Only now: the client wants a transport of its own kind while it is made.
 	c.HttpClient.Transport = bounded{c.HttpClient.Transport}
@@ -128,35 +130,13 @@ func (e *engine) ask(ctx context.Context, method, operation string, body, data a
 	return nil
 }
 
-var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-
 // bounded cuts answers off that are longer than maxAnswer; the client reads those of errors to their end.
 type bounded struct{ http.RoundTripper }
 
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := b.RoundTripper.RoundTrip(r)
 	if answer != nil {
-		answer.Body = &boundedBody{answer.Body, maxAnswer}
+		answer.Body = kms.Bounded(answer.Body, maxAnswer)
 	}
 	return answer, err
-}
-
-type boundedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, errTooLong
-	}
-	// One byte more than allowed tells a long answer from one that just fits.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, errTooLong
-	}
-	return n, err
 }

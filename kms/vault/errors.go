@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,21 +16,16 @@ import (
 	"github.com/imprint-oci/imprint/kms"
 )
 
-// failure is an error of the service.
-func (e *engine) failure(code, remedy, format string, args ...any) *kms.Error {
-	return &kms.Error{Code: code, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Remedy: remedy}
-}
-
 // explain says why an operation ("keys", "sign") failed.
 func (e *engine) explain(operation string, answer *api.Response, err error) error {
 	var refused *api.ResponseError
 	switch {
 	case errors.As(err, &refused):
 		return e.refusal(operation, answer, refused)
-	case errors.Is(err, errTooLong):
-		return e.failure(kms.CodeService, "", "asking %s about %s: %w", e.at(), e.path(operation), errTooLong)
+	case errors.Is(err, kms.ErrTooLong):
+		return kms.Service("reading what %s says of %s: %w (%d bytes are read)", e.at(), e.path(operation), kms.ErrTooLong, maxAnswer)
 	}
-	return e.failure(kms.CodeUnreachable, e.wayThere(err), "asking %s about %s: %w", e.at(), e.path(operation), withoutURL(err))
+	return kms.Failure(kms.CodeUnreachable, e.wayThere(err), "reaching %s: %w", e.at(), kms.WithoutURL(err))
 }
 
 // wayThere says what may be wrong between here and the server.
@@ -53,16 +47,7 @@ func (e *engine) wayThere(err error) string {
 	case errors.As(err, &alert):
 		return "the server may want a client's certificate: " + e.names.either("CLIENT_CERT", "CLIENT_KEY")
 	}
-	return "check " + e.names.either("ADDR") + " (now " + e.place.address + "), the network, and the proxy if there is one"
-}
-
-// withoutURL leaves the URL of a request or a setting out of an error: user information may be in it.
-func withoutURL(err error) error {
-	var u *url.Error
-	for errors.As(err, &u) {
-		err = u.Err
-	}
-	return err
+	return "check the network, HTTPS_PROXY and " + e.names.either("ADDR") + " (now " + e.place.address + ")"
 }
 
 // refusal explains an HTTP status and the texts that came with it, as OpenBao v2.6.2 and Vault send them (KMS.md section 1).
@@ -86,32 +71,32 @@ func (e *engine) refusal(operation string, answer *api.Response, r *api.Response
 		case says("signing key not found"):
 			return e.missing(operation, text)
 		case says("HTTP request to an HTTPS server"):
-			return e.failure(kms.CodeUnreachable, "the server speaks TLS at that port: write https:// in "+e.names.either("ADDR"), "asking %s about %s: %s", e.at(), e.path(operation), text)
+			return kms.Failure(kms.CodeUnreachable, "the server speaks TLS at that port: write https:// in "+e.names.either("ADDR"), "reaching %s: %s", e.at(), text)
 		}
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return e.missing(operation, text)
 	case http.StatusTooManyRequests:
 		return &kms.Error{Code: kms.CodeThrottled, Class: kms.ErrService, Err: e.said(operation, r, text), Temporary: true, After: after(answer),
-			Remedy: "fewer at once: --jobs; `" + e.names.tool + " list sys/quotas/rate-limit` shows the limits"}
+			Remedy: "run it again later with fewer --jobs; `" + e.names.tool + " list sys/quotas/rate-limit` shows the quotas"}
 	case http.StatusPreconditionFailed:
 		// A standby that has not seen the last write yet.
 		return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: e.said(operation, r, text), Temporary: true}
 	case http.StatusServiceUnavailable:
 		if says("sealed") {
-			return e.failure(kms.CodeUnreachable, "it is sealed: `"+e.names.tool+" operator unseal`", "asking %s about %s: %s", e.at(), e.path(operation), text)
+			return kms.Failure(kms.CodeUnreachable, "unseal it: `"+e.names.tool+" operator unseal`", "%s is sealed: %s", e.at(), text)
 		}
 		return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: e.said(operation, r, text), Temporary: true, After: after(answer)}
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
-		return e.failure(kms.CodeUnreachable, e.wayThere(nil), "%w", e.said(operation, r, text))
+		return kms.Failure(kms.CodeUnreachable, e.wayThere(nil), "%w", e.said(operation, r, text))
 	}
 	switch {
 	case says("less than the minimum encryption key version"):
-		return e.failure(kms.CodeUnusable, e.lowerMinimum(e.place.version), "%w", e.said(operation, r, text))
+		return kms.Failure(kms.CodeUnusable, e.lowerMinimum(e.place.version), "%w", e.said(operation, r, text))
 	case says("higher than the latest key version", "version for signing is", "soft deleted", "soft-deleted", "does not contain a private part",
 		"not supported for key type", "unable to find requested key version"):
-		return e.failure(kms.CodeUnusable, "`"+e.names.tool+" read "+e.path("keys")+"` shows the key's state and its versions", "%w", e.said(operation, r, text))
+		return kms.Failure(kms.CodeUnusable, "`"+e.names.tool+" read "+e.path("keys")+"` shows the key's state and its versions", "%w", e.said(operation, r, text))
 	}
-	return e.failure(kms.CodeService, "", "%w", e.said(operation, r, text))
+	return kms.Failure(kms.CodeService, "", "%w", e.said(operation, r, text))
 }
 
 // said is what the server answered.
@@ -127,15 +112,15 @@ func (e *engine) forbidden(operation, text string) error {
 	log := "run `" + e.names.tool + " login`"
 	switch {
 	case e.token == "":
-		return e.failure(kms.CodeCredentials, "set "+e.names.either("TOKEN")+", or "+log, "there is no token for %s", e.at())
+		return kms.Failure(kms.CodeCredentials, "set "+e.names.either("TOKEN")+", or "+log, "there is no token for %s", e.at())
 	case strings.Contains(text, "invalid token"):
-		return e.failure(kms.CodeExpired, "the token has expired, was revoked, or is of another server: "+log+", or renew "+e.names.either("TOKEN"),
+		return kms.Failure(kms.CodeExpired, "log in again: "+log+", or renew "+e.names.either("TOKEN")+"; the token has expired, was revoked, or is of another server",
 			"%s does not know the token: %s", e.at(), text)
 	case operation == "keys":
-		return e.failure(kms.CodeDenied, "the token's policy needs: "+e.policy("keys", "read")+"; or name the version in the URI and give --chain: then "+
+		return kms.Failure(kms.CodeDenied, "allow it in the token's policy: "+e.policy("keys", "read")+"; or name the version in the URI and give --chain: then "+
 			e.policy("sign", "update")+" is enough", "%s denies reading %s: %s", e.at(), e.path("keys"), text)
 	}
-	return e.failure(kms.CodeDenied, "the token's policy needs: "+e.policy("sign", "update"), "%s denies signing with %s: %s", e.at(), e.path("sign"), text)
+	return kms.Failure(kms.CodeDenied, "allow it in the token's policy: "+e.policy("sign", "update"), "%s denies signing with %s: %s", e.at(), e.path("sign"), text)
 }
 
 func (e *engine) policy(operation, capability string) string {
@@ -144,38 +129,34 @@ func (e *engine) policy(operation, capability string) string {
 
 // missing tells a mount that is not there from a key that is not.
 func (e *engine) missing(operation, text string) error {
-	where := "?mount=…&namespace=… in the key URI and " + e.names.either("NAMESPACE") + " say where to look"
+	where := "check the mount and the namespace (?mount=, ?namespace= or " + e.names.either("NAMESPACE") + "): "
 	if text != "" && !strings.Contains(text, "key not found") {
-		return e.failure(kms.CodeNotFound, "`"+e.names.tool+" secrets list` shows the mounts; "+where,
+		return kms.Failure(kms.CodeNotFound, where+"`"+e.names.tool+" secrets list` shows what there is",
 			"%s has no transit engine at the mount %s: %s", e.at(), e.place.mount, text)
 	}
-	return e.failure(kms.CodeNotFound, "`"+e.names.tool+" list "+e.place.mount+"/keys` shows the keys; "+where,
+	return kms.Failure(kms.CodeNotFound, where+"`"+e.names.tool+" list "+e.place.mount+"/keys` shows what there is",
 		"%s has no key %s in the transit engine at the mount %s", e.at(), e.place.name, e.place.mount)
 }
 
 // odd is an answer that is neither a success nor a refusal.
 func (e *engine) odd(operation string, answer *api.Response) error {
 	if answer.StatusCode/100 != 3 {
-		return e.failure(kms.CodeService, "", "%s answered about %s with status %d", e.at(), e.path(operation), answer.StatusCode)
+		return kms.Failure(kms.CodeService, "", "%s answered about %s with status %d", e.at(), e.path(operation), answer.StatusCode)
 	}
 	to := "elsewhere"
 	if u, err := answer.Location(); err == nil && u.Host != "" {
 		to = kms.Text((&url.URL{Scheme: u.Scheme, Host: u.Host}).String())
 	}
-	return e.failure(kms.CodeUnreachable, "if that is your server: set "+e.names.either("ADDR")+" to "+to,
+	return kms.Failure(kms.CodeUnreachable, "if that is your server: set "+e.names.either("ADDR")+" to "+to,
 		"%s points to %s, where the token is not sent", e.at(), to)
 }
 
-// after reads Retry-After.
+// after is how long the server asks to wait.
 func after(answer *api.Response) time.Duration {
 	if answer == nil || answer.Response == nil {
 		return 0
 	}
-	seconds, err := strconv.Atoi(answer.Header.Get("Retry-After"))
-	if err != nil || seconds < 0 || seconds > 3600 {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
+	return kms.RetryAfter(answer.Header)
 }
 
 // counted is how the servers begin a list of errors.

@@ -59,8 +59,8 @@ func TestSignFaults(t *testing.T) {
 		"page of a proxy":   {fault: vaulttest.Fault{Status: 200, Body: "<html>log in to the hotel's network</html>"}, calls: 1, code: kms.CodeService, says: "cannot be read: invalid character"},
 		"no data":           {fault: vaulttest.Fault{Status: 200, Body: `{"data":null}`}, calls: 1, code: kms.CodeService, says: "no data"},
 		"no content":        {fault: vaulttest.Fault{Status: 204}, calls: 1, code: kms.CodeService, says: "status 204"},
-		"endless answer":    {fault: vaulttest.Fault{Status: 200, Body: strings.Repeat(" ", maxAnswer+1)}, calls: 1, code: kms.CodeService, says: "longer than 8388608 bytes"},
-		"endless error":     {fault: vaulttest.Fault{Status: 500, Body: strings.Repeat("x", maxAnswer+1)}, calls: 1, code: kms.CodeService, says: "longer than 8388608 bytes"},
+		"endless answer":    {fault: vaulttest.Fault{Status: 200, Body: strings.Repeat(" ", maxAnswer+1)}, calls: 1, code: kms.CodeService, says: "too long (8388608 bytes"},
+		"endless error":     {fault: vaulttest.Fault{Status: 500, Body: strings.Repeat("x", maxAnswer+1)}, calls: 1, code: kms.CodeService, says: "too long (8388608 bytes"},
 		"long error":        {fault: vaulttest.Fault{Status: 500, Body: strings.Repeat("words ", 10000)}, calls: 1, code: kms.CodeService, says: "words words"},
 		"token in an error": {fault: vaulttest.Internal("no policy for " + vaulttest.Root + " at all"), calls: 1, code: kms.CodeService, says: "no policy for [token] at all"},
 	} {

@@ -44,7 +44,7 @@ func (k *transitKey) version(e *engine) (*keyVersion, error) {
 			strings.Join(usable[:len(usable)-1], ", "), usable[len(usable)-1])
 	}
 	if k.SoftDeleted {
-		return nil, e.failure(kms.CodeUnusable, "`"+e.names.tool+" write -f "+e.path("keys")+"/soft-delete-restore` brings it back",
+		return nil, kms.Failure(kms.CodeUnusable, "bring it back: `"+e.names.tool+" write -f "+e.path("keys")+"/soft-delete-restore`",
 			"%s has marked %s as deleted", e.at(), e.path("keys"))
 	}
 	version := e.place.version
@@ -54,12 +54,12 @@ func (k *transitKey) version(e *engine) (*keyVersion, error) {
 	raw, ok := k.Versions[strconv.Itoa(version)]
 	switch {
 	case version < 1 || version > k.Latest:
-		return nil, e.failure(kms.CodeNotFound, "name a version from 1 to "+strconv.Itoa(k.Latest)+", or none for the latest",
+		return nil, kms.Failure(kms.CodeNotFound, "name a version from 1 to "+strconv.Itoa(k.Latest)+", or none for the latest",
 			"%s has no version %d of %s: the latest is %d", e.at(), version, e.path("keys"), k.Latest)
 	case version < k.MinEncryption:
-		return nil, e.failure(kms.CodeUnusable, e.lowerMinimum(version), "%s signs with %s from version %d on, not with version %d", e.at(), e.path("keys"), k.MinEncryption, version)
+		return nil, kms.Failure(kms.CodeUnusable, e.lowerMinimum(version), "%s signs with %s from version %d on, not with version %d", e.at(), e.path("keys"), k.MinEncryption, version)
 	case !ok:
-		return nil, e.failure(kms.CodeUnusable, "`"+e.names.tool+" read "+e.path("keys")+"` shows the versions in use", "%s has put version %d of %s away: it is below min_decryption_version or min_available_version",
+		return nil, kms.Failure(kms.CodeUnusable, "`"+e.names.tool+" read "+e.path("keys")+"` shows the versions in use", "%s has put version %d of %s away: it is below min_decryption_version or min_available_version",
 			e.at(), version, e.path("keys"))
 	}
 	v := new(keyVersion)

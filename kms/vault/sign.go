@@ -59,7 +59,7 @@ func hashName(h crypto.Hash) string {
 // signature splits vault:vN:BASE64; OpenBao writes vault too.
 func (e *engine) signature(text string) ([]byte, error) {
 	bad := func(why string) error {
-		return e.failure(kms.CodeSignature, "", "%s answered with something else than a signature: %s", e.at(), why)
+		return kms.Failure(kms.CodeSignature, "", "%s answered with something else than a signature: %s", e.at(), why)
 	}
 	rest, ok := strings.CutPrefix(text, "vault:v")
 	if !ok {
@@ -70,7 +70,7 @@ func (e *engine) signature(text string) ([]byte, error) {
 		return nil, bad("it names no version")
 	}
 	if version != strconv.Itoa(e.place.version) {
-		return nil, e.failure(kms.CodeSignature, "", "%s signed with version %s of %s instead of version %d", e.at(), version, e.path("keys"), e.place.version)
+		return nil, kms.Failure(kms.CodeSignature, "", "%s signed with version %s of %s instead of version %d", e.at(), version, e.path("keys"), e.place.version)
 	}
 	// Strict and without the line breaks that the decoder would skip.
 	sig, err := base64.StdEncoding.Strict().DecodeString(encoded)

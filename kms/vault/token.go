@@ -31,13 +31,12 @@ func (e *engine) findToken(ctx context.Context) (string, error) {
 	if token == "" {
 		var err error
 		if token, from, err = e.keptToken(ctx); err != nil {
-			return "", &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: err,
-				Remedy: "set " + e.names.either("TOKEN") + ", or run `" + e.names.tool + " login`"}
+			return "", kms.Failure(kms.CodeCredentials, "set "+e.names.either("TOKEN")+", or run `"+e.names.tool+" login`", "%w", err)
 		}
 	}
 	if strings.ContainsFunc(token, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return "", &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: fmt.Errorf("the token in %s has characters that no token has", from),
-			Remedy: "set " + e.names.either("TOKEN") + " to the token alone, or run `" + e.names.tool + " login`"}
+		return "", kms.Failure(kms.CodeCredentials, "set "+e.names.either("TOKEN")+" to the token alone, or run `"+e.names.tool+" login`",
+			"the token in %s has characters that no token has", from)
 	}
 	return token, nil
 }
