@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +174,14 @@ func (d *desk) refused(t testing.TB, code int, reason string, says []string, arg
 		t.Errorf("imprint %s: %d writes to the registry", strings.Join(args, " "), n)
 	}
 	return j
+}
+
+// spent wants a key service to have seen the signing calls that imprint counted, "" for none, in each of the two runs of refused.
+func spent(t testing.TB, calls string, seen int) {
+	t.Helper()
+	if n, _ := strconv.Atoi(calls); seen != 2*n {
+		t.Errorf("the key service saw %d signing calls of two runs, which count %q each", seen, calls)
+	}
 }
 
 // unwrapped undoes the wrapping of lines, which a test must not depend on.
