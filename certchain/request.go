@@ -122,6 +122,15 @@ func signatureAlgorithm(pub crypto.PublicKey) (x509.SignatureAlgorithm, error) {
 	}[bits], nil
 }
 
+// Check reports what breaks a rule of the request itself, whichever key is to sign it.
+func (r Request) Check() error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	_, err := parseSANs(r.SANs)
+	return err
+}
+
 // check requires C, ST and O: trust policies of the Notary Project name an identity by these three at least.
 func (r Request) check() error {
 	for _, oid := range []string{oidCountry, oidProvince, oidOrganization} {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -102,7 +101,7 @@ func newChainCheck(s *session) *cobra.Command {
 		Short: "whether certificates are a signing chain, for a key, at a date",
 		Long: `Checks that certificates are one complete chain that keeps every rule of the Notary Project and imprint's stricter ones, and says until
 when it holds. With --key and no FILE it checks what imprint sign would take: the files that the configuration names beside the key, or
-what its service keeps. Revocation is not checked.`,
+what its service keeps. Files that hold authorities alone are completed by what the service keeps, too. Revocation is not checked.`,
 		Example: `  imprint chain check chain.pem
   imprint chain check chain.pem --key awskms:///alias/release --at 2027-03-31
   imprint chain check --key openbao://release`,
@@ -176,7 +175,11 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 	if err := s.answer("chain-check", checked, func(w io.Writer) { ui.ChainCheck(w, checked) }); err != nil || checked.Valid {
 		return err
 	}
-	return &verdict{code: exitUsage, why: checked.Reason, hint: chainHint(broken[0])}
+	hint := chainHint(broken[0])
+	if found.mixed && errors.Is(broken[0], certchain.ErrKeyMismatch) {
+		hint = checkIt(in.key.key)
+	}
+	return &verdict{code: exitUsage, why: checked.Reason, hint: hint}
 }
 
 // A foundChain is certificates to check, and the key to hold them against.
@@ -185,24 +188,38 @@ type foundChain struct {
 	keptAt string // the key's URI, if certificates kept beside it are among them
 	certs  []*x509.Certificate
 	key    kms.Key // nil: none
+	mixed  bool    // what is kept beside the key was to complete the files
 }
 
-// certificates reads the files, or, if there are none, finds what imprint sign would take for the key.
+// checkIt says how to come to a certificate for a key, and what to do with it here.
+func checkIt(given string) string {
+	return request(given) + "; then: imprint chain check FILE --key " + ui.ShellWord(givenName(given))
+}
+
+// certificates reads the files, or, if there are none, finds what imprint sign would take for the key. Files of authorities alone are
+// completed as it completes them.
 func (in checkInputs) certificates(ctx context.Context, s *session, files []string) (foundChain, error) {
 	f := foundChain{files: files}
-	mixed := false
 	if len(files) == 0 {
+		if err := s.checkURI(in.key.key); err != nil {
+			return f, err
+		}
+		if len(s.signingFiles(nil, in.key.key)) == 0 && !s.atService(in.key.key) {
+			return f, usageHint("name its certificates: imprint chain check FILE… --key "+ui.ShellWord(givenName(in.key.key)),
+				"no certificate chain to check: a key in a file has none beside it")
+		}
 		given, err := s.givenChain(nil, in.key.key)
 		if err != nil {
 			return f, err
 		}
 		f.files, f.certs = append([]string{}, given.files...), given.certs
-		mixed = given.chain == nil
+		f.mixed = given.chain == nil
 	} else {
 		var err error
 		if f.certs, err = s.chainFiles(files); err != nil {
 			return f, err
 		}
+		f.mixed = in.key.key != "" && s.atService(in.key.key) && authoritiesAlone(f.certs)
 	}
 	if in.key.key == "" {
 		return f, nil
@@ -213,7 +230,7 @@ func (in checkInputs) certificates(ctx context.Context, s *session, files []stri
 		return f, err
 	}
 	f.key = key
-	if !mixed {
+	if f.mixed = f.mixed && (len(files) == 0 || key.Public() != nil); !f.mixed {
 		return f, nil
 	}
 	kept, err := kms.Certificates(ctx, key)
@@ -221,7 +238,11 @@ func (in checkInputs) certificates(ctx context.Context, s *session, files []stri
 		return f, err
 	}
 	if len(kept)+len(f.certs) == 0 {
-		return f, s.noChain(key, in.key.key)
+		err := s.noChain(key, in.key.key)
+		if errors.Is(err, errNoChain) {
+			err = misused(checkIt(in.key.key), err)
+		}
+		return f, err
 	}
 	if len(kept) > 0 {
 		f.keptAt = keyName(key, in.key.key)
@@ -232,7 +253,7 @@ func (in checkInputs) certificates(ctx context.Context, s *session, files []stri
 
 // ordered puts the certificates in order. Beside a key there may be more than its chain.
 func (f foundChain) ordered(at time.Time) (certchain.Chain, error) {
-	if f.keptAt != "" && f.key.Public() != nil {
+	if f.mixed && f.key.Public() != nil {
 		return certchain.OrderFor(f.key.Public(), f.certs, at)
 	}
 	return certchain.Order(f.certs)
@@ -307,9 +328,9 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 	if err != nil {
 		return err
 	}
-	if in.out != "" && !in.overwrite {
-		if _, err := os.Lstat(in.out); err == nil {
-			return usageHint("choose another name, or replace it with --overwrite", "%s exists", in.out)
+	if in.out != "" {
+		if err := writable(in.out, in.overwrite); err != nil {
+			return err
 		}
 	}
 	built := ui.BuiltChain{Out: in.out}

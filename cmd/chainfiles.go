@@ -171,7 +171,7 @@ func (s *session) chainOf(ctx context.Context, g givenChain, key kms.Key, given 
 	err = fmt.Errorf("building the chain of the key %s from %s: %w", name, from, err)
 	switch {
 	case errors.Is(err, certchain.ErrKeyMismatch):
-		return nil, misused(request(given), err)
+		return nil, misused(request(given)+nameIt, err)
 	case errors.Is(err, certchain.ErrIncomplete):
 		return nil, misused("give the missing issuers, up to the self-signed root: --chain FILE; the leaf may stay where it is", err)
 	}
@@ -188,16 +188,18 @@ func (s *session) noChain(key kms.Key, given string) error {
 	if s.keyScheme == "awskms" || s.keyScheme == "gcpkms" {
 		text += ", which keeps no certificates (Vault, OpenBao, Azure Key Vault, PKCS#11 tokens and plugins do)"
 	}
-	return usageHint(request(given), "%w: %s", errNoChain, text)
+	return usageHint(request(given)+nameIt, "%w: %s", errNoChain, text)
 }
 
 // errNoChain: there is no certificate for the key, neither in files nor at its service.
 var errNoChain = errors.New("no certificate chain to sign with")
 
+// nameIt says what to do with the certificate that [request] leads to, where something signs.
+const nameIt = "; then name it: --chain FILE"
+
 // request says how to come to a certificate for a key.
 func request(given string) string {
-	return fmt.Sprintf(`get a certificate for it: imprint key csr %s --subject "C=DE, ST=BE, O=Acme, CN=release"; then name it: --chain FILE`,
-		ui.ShellWord(givenName(given)))
+	return fmt.Sprintf(`get a certificate for it: imprint key csr %s --subject "C=DE, ST=BE, O=Acme, CN=release"`, ui.ShellWord(givenName(given)))
 }
 
 // serviceOf names the service of a key to people.

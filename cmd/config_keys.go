@@ -45,6 +45,7 @@ func (r configReader) keys(n *yaml.Node, c *configuration) error {
 // key reads one entry of `keys:` that is a mapping.
 func (r configReader) key(e entry) (namedKey, error) {
 	var k namedKey
+	var plugin *yaml.Node // `plugin-config:`
 	members, err := r.mapping(e.value)
 	if err != nil {
 		return k, err
@@ -71,6 +72,7 @@ func (r configReader) key(e entry) (namedKey, error) {
 				k.passphraseFile = r.path(path)
 			}
 		case "plugin-config":
+			plugin = m.key
 			k.config, err = r.texts(m.value)
 		}
 		if err != nil {
@@ -79,6 +81,9 @@ func (r configReader) key(e entry) (namedKey, error) {
 	}
 	if k.uri == "" {
 		return k, r.wrong(e.key, "config-malformed", "the key %q says no `uri:`", e.key.Value)
+	}
+	if u, err := kms.ParseURI(k.uri); err == nil && plugin != nil && u.Scheme != "plugin" && u.Scheme != "pkcs11" {
+		return k, r.wrong(plugin, "config-malformed", "`plugin-config:` is for keys of plugins, and %s has none", redact(k.uri))
 	}
 	return k, nil
 }

@@ -295,7 +295,7 @@ func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosi
 		chain, err = s.chainOf(ctx, given, key, in.key.key)
 		switch {
 		case errors.Is(err, errNoChain):
-			d.add(section, "chain", ui.NotChecked, serviceOf(key)+" keeps no certificate beside the key", lost+"; "+request(in.key.key))
+			d.add(section, "chain", ui.NotChecked, serviceOf(key)+" keeps no certificate beside the key", lost+"; "+request(in.key.key)+nameIt)
 			return
 		case err != nil:
 			d.problem(section, "kept", err)

@@ -43,7 +43,10 @@ func unreadable(what string, err error) error {
 	hint := "see whether that is the file that is meant"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		hint = "see how its name is spelled; a relative path starts in the working folder"
+		hint = "see how its name is spelled"
+		if !filepath.IsAbs(what) {
+			hint += "; a relative path starts in the working folder"
+		}
 	case errors.Is(err, fs.ErrPermission):
 		hint = "it takes the right to read it: ls -l shows who has that"
 	}
@@ -73,12 +76,28 @@ func unwritable(path string, err error) error {
 	return &diskError{fmt.Errorf("writing %s: %w", path, cause(err))}
 }
 
+// writable refuses what [session.write] would refuse, before anything is spent on what is to be written.
+func writable(path string, overwrite bool) error {
+	info, err := os.Stat(path)
+	_, exists := os.Lstat(path)
+	switch {
+	case exists == nil && !overwrite:
+		return usageHint("choose another name, or replace it with --overwrite", "%s exists", path)
+	case err == nil && !info.Mode().IsRegular(): // a file would be put in the place of a device
+		return usageHint("name a file; without --out it goes to standard output", "%s is no file: it is a folder, a pipe or a device", path)
+	}
+	if dir := filepath.Dir(path); exists != nil {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return unwritable(path, err)
+		}
+	}
+	return nil
+}
+
 // write writes a file whole or not at all: beside its place, synced, then renamed. An existing one is kept unless overwrite.
 func (s *session) write(path string, b []byte, perm fs.FileMode, overwrite bool) error {
-	if !overwrite {
-		if _, err := os.Lstat(path); err == nil {
-			return usageHint("choose another name, or replace it with --overwrite", "%s exists", path)
-		}
+	if err := writable(path, overwrite); err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".imprint-*")
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -67,14 +68,14 @@ func runKeyShow(ctx context.Context, s *session, flags keyFlags, probe bool, giv
 		return err
 	}
 	shown := ui.ShownKey{Key: about, Probed: probe}
-	metered, calls := kms.Metered(k)
+	metered := meter(k, about)
 	if probe {
 		if about.Envelopes {
 			return usageHint("imprint sign something with it, in an OCI layout: imprint help start",
 				"key show %s: --probe: it makes whole signature envelopes, and of a random message there is none", keyName(k, given))
 		}
 		if err := kms.Probe(ctx, metered); err != nil {
-			return fmt.Errorf("key show %s: %w", keyName(k, given), err)
+			return metered.spent(fmt.Errorf("key show: %w", err))
 		}
 	}
 	if k.Public() != nil && s.atService(given) {
@@ -82,7 +83,7 @@ func runKeyShow(ctx context.Context, s *session, flags keyFlags, probe bool, giv
 			return err
 		}
 	}
-	shown.Calls = int(calls.Load())
+	shown.Calls = metered.uses()
 	return s.answer("key-show", shown, func(w io.Writer) { ui.KeyShow(w, shown, s.now) })
 }
 
@@ -151,6 +152,28 @@ func keyURI(file string) string {
 		return "./" + file
 	}
 	return file
+}
+
+// A meteredKey counts how often it is used.
+type meteredKey struct {
+	kms.Key
+	calls *atomic.Int64
+	about ui.Key
+}
+
+func meter(k kms.Key, about ui.Key) meteredKey {
+	metered, calls := kms.Metered(k)
+	return meteredKey{metered, calls, about}
+}
+
+func (k meteredKey) uses() int { return int(k.calls.Load()) }
+
+// spent adds to err what was spent before it.
+func (k meteredKey) spent(err error) error {
+	if k.uses() == 0 {
+		return err
+	}
+	return &spent{err, k.uses(), ui.Uses(k.about, k.uses())}
 }
 
 // A certificateSigner lends a key to crypto/x509 for one call. Every signature is verified before it gets into anything.

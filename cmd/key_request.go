@@ -6,14 +6,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/cmd/ui"
-	"github.com/imprint-oci/imprint/kms"
 )
 
 // requestInputs are what a certificate request and a self-signed certificate have in common.
@@ -67,10 +65,10 @@ func runKeyCSR(ctx context.Context, s *session, in requestInputs, given string) 
 	}
 	der, err := certchain.CreateRequest(certificateSigner{ctx, key}, r)
 	if err != nil {
-		return in.refused("key csr", key, given, err)
+		return key.spent(in.refused("key csr", err))
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-	out := ui.Request{Out: in.out, Subject: r.Subject.String(), SANs: r.SANs, Key: about, PKCS1: r.PKCS1, PEM: string(text)}
+	out := ui.Request{Out: in.out, Subject: r.Subject.String(), SANs: r.SANs, Key: about, PKCS1: r.PKCS1, Calls: key.uses(), PEM: string(text)}
 	return in.give(s, product{
 		kind: "key-csr", value: out, text: text, screen: func(w io.Writer) { ui.KeyRequest(w, out) },
 		hint: "send it to a CA: it asks for digitalSignature and codeSigning; " +
@@ -112,10 +110,10 @@ func runKeySelfSign(ctx context.Context, s *session, in requestInputs, validFor 
 	}
 	cert, err := certchain.SelfSign(certificateSigner{ctx, key}, r, s.now, validFor)
 	if err != nil {
-		return in.refused("key self-sign", key, given, err)
+		return key.spent(in.refused("key self-sign", err))
 	}
 	text := certchain.Chain{cert}.PEM()
-	out := ui.SelfSigned{Out: in.out, SANs: r.SANs, Key: about, Certificate: certchain.Describe(cert), PEM: string(text)}
+	out := ui.SelfSigned{Out: in.out, SANs: r.SANs, Key: about, Certificate: certchain.Describe(cert), Calls: key.uses(), PEM: string(text)}
 	return in.give(s, product{
 		kind: "key-self-sign", value: out, text: text, screen: func(w io.Writer) { ui.KeySelfSign(w, out, s.now.Truncate(time.Second)) },
 		hint: "sign with it: --chain FILE; whoever is to accept the signatures trusts exactly this certificate: --root FILE",
@@ -132,23 +130,28 @@ func (in requestInputs) request(doing string) (certchain.Request, error) {
 	if err != nil {
 		return certchain.Request{}, misused(hint, fmt.Errorf("%s: --subject %q: %w", doing, in.subject, err))
 	}
-	if in.out != "" && !in.overwrite {
-		if _, err := os.Lstat(in.out); err == nil {
-			return certchain.Request{}, usageHint("choose another name, or replace it with --overwrite", "%s exists", in.out)
+	r := certchain.Request{Subject: subject, SANs: in.sans, PKCS1: in.pkcs1}
+	if err := r.Check(); err != nil {
+		if reason(err) == "incomplete-subject" {
+			err = fmt.Errorf("--subject %q: %w", in.subject, err)
 		}
+		return r, in.refused(doing, err)
 	}
-	return certchain.Request{Subject: subject, SANs: in.sans, PKCS1: in.pkcs1}, nil
+	if in.out == "" {
+		return r, nil
+	}
+	return r, writable(in.out, in.overwrite)
 }
 
 // open opens a key that can sign what is asked for.
-func (in requestInputs) open(ctx context.Context, s *session, doing, given string) (kms.Key, ui.Key, error) {
+func (in requestInputs) open(ctx context.Context, s *session, doing, given string) (meteredKey, ui.Key, error) {
 	key, err := in.key.openURI(ctx, s, given)
 	if err != nil {
-		return nil, ui.Key{}, err
+		return meteredKey{}, ui.Key{}, err
 	}
 	about, err := aboutKey(key, given)
 	if err != nil {
-		return nil, ui.Key{}, err
+		return meteredKey{}, ui.Key{}, err
 	}
 	_, isRSA := key.Public().(*rsa.PublicKey)
 	name, hint := keyName(key, given), ""
@@ -163,14 +166,14 @@ func (in requestInputs) open(ctx context.Context, s *session, doing, given strin
 		hint = "leave --pkcs1 out: the request is signed with PSS, which current CAs and openssl read"
 		err = fmt.Errorf("%s %s: --pkcs1: %s signs with this key by PSS alone", doing, name, serviceOf(key))
 	default:
-		return key, about, nil
+		return meter(key, about), about, nil
 	}
-	return nil, ui.Key{}, usageHint(hint, "%w", err)
+	return meteredKey{}, ui.Key{}, usageHint(hint, "%w", err)
 }
 
 // refused says why there is no certificate: the request breaks a rule, or the key failed.
-func (in requestInputs) refused(doing string, key kms.Key, given string, err error) error {
-	err = fmt.Errorf("%s %s: %w", doing, keyName(key, given), err)
+func (in requestInputs) refused(doing string, err error) error {
+	err = fmt.Errorf("%s: %w", doing, err)
 	switch reason(err) {
 	case "incomplete-subject":
 		return misused(`--subject "C=DE, ST=BE, O=Acme, CN=release": trust policies name a signer by C, ST and O`, err)

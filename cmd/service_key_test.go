@@ -53,7 +53,7 @@ func TestKeyShowOfAService(t *testing.T) {
 	// Certificates that cannot be asked for are no reason to say nothing of the key.
 	c.kept, c.keepsFrom = nil, denied(kms.CodeDenied, "allow secrets/get")
 	got := w.want(0, "key", "show", alias)
-	if !strings.HasPrefix(got.out, "usable  "+alias) || !strings.Contains(got.out, "could not be asked for") ||
+	if !strings.HasPrefix(got.out, "usable  "+alias) || !strings.Contains(got.out, "could not be had: see the warning") ||
 		!strings.Contains(got.err, "imprint: warning: reading the certificates of "+pinned+": the service said no (allow secrets/get)") {
 		t.Errorf("%s%s", got.out, got.err)
 	}
@@ -169,7 +169,7 @@ func TestChainCheckOfAKey(t *testing.T) {
 	}
 	c.kept = nil
 	complains(t, w.want(3, "chain", "check", "--key", alias), "there is none beside the key "+pinned+" at AWS KMS", "imprint key csr "+alias)
-	complains(t, w.want(3, "chain", "check", "--key", "file", "--config", w.path("conf.yaml")), "no certificate chain", "--chain")
+	complains(t, w.want(3, "chain", "check", "--key", "file", "--config", w.path("conf.yaml")), "no certificate chain", "imprint chain check FILE… --key file")
 	complains(t, w.want(3, "chain", "check"), "chain check takes FILE", "--key KEY")
 	if c.calls.Load() != 0 {
 		t.Error("the key was used")

@@ -60,18 +60,18 @@ type Signed struct {
 type Result struct {
 	Reference  string                  `json:"reference"`
 	Digest     digest.Digest           `json:"digest"`
-	Identity   string                  `json:"identity"` // leaf subject
-	Key        string                  `json:"key"`      // what the key calls itself
-	Algorithm  string                  `json:"algorithm"`
+	Identity   string                  `json:"identity,omitempty"` // leaf subject; this, Algorithm, HoldsUntil and Chain are unknown to some plans
+	Key        string                  `json:"key"`                // what the key calls itself
+	Algorithm  string                  `json:"algorithm,omitempty"`
 	Format     string                  `json:"format"` // jws or cose
 	Claims     []string                `json:"claims"`
 	NoClaims   bool                    `json:"noClaims,omitempty"` // the annotation was left out
 	Metadata   map[string]string       `json:"metadata,omitempty"`
 	SignedAt   time.Time               `json:"signedAt"`
 	Expiry     *time.Time              `json:"expiry,omitempty"`
-	HoldsUntil time.Time               `json:"holdsUntil"` // earliest end of chain and expiry
-	FirstToEnd string                  `json:"firstToEnd"` // subject of the certificate that ends first, or "expiry"
-	Chain      []certchain.Certificate `json:"chain"`
+	HoldsUntil time.Time               `json:"holdsUntil,omitzero"`  // earliest end of chain and expiry
+	FirstToEnd string                  `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, or "expiry"
+	Chain      []certchain.Certificate `json:"chain,omitempty"`
 	Signatures []Signed                `json:"signatures"` // the artifact itself first, then its children, then what refers to them
 	Written    int                     `json:"written"`
 	There      int                     `json:"alreadySigned"`

@@ -84,7 +84,7 @@ func KeyShow(w io.Writer, k ShownKey, now time.Time) {
 			field(w, 2, "leaf", fmt.Sprintf("%s, until %s (%s)", leaf.Subject, day(leaf.NotAfter), left(leaf.NotAfter, now)))
 		}
 	case k.Service != "":
-		field(w, 2, "chain", "what is kept beside the key could not be asked for")
+		field(w, 2, "chain", "what is kept beside the key could not be had: see the warning")
 	}
 	switch {
 	case k.Probed:
@@ -99,7 +99,15 @@ func KeyShow(w io.Writer, k ShownKey, now time.Time) {
 		fmt.Fprintf(w, "%s to the key service\n", plural(k.Calls, "signing call"))
 		return
 	}
-	fmt.Fprintf(w, "%s of the key\n", plural(k.Calls, "use"))
+	fmt.Fprintln(w, Uses(k.Key, k.Calls))
+}
+
+// Uses counts the uses of a key: calls to its service, or uses of a key in a file.
+func Uses(k Key, n int) string {
+	if k.Service != "" {
+		return plural(n, "call") + " to the key service"
+	}
+	return plural(n, "use") + " of the key"
 }
 
 func (k Kept) text() string {
@@ -187,6 +195,7 @@ type Request struct {
 	SANs    []string `json:"sans,omitempty"`
 	Key     Key      `json:"key"`
 	PKCS1   bool     `json:"pkcs1,omitempty"` // it is signed with PKCS #1 v1.5
+	Calls   int      `json:"keyCalls"`
 	PEM     string   `json:"request"`
 }
 
@@ -210,7 +219,7 @@ func KeyRequest(w io.Writer, r Request) {
 	next(w, "send it to a CA; with what comes back and the CA's certificates up to its root",
 		[]string{"chain", "build", "CERTIFICATES…", "--key", r.Key.Key, "--out", "chain.pem"},
 		[]string{"sign", "REF", "--key", r.Key.Key, "--chain", "chain.pem"})
-	fmt.Fprintln(w, "\n1 file written")
+	fmt.Fprintf(w, "\n1 file written; %s\n", Uses(r.Key, r.Calls))
 }
 
 // A SelfSigned is a self-signed certificate that was made.
@@ -219,6 +228,7 @@ type SelfSigned struct {
 	SANs        []string              `json:"sans,omitempty"`
 	Key         Key                   `json:"key"`
 	Certificate certchain.Certificate `json:"certificate"`
+	Calls       int                   `json:"keyCalls"`
 	PEM         string                `json:"pem"`
 }
 
@@ -240,7 +250,7 @@ func KeySelfSign(w io.Writer, c SelfSigned, now time.Time) {
 	next(w, "sign with it; verify by it",
 		[]string{"sign", "REF", "--key", c.Key.Key, "--chain", c.Out},
 		[]string{"verify", "REF", "--root", c.Out})
-	fmt.Fprintln(w, "\n1 file written")
+	fmt.Fprintf(w, "\n1 file written; %s\n", Uses(c.Key, c.Calls))
 }
 
 // next writes the commands that come next, each on a line that can be copied.

@@ -121,11 +121,11 @@ func keys(w io.Writer) {
 }
 
 func requests(w io.Writer) {
-	KeyRequest(w, Request{Out: "release.csr", Subject: release, SANs: []string{"uri:https://ci.acme.example/release"}, Key: awsRSA(), PKCS1: true})
+	KeyRequest(w, Request{Out: "release.csr", Subject: release, SANs: []string{"uri:https://ci.acme.example/release"}, Key: awsRSA(), PKCS1: true, Calls: 1})
 	fmt.Fprintln(w)
-	KeyRequest(w, Request{Out: "release.csr", Subject: release, Key: azureEC()})
+	KeyRequest(w, Request{Out: "release.csr", Subject: release, Key: azureEC(), Calls: 3})
 	fmt.Fprintln(w)
-	KeySelfSign(w, SelfSigned{Out: "release.pem", Key: azureEC(), Certificate: certificates("x", later, later)[0]}, now)
+	KeySelfSign(w, SelfSigned{Out: "release.pem", Key: azureEC(), Certificate: certificates("x", later, later)[0], Calls: 1}, now)
 }
 
 func checks(w io.Writer) {

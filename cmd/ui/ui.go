@@ -70,7 +70,10 @@ func Summary(w io.Writer, c Counts) {
 			parts = append(parts, number(n.N)+" "+n.Word)
 		}
 	}
-	fmt.Fprintf(w, "\n%s of %s\n", strings.Join(parts, ", "), plural(c.Items, "item"))
+	if len(c.Words)+c.Rejected > 0 { // lines stand above
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "%s of %s\n", strings.Join(parts, ", "), plural(c.Items, "item"))
 }
 
 // short is the beginning of a digest as screens show it.

@@ -255,6 +255,7 @@ func TestScreens(t *testing.T) {
 			r.Written = 0
 			SignLine(w, r, now)
 			Summary(w, Counts{Items: 1400, Rejected: 1, Failed: 2, NotRun: 3, Words: []Count{{1300, "signed"}, {94, "already signed"}}})
+			Summary(w, Counts{Items: 50, Failed: 50})
 		},
 		"verify-accepted": func(w io.Writer) { Verify(w, accepted()) },
 		"verify-rejected": func(w io.Writer) { Verify(w, rejected()) },
