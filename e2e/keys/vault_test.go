@@ -132,7 +132,7 @@ func TestVaultBehindProxy(t *testing.T) {
 	d := newDesk(t, append(w.Environ(), "VAULT_ADDR=https://vault.acme.example:8200", "VAULT_TOKEN="+vaulttest.Root)...)
 	d.signs(t, "hashivault://release", "1", "--chain", d.certified(t, "hashivault://release"))
 	w.Remove("vault.acme.example")
-	d.refused(t, 6, "key-unreachable", []string{"Bad Gateway", "https://vault.acme.example:8200", "and the proxy if there is one"}, "key", "show", "hashivault://release")
+	d.refused(t, 6, "key-unreachable", []string{"Bad Gateway", "https://vault.acme.example:8200", "check the network, HTTPS_PROXY and"}, "key", "show", "hashivault://release")
 }
 
 // A login leaves the token in a file.
@@ -199,7 +199,7 @@ func TestVaultFaults(t *testing.T) {
 	}{
 		"F31 throttled for ever":         {op: sign, fault: vaulttest.Throttled(), reason: "key-throttled", calls: "8", says: []string{"asked 8 times", "rate limit quota exceeded"}},
 		"F31 failing":                    {op: sign, fault: vaulttest.Internal("no space left on device"), reason: "key-service", calls: "1", says: []string{"status 500: no space left on device"}},
-		"F31 sealed":                     {prepare: (*vaulttest.Server).Seal, reason: "key-unreachable", says: []string{"Vault is sealed", "hint: it is sealed: `vault operator unseal`"}},
+		"F31 sealed":                     {prepare: (*vaulttest.Server).Seal, reason: "key-unreachable", says: []string{"Vault is sealed", "hint: unseal it: `vault operator unseal`"}},
 		"F32 denied":                     {op: sign, fault: vaulttest.Denied(), reason: "key-denied", calls: "1", says: []string{`path "transit/sign/release" { capabilities = ["update"] }`}},
 		"F32 reading denied":             {op: read, fault: vaulttest.Denied(), reason: "key-denied", says: []string{`path "transit/keys/release" { capabilities = ["read"] }`}},
 		"F32 disabled":                   {prepare: func(s *vaulttest.Server) { s.Rotate("release", certtest.Key("P-256")); s.SetMinimum("release", 2) }, key: "?version=1", reason: "key-unusable", says: []string{"from version 2 on", "min_encryption_version=1"}},

@@ -2,6 +2,8 @@ package vault
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -31,6 +33,8 @@ func TestSettings(t *testing.T) {
 		}
 		return path
 	}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(proxy.Close)
 	tokenFile := write("token", vaulttest.Root+"\n", 0o600)
 	tests := map[string]struct {
 		env  map[string]string
@@ -60,6 +64,7 @@ func TestSettings(t *testing.T) {
 		"address without http":  {env: map[string]string{"VAULT_ADDR": "vault:8200"}, uri: "hashivault://release", code: kms.CodeUnreachable, says: "no URL of the form"},
 		"address with password": {env: map[string]string{"VAULT_ADDR": strings.Replace(other.URL, "://", "://user:"+vaulttest.Root+"@", 1)}, uri: "hashivault://release", code: kms.CodeUnreachable, says: other.URL},
 		"proxy with password":   {env: map[string]string{"VAULT_ADDR": s.URL, "VAULT_PROXY_ADDR": "http://user:" + vaulttest.Root + "@%zz"}, uri: "hashivault://release", code: kms.CodeCredentials, says: "invalid URL escape"},
+		"proxy that refuses":    {env: map[string]string{"VAULT_ADDR": "https://vault.example", "VAULT_TOKEN": vaulttest.Root, "VAULT_PROXY_ADDR": proxy.URL}, uri: "hashivault://release", code: kms.CodeUnreachable, says: "reaching Vault at https://vault.example: the proxy " + strings.TrimPrefix(proxy.URL, "http://") + " answers 403 Forbidden"},
 		"helper":                {env: map[string]string{"VAULT_ADDR": s.URL, "VAULT_CONFIG_PATH": write("vault.hcl", fmt.Sprintf("# set by hand\ntoken_helper = %q\n", write("helper", "#!/bin/sh\n[ \"$*\" = get ] && printf '%s' "+vaulttest.Root+"\n", 0o700)), 0o600)}, uri: "hashivault://release", spec: "EC-256"},
 		"helper that fails":     {env: map[string]string{"VAULT_ADDR": s.URL, "VAULT_CONFIG_PATH": write("bad.hcl", fmt.Sprintf("token_helper = %q\n", write("bad", "#!/bin/sh\necho "+vaulttest.Root+"; exit 3\n", 0o700)), 0o600)}, uri: "hashivault://release", code: kms.CodeCredentials, says: "exit status 3"},
 		"helper that floods":    {env: map[string]string{"VAULT_ADDR": s.URL, "VAULT_CONFIG_PATH": write("flood.hcl", fmt.Sprintf("token_helper = %q\n", write("flood", "#!/bin/sh\nyes\n", 0o700)), 0o600)}, uri: "hashivault://release", code: kms.CodeCredentials, says: "asking the token helper"},
