@@ -77,7 +77,7 @@ func (s *session) explainCredentials(ctx context.Context, err *credentialsError)
 	}
 	switch {
 	case ctx.Err() != nil:
-		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, fmt.Errorf("waiting for AWS credentials from %s", who), remedyNetwork
+		e.Code, e.Err, e.Remedy = kms.CodeUnreachable, errors.New("waiting for AWS credentials"), remedyNetwork
 	case errors.Is(err, kms.ErrTooLong):
 		e.Err = fmt.Errorf("getting AWS credentials from %s: %w", who, kms.ErrTooLong)
 	case who == "ec2imds" && (status(err) >= 500 || isThrottled("", status(err))):

@@ -20,7 +20,7 @@ import (
 
 const (
 	remedyNetwork = "check the network, HTTPS_PROXY and AWS_ENDPOINT_URL_KMS"
-	remedyTrust   = "if a proxy or endpoint of your own has that certificate: name its CA with AWS_CA_BUNDLE"
+	remedyTrust   = "the CA of a proxy that looks inside, or of an endpoint of your own, goes to AWS_CA_BUNDLE"
 )
 
 // explain says why a call with the given action (the permission that it needs) on a key failed. It goes by error codes: of
@@ -98,7 +98,7 @@ func (s *session) explainRefusal(e *kms.Error, api smithy.APIError, action, id s
 	case "KMSInvalidStateException":
 		e.Code, e.Remedy = kms.CodeUnusable, "`aws kms describe-key --region "+s.region+" --key-id "+id+"` shows its state"
 		if strings.Contains(api.ErrorMessage(), "pending deletion") {
-			e.Remedy = "keep it: `aws kms cancel-key-deletion --region " + s.region + " --key-id " + id + "`, then `aws kms enable-key`"
+			e.Remedy = "bring it back: `aws kms cancel-key-deletion --region " + s.region + " --key-id " + id + "`, then `aws kms enable-key`"
 		}
 	case "InvalidKeyUsageException":
 		e.Code = kms.CodeUnusable
