@@ -24,7 +24,7 @@ const (
 
 // Ask runs call, which asks a key service once, and is the only place where anything is asked again: up to 8 times while the
 // service answers that it is busy or failing ([Error].Temporary), up to 3 times if it cannot be reached ([CodeUnreachable]),
-// with growing pauses. A service that says nothing at all for the given time is unreachable. Any other error is final.
+// with growing pauses, unless it is [Error].Final. A service that says nothing at all for the given time is unreachable. Any other error is final.
 // Clients of key services therefore have their own repetitions turned off.
 func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Context) error) error {
 	begun := time.Now()
@@ -52,6 +52,8 @@ func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Cont
 				Err: fmt.Errorf("no answer within %s: %w", patience, err)}
 		}
 		switch {
+		case e.Final:
+			return err
 		case e.Temporary:
 		case e.Code == CodeUnreachable:
 			unreached++

@@ -32,6 +32,12 @@ func later(after time.Duration) answer {
 	return says(e)
 }
 
+func final(code string) answer {
+	e := fault(code)
+	e.Final = true
+	return says(e)
+}
+
 // silent never answers; its error is as providers make one of a deadline.
 func silent(ctx context.Context) error {
 	<-ctx.Done()
@@ -100,6 +106,8 @@ func TestF31Ask(t *testing.T) {
 		{"unreachable thrice between throttles", []answer{busy, unreachable, busy, unreachable, busy, unreachable, fine}, 6, 3600 * ms, 4500 * ms,
 			kms.CodeUnreachable, "asked 6 times in "},
 		{"denied", times(1, denied), 1, 0, 0, kms.CodeDenied, "the service says key-denied"},
+		{"unreachable for good", times(1, final(kms.CodeUnreachable), fine), 1, 0, 0, kms.CodeUnreachable, "the service says key-unreachable"},
+		{"throttled, then unreachable for good", times(1, busy, final(kms.CodeUnreachable), fine), 2, 100 * ms, 125 * ms, kms.CodeUnreachable, "the service says"},
 		{"throttled, then denied", times(1, busy, denied), 2, 100 * ms, 125 * ms, kms.CodeDenied, "the service says key-denied"},
 		{"no error of a provider", times(1, func(context.Context) error { return plain }), 1, 0, 0, "none", plain.Error()},
 		{"wrapped", times(1, func(ctx context.Context) error { return fmt.Errorf("asking: %w", busy(ctx)) }, fine), 2, 100 * ms, 125 * ms, "", ""},

@@ -78,6 +78,8 @@ type Error struct {
 	// Temporary: the service answered that it is busy or failing, so that asking again may help. After is when, if it said so.
 	Temporary bool
 	After     time.Duration
+	// Final: asking again does not help, even where the code alone says that it might.
+	Final bool
 }
 
 func (e *Error) Error() string   { return e.Err.Error() }

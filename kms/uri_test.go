@@ -151,6 +151,7 @@ func TestParseURIRefuses(t *testing.T) {
 		"azurekms:vault=v;nam=k":                   `"nam"`,
 		"https://v.vault.azure.net/secrets/a":      "no key",
 		"https://example.com/a":                    "Azure",
+		"http://v.vault.azure.net/keys/a":          "https://VAULT.vault.azure.net",
 		"hashivault://":                            "no key",
 		"hashivault://key/version":                 "no key",
 		"hashivault://key?token=s3cret":            `"token"`,
@@ -254,6 +255,8 @@ func TestParseURIRedacts(t *testing.T) {
 			t.Errorf("%s is accepted", in)
 		} else if strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("the secret is repeated: %v", err)
+		} else if strings.Contains(in, "?pin-value=") && !strings.Contains(err.Error(), "contains a PIN: use pin-source=FILE") {
+			t.Errorf("%s: it does not say where a PIN belongs: %v", in, err)
 		}
 	}
 }

@@ -210,7 +210,7 @@ func TestPKCS11WrongPIN(t *testing.T) {
 	d.signs(t, key, "1", "--chain", chain, "--passphrase-file", d.pinFile())
 }
 
-// Each state of a token, a key and a module says so.
+// Each state of a token, a key and a module says so, costs as few logins and signatures as can be, and leaves nothing in the registry.
 func TestPKCS11Refusals(t *testing.T) {
 	t.Parallel()
 	key := certtest.Key("P-256")
@@ -227,30 +227,43 @@ func TestPKCS11Refusals(t *testing.T) {
 		code                     int
 		reason                   string
 		says                     []string
+		calls                    string // of the key, as imprint counts them
+		logins, signs            int    // that reach the token, in each run
 	}{
-		{"no such token", "", "token=absent;object=release", 6, "key-not-found", []string{`token "absent"`, "hsm (serial ", "spare (serial "}},
-		{"no such key", "", "token=hsm;object=absent", 6, "key-not-found", []string{`object "absent"`, "object=release;id=%01"}},
-		{"two tokens", "", "object=release", 6, "key-not-found", []string{"2 keys match", "serial="}},
-		{"two keys", "", "token=hsm", 6, "key-not-found", []string{"3 keys match", "object=silent;id=%03"}},
-		{"may not sign", "", "token=hsm;object=silent", 6, "key-unusable", []string{"CKA_SIGN"}},
-		{"secp256k1", "", "token=hsm;object=secp", 3, "key-algorithm", []string{"secp256k1", "P-256, P-384, P-521"}},
-		{"locked", "locked", "token=hsm;object=release", 6, "key-unusable", []string{"is locked"}},
-		{"locks", "login=0xA4", "token=hsm;object=release", 6, "key-unusable", []string{"CKR_PIN_LOCKED"}},
-		{"does not start", "initialize=0x30", "token=hsm;object=release", 6, "key-unreachable", []string{"CKR_DEVICE_ERROR"}},
-		{"wrong signature", "corrupt", "token=hsm;object=release", 6, "key-signature", []string{"no signature of the key"}},
-		{"crashes", "crash", "token=hsm;object=release", 6, "key-plugin", []string{"exit status 2", "SIGABRT"}},
-		{"cancelled at the token", "sign=0x50", "token=hsm;object=release", 6, "key-denied", []string{"CKR_FUNCTION_CANCELED"}},
+		{"wrong region: no such token", "", "token=absent;object=release", 6, "key-not-found", []string{`token "absent"`, "hsm (serial ", "spare (serial "}, "", 0, 0},
+		{"no such key", "", "token=hsm;object=absent", 6, "key-not-found", []string{`object "absent"`, "object=release;id=%01"}, "", 1, 0},
+		{"two tokens", "", "object=release", 6, "key-not-found", []string{"2 keys match", "serial="}, "", 0, 0},
+		{"two keys", "", "token=hsm", 6, "key-not-found", []string{"3 keys match", "object=silent;id=%03"}, "", 0, 0},
+		{"F32 disabled: may not sign", "", "token=hsm;object=silent", 6, "key-unusable", []string{"CKA_SIGN"}, "1", 1, 0},
+		{"secp256k1", "", "token=hsm;object=secp", 3, "key-algorithm", []string{"secp256k1", "P-256, P-384, P-521"}, "", 0, 0},
+		{"F32 locked", "locked", "token=hsm;object=release", 6, "key-unusable", []string{"is locked"}, "1", 0, 0},
+		{"F32 locks", "login=0xA4", "token=hsm;object=release", 6, "key-unusable", []string{"CKR_PIN_LOCKED"}, "1", 1, 0},
+		{"F31 endpoint dead: does not start", "initialize=0x30", "token=hsm;object=release", 6, "key-unreachable", []string{"CKR_DEVICE_ERROR"}, "", 0, 0},
+		{"F34 wrong signature", "corrupt", "token=hsm;object=release", 6, "key-signature", []string{"no signature of the key"}, "1", 1, 1},
+		{"F33 crashes when it has signed", "crash", "token=hsm;object=release", 6, "key-plugin", []string{"exit status 2", "SIGABRT"}, "1", 1, 1},
+		{"F32 cancelled at the token", "sign=0x50", "token=hsm;object=release", 6, "key-denied", []string{"CKR_FUNCTION_CANCELED"}, "1", 1, 1},
+		{"F32 expired PIN", "login=0xA3", "token=hsm;object=release", 6, "key-unusable", []string{"CKR_PIN_EXPIRED"}, "1", 1, 0},
+		{"F32 refuses the PIN", "login=0xA0", "token=hsm;object=release", 6, "key-denied", []string{"CKR_PIN_INCORRECT"}, "1", 1, 0},
+		{"F31 failing", "sign=0x30", "token=hsm;object=release", 6, "key-service", []string{"CKR_DEVICE_ERROR"}, "1", 1, 1},
+		{"F33 gone when it signs", "sign=0x32", "token=hsm;object=release", 6, "key-unreachable", []string{"CKR_DEVICE_REMOVED"}, "1", 1, 1},
+		{"F33 gone at the login", "login=0xE0", "token=hsm;object=release", 6, "key-unreachable", []string{"CKR_TOKEN_NOT_PRESENT"}, "1", 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			h := around(t, c.faults)
 			d := tokened(t, h)
 			pub := key.Public()
-			if c.name == "may not sign" {
+			if strings.Contains(c.attributes, "silent") {
 				pub = silent.Signer.Public()
 			}
 			chain := d.chainFor(pub, "release")
-			d.refused(t, c.code, c.reason, c.says, "sign", d.ref, "--key", h.URI(c.attributes), "--chain", chain, "--passphrase-file", d.pinFile())
+			o := d.refused(t, c.code, c.reason, c.says, "sign", d.ref, "--key", h.URI(c.attributes), "--chain", chain, "--passphrase-file", d.pinFile())
+			if got := o.field(t, "keyCalls"); got != c.calls {
+				t.Errorf("%q key calls, want %q\n%s", got, c.calls, o.stdout)
+			}
+			if l, s := h.Calls("C_Login"), h.Calls("C_Sign"); l != 2*c.logins || s != 2*c.signs { // refused runs imprint twice
+				t.Errorf("%d logins and %d signatures of two runs, want %d and %d", l, s, 2*c.logins, 2*c.signs)
+			}
 		})
 	}
 	t.Run("no module", func(t *testing.T) {

@@ -91,6 +91,7 @@ func (p *plugin) failed(command string, exit *exec.ExitError, stderr []byte) err
 	switch {
 	case p.lock != nil:
 		refine(e, metadata["class"])
+		e.Final = true // it has judged by itself what is worth another try
 		e.Remedy = kms.Text(metadata["remedy"])
 		if message != "" {
 			r.text = binary(p.name) + ": " + kms.Text(message)

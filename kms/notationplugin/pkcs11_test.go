@@ -293,7 +293,7 @@ func TestTokenFaults(t *testing.T) {
 		"describe-key/set=publicKey=AAAA":                  {kms.CodePlugin, "a publicKey that cannot be read"},
 		"describe-key/set=keySpec=EC-384":                  {kms.CodePlugin, "its keySpec is EC-384, but its publicKey is a key EC-256"},
 		"describe-key/leaf":                                {kms.CodePlugin, "its certificate (CN=stranger) is for another key"},
-		"describe-key/set=uri=awskms:///x":                 {kms.CodePlugin, "no pkcs11 key URI"},
+		"describe-key/set=uri=awskms:///alias/x":           {kms.CodePlugin, "no pkcs11 key URI"},
 		"describe-key/set=uri=pkcs11:object=a?pin-value=1": {kms.CodePlugin, "no pkcs11 key URI"},
 		"describe-key/crash":                               {kms.CodePlugin, "plugin pkcs11: describe-key: it ended with exit status 3"},
 	} {

@@ -9,9 +9,10 @@ import (
 	"github.com/imprint-oci/imprint/kms/pkcs11/cryptoki"
 )
 
-// problem is an error of the token's, or of what stands between it and us.
+// problem is an error of the token's, or of what stands between it and us. It is final: a token that was taken out does not come
+// back within seconds, and each try would show it the PIN once more.
 func problem(code, remedy, format string, args ...any) error {
-	return &kms.Error{Code: code, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Remedy: remedy}
+	return &kms.Error{Code: code, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Remedy: remedy, Final: true}
 }
 
 // A MissingPIN is why a login was not tried: nobody gave a PIN.
