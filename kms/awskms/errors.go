@@ -54,9 +54,17 @@ func (s *session) explain(ctx context.Context, err error, action, id string) err
 			e.Code, e.Remedy = kms.CodeThrottled, "run it again later with fewer --jobs"
 		}
 	default:
-		e.Err = fmt.Errorf("%s gives an answer that cannot be read: %s", s.where, kms.Text(err.Error()))
+		e.Err = fmt.Errorf("%s gives an answer that cannot be read (HTTP %d): %s", s.where, status(err), kms.Text(innermost(err).Error()))
 	}
 	return e
+}
+
+// innermost takes off what the SDK says around an error: which operation it was, in which of its steps.
+func innermost(err error) error {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err
 }
 
 // explainAnswer fills e from an answer that is an error.

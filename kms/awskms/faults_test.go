@@ -65,7 +65,7 @@ func TestSigningFaults(t *testing.T) {
 		"A02 PKCS #1 v1.5":                {fault: first(always, awstest.PKCS1), key: "RSA-2048", code: kms.CodeSignature, calls: 1, says: []string{"PKCS #1 v1.5"}},
 		"truncated digest":                {fault: first(always, awstest.Truncated), code: kms.CodeSignature, calls: 1},
 		"truncated digest with RSA":       {fault: first(always, awstest.Truncated), key: "RSA-2048", code: kms.CodeSignature, calls: 1},
-		"a hotel's page":                  {fault: first(always, awstest.Page), code: kms.CodeService, calls: 1, says: []string{"cannot be read"}},
+		"a hotel's page":                  {fault: first(always, awstest.Page), code: kms.CodeService, calls: 1, says: []string{"gives an answer that cannot be read (HTTP 200): unexpected token"}},
 		"100 MB":                          {fault: first(always, awstest.Huge), code: kms.CodeService, calls: 1, says: []string{"too long (262144 bytes"}},
 		"connection cut twice":            {fault: first(2, awstest.Cut), calls: 3},
 		"a proxy's 502 for ever":          {fault: first(always, awstest.Gateway), code: kms.CodeService, calls: 8, says: []string{"answers with HTTP 502"}},
