@@ -96,7 +96,7 @@ func TestEnvelopeKey(t *testing.T) {
 	_, err = k.SignEnvelope(t.Context(), kms.EnvelopeRequest{Payload: payload(), PayloadType: payloadType, EnvelopeType: envelopeTypes[0], Expiry: time.Millisecond})
 	wantError(t, err, kms.CodeOptions, "whole seconds")
 	known := s.opened(t, kms.Options{Leaf: s.chain[0].PublicKey, Config: s.config.With("capabilities", "ENVELOPE")})
-	if !equal(known.Public(), s.chain[0].PublicKey) {
+	if !kms.SameKey(known.Public(), s.chain[0].PublicKey) {
 		t.Errorf("its public key is not the one that it was told")
 	}
 	weak, _ := certtest.ChainOf(1, "P-224")

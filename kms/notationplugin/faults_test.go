@@ -87,7 +87,7 @@ func TestFaultsOpening(t *testing.T) {
 		{"describe-key/crash", kms.CodePlugin, "plugin test: describe-key: it ended with exit status 3"},
 		{"describe-key/set=keyId=other", kms.CodePlugin, `its answer is about the key "other"`},
 		{"describe-key/without=keySpec", kms.CodePlugin, "its answer has no keySpec"},
-		{"describe-key/set=keySpec=ED25519", kms.CodeAlgorithm, `the plugin test says that the key is "ED25519"`},
+		{"describe-key/set=keySpec=ED25519", kms.CodeAlgorithm, `the key is "ED25519", as the plugin test says: Notary Project signatures need`},
 		{"describe-key/set=keySpec=EC-384", kms.CodeService, "VALIDATION_ERROR"}, // the plugin itself notices the next request
 		{"describe-key/error=VALIDATION_ERROR", kms.CodeService, "VALIDATION_ERROR"},
 		{"describe-key/error=ACCESS_DENIED", kms.CodeDenied, "ACCESS_DENIED"},

@@ -53,12 +53,11 @@ func (h host) find(name string) (string, error) {
 		}
 		return path, nil
 	}
-	remedy := "install it with notation plugin install"
+	remedy := "install it with `notation plugin install`"
 	if len(dirs) > 0 {
 		remedy += ", or put its executable at " + h.in(dirs[0], name)
 	}
-	return "", &kms.Error{Code: kms.CodePlugin, Class: kms.ErrService, Remedy: remedy, Err: fmt.Errorf(
-		"no plugin %s is installed: there is no %s in plugins/%s of %s", name, binary(name), name, places(dirs))}
+	return "", kms.Failure(kms.CodePlugin, remedy, "no plugin %s is installed: there is no %s in plugins/%s of %s", name, binary(name), name, places(dirs))
 }
 
 func (h host) in(dir, name string) string { return filepath.Join(dir, "plugins", name, binary(name)) }
@@ -87,16 +86,22 @@ func (h host) findBeside(name string) (string, error) {
 		return path, err
 	}
 	own := binary(name)
-	return "", &kms.Error{Code: kms.CodePlugin, Class: kms.ErrService,
-		Err: fmt.Errorf("no executable %s is beside this program (%s), on PATH, or in plugins/%s of %s",
-			own, places(dirs[:min(1, len(dirs))]), name, places(h.folders())),
-		Remedy: fmt.Sprintf("go install github.com/imprint-oci/imprint/cmd/notation-%s@latest, or put %s beside imprint", name, own)}
+	return "", kms.Failure(kms.CodePlugin,
+		fmt.Sprintf("install it with `go install github.com/imprint-oci/imprint/cmd/notation-%s@latest`, or put %s beside imprint", name, own),
+		"no executable %s is beside this program (%s), on PATH, or in plugins/%s of %s", own, places(dirs[:min(1, len(dirs))]), name, places(h.folders()))
 }
 
-var errUnusable = errors.New("not a plugin")
+var (
+	errUnusable      = errors.New("not a plugin")
+	errNotExecutable = errors.New("it is not executable")
+)
 
 func unusable(path string, why error) error {
-	return &kms.Error{Code: kms.CodePlugin, Class: kms.ErrService, Err: fmt.Errorf("%w: %s: %w", errUnusable, path, why)}
+	remedy := ""
+	if errors.Is(why, errNotExecutable) {
+		remedy = "make it executable: `chmod +x " + path + "`"
+	}
+	return kms.Failure(kms.CodePlugin, remedy, "%w: %s: %w", errUnusable, path, why)
 }
 
 // executable says why a file cannot be run as a plugin.
@@ -107,7 +112,7 @@ func executable(info fs.FileInfo) error {
 	case !info.Mode().IsRegular():
 		return errors.New("it is no regular file")
 	case runtime.GOOS != "windows" && info.Mode().Perm()&0o111 == 0:
-		return errors.New("it is not executable: chmod +x")
+		return errNotExecutable
 	}
 	return nil
 }

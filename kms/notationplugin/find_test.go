@@ -81,7 +81,7 @@ func TestUnusable(t *testing.T) {
 		make func(path string) error
 		says string
 	}{
-		"not executable": {func(path string) error { return os.WriteFile(path, []byte("#!/bin/sh\n"), 0o600) }, "it is not executable: chmod +x"},
+		"not executable": {func(path string) error { return os.WriteFile(path, []byte("#!/bin/sh\n"), 0o600) }, "it is not executable"},
 		"a folder":       {func(path string) error { return os.Mkdir(path, 0o700) }, "it is no regular file"},
 		"a link":         {func(path string) error { return os.Symlink("/bin/true", path) }, "it is a symbolic link"},
 	} {
@@ -166,7 +166,7 @@ func TestBeside(t *testing.T) {
 	_, err := h.findBeside("pkcs11")
 	wantError(t, err, kms.CodePlugin, "no executable notation-pkcs11 is beside this program ("+at("opt")+")", at("libexec"))
 	var e *kms.Error
-	if !errors.As(err, &e) || !strings.HasPrefix(e.Remedy, "go install github.com/imprint-oci/imprint/cmd/notation-pkcs11@latest") {
+	if !errors.As(err, &e) || !strings.Contains(e.Remedy, "`go install github.com/imprint-oci/imprint/cmd/notation-pkcs11@latest") {
 		t.Errorf("remedy %q", e.Remedy)
 	}
 }

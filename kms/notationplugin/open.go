@@ -71,17 +71,17 @@ func (h host) openPlugin(ctx context.Context, u *url.URL, o kms.Options) (kms.Ke
 		return nil, err
 	}
 	p := h.plugin(name, path, id, o)
-	m, err := p.metadata(ctx)
+	capabilities, err := p.metadata(ctx)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case slices.Contains(m.capabilities, "SIGNATURE_GENERATOR.RAW"):
+	case slices.Contains(capabilities, "SIGNATURE_GENERATOR.RAW"):
 		return p.openRaw(ctx, u, o)
-	case slices.Contains(m.capabilities, "SIGNATURE_GENERATOR.ENVELOPE"):
+	case slices.Contains(capabilities, "SIGNATURE_GENERATOR.ENVELOPE"):
 		return newEnvelopeKey(p, u, o)
 	}
-	return nil, p.broken("get-plugin-metadata", "it does not sign: its capabilities are %s", kms.Text(strings.Join(m.capabilities, ", ")))
+	return nil, p.broken("get-plugin-metadata", "it does not sign: its capabilities are %s", kms.Text(strings.Join(capabilities, ", ")))
 }
 
 // pluginName is narrower than what file systems and the specification allow: a name is a folder's, and never leads out of it.

@@ -132,7 +132,7 @@ func (l *lock) redact(text string) string {
 }
 
 func missingPIN(format string, args ...any) error {
-	return &kms.Error{Code: kms.CodeCredentials, Class: kms.ErrService, Err: fmt.Errorf(format, args...), Remedy: noPIN}
+	return kms.Failure(kms.CodeCredentials, noPIN, format, args...)
 }
 
 // tokenOf names the token to a person who is asked for its PIN.
@@ -171,7 +171,7 @@ func (p *plugin) tokenKey(spec string, m members, u *url.URL, o kms.Options) (km
 			return wrong("its answer %w", err)
 		}
 	}
-	if len(k.chain) > 0 && !equal(public, k.chain[0].PublicKey) {
+	if len(k.chain) > 0 && !kms.SameKey(public, k.chain[0].PublicKey) {
 		return wrong("its certificate (%s) is for another key than its publicKey", kms.Text(k.chain[0].Subject.String()))
 	}
 	pinned := kms.Format(u)

@@ -64,38 +64,34 @@ func (p *plugin) keyRequest() keyRequest {
 	return keyRequest{contractVersion, p.id, p.lock.with(p.config)}
 }
 
-// Metadata is what a plugin says of itself.
-type metadata struct {
-	capabilities []string
-}
-
-func (p *plugin) metadata(ctx context.Context) (metadata, error) {
+// metadata asks the plugin what it is, checks that it is what was looked for, and returns its capabilities.
+func (p *plugin) metadata(ctx context.Context) ([]string, error) {
 	const command = "get-plugin-metadata"
 	m, err := p.ask(ctx, command, metadataRequest{p.config})
 	if err != nil {
-		return metadata{}, err
+		return nil, err
 	}
 	text := map[string]string{}
 	for _, name := range []string{"name", "description", "version", "url"} {
 		if text[name], err = m.text(name); err != nil {
-			return metadata{}, p.broken(command, "its answer %w", err)
+			return nil, p.broken(command, "its answer %w", err)
 		}
 	}
 	if text["name"] != p.name {
-		return metadata{}, p.broken(command, "it calls itself %q", kms.Text(text["name"]))
+		return nil, p.broken(command, "it calls itself %q", kms.Text(text["name"]))
 	}
 	var contracts, capabilities []string
 	if err := m.read("supportedContractVersions", &contracts); err != nil {
-		return metadata{}, p.broken(command, "its answer %w", err)
+		return nil, p.broken(command, "its answer %w", err)
 	}
 	if err := m.read("capabilities", &capabilities); err != nil {
-		return metadata{}, p.broken(command, "its answer %w", err)
+		return nil, p.broken(command, "its answer %w", err)
 	}
 	if !slices.Contains(contracts, contractVersion) {
-		return metadata{}, p.broken(command, "it speaks the plugin contract %.100q, not %s", contracts, contractVersion)
+		return nil, p.broken(command, "it speaks the plugin contract %.100q, not %s", contracts, contractVersion)
 	}
 	p.url = kms.Text(text["url"])
-	return metadata{capabilities}, nil
+	return capabilities, nil
 }
 
 // describe asks for the key's spec, which is one of hashes.
@@ -111,8 +107,7 @@ func (p *plugin) describe(ctx context.Context) (spec string, m members, err erro
 		return "", nil, p.broken(command, "its answer %w", err)
 	}
 	if _, ok := hashes[spec]; !ok {
-		return "", nil, kms.Invalid(kms.CodeAlgorithm, "the plugin %s says that the key is %q: "+
-			"Notary Project signatures need RSA 2048, 3072, 4096 or ECDSA P-256, P-384, P-521", p.name, kms.Text(spec))
+		return "", nil, kms.Unsupported(fmt.Sprintf("%q, as the plugin %s says", kms.Text(spec), p.name))
 	}
 	return spec, m, nil
 }
@@ -129,7 +124,7 @@ func (p *plugin) echo(command string, m members) error {
 	return nil
 }
 
-// Members are those of a JSON object, undecoded.
+// members are those of a JSON object, undecoded.
 type members map[string]json.RawMessage
 
 // parse reads exactly one JSON object. Names count as they are spelled, and once; those that nobody asks for are left alone, since

@@ -110,8 +110,7 @@ func (k *rawKey) check(s *signed) error {
 }
 
 func (k *rawKey) foreign(err error) error {
-	return &kms.Error{Code: kms.CodeSignature, Class: kms.ErrService, Err: fmt.Errorf(
-		"plugin %s: what came back is no signature of its certificate's key: %w", k.name, err)}
+	return kms.Failure(kms.CodeSignature, "", "plugin %s: what came back is no signature of its certificate's key: %w", k.name, err)
 }
 
 // signature has one signature made. more is added to the configuration. What comes back is about the right key, and no more is
@@ -174,7 +173,7 @@ func (k *rawKey) checkChain(m members, message, sig []byte) error {
 		}
 		return k.broken(generateSignature, "its answer has an empty certificateChain")
 	}
-	if !equal(k.public, chain[0].PublicKey) {
+	if !kms.SameKey(k.public, chain[0].PublicKey) {
 		return k.otherLeaf(chain[0], message, sig)
 	}
 	k.keep(chain)
@@ -201,11 +200,6 @@ func (k *rawKey) otherLeaf(leaf *x509.Certificate, message, sig []byte) error {
 	}
 	return k.broken(generateSignature,
 		"its certificate (%s) is for another key than the one that was opened", kms.Text(leaf.Subject.String()))
-}
-
-func equal(a, b crypto.PublicKey) bool {
-	e, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && e.Equal(b)
 }
 
 // der converts an ECDSA signature. The specification does not say how one is written; notation takes it as r and s side by side.
@@ -242,7 +236,7 @@ func (k *rawKey) certificates(ctx context.Context) ([]*x509.Certificate, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !equal(k.public, first.chain[0].PublicKey) {
+	if !kms.SameKey(k.public, first.chain[0].PublicKey) {
 		return nil, k.otherLeaf(first.chain[0], first.message, first.signature)
 	}
 	k.keep(first.chain)

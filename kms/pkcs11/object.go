@@ -216,7 +216,7 @@ func (k *key) readPublic(s *cryptoki.Session) (crypto.PublicKey, error) {
 	var found []crypto.PublicKey
 	add := func(pub crypto.PublicKey) {
 		for _, p := range found {
-			if equal(p, pub) {
+			if kms.SameKey(p, pub) {
 				return
 			}
 		}

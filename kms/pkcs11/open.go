@@ -171,7 +171,7 @@ func (k *key) certificates(ctx context.Context) ([]*x509.Certificate, error) {
 		}
 	}
 	for _, c := range all {
-		if equal(c.PublicKey, k.public) {
+		if kms.SameKey(c.PublicKey, k.public) {
 			add(c)
 		}
 	}
@@ -183,11 +183,6 @@ func (k *key) certificates(ctx context.Context) ([]*x509.Certificate, error) {
 		}
 	}
 	return chain, nil
-}
-
-func equal(a, b crypto.PublicKey) bool {
-	e, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && e.Equal(b)
 }
 
 // pinned returns the URI that names this key and no other, by what does not change: the token's serial number and the key's id.

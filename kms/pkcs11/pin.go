@@ -17,7 +17,7 @@ import (
 // maxPIN bounds a PIN, bytes; those of tokens have up to 255.
 const maxPIN = 1 << 10
 
-// Pins is where PINs come from: the file that pin-source names, or else the person.
+// pins is where PINs come from: the file that pin-source names, or else the person.
 type pins struct {
 	source string
 	ask    func(ctx context.Context, prompt string) ([]byte, error)

@@ -14,8 +14,6 @@ import (
 	"github.com/imprint-oci/imprint/kms/pkcs11/cryptoki"
 )
 
-const usable = "Notary Project signatures need RSA 2048, 3072, 4096 or ECDSA P-256, P-384, P-521"
-
 // curves are those of the six algorithms, and names for what else people have.
 var curves = map[string]struct {
 	curve elliptic.Curve
@@ -53,7 +51,7 @@ func publicKey(s *cryptoki.Session, h cryptoki.Object) (crypto.PublicKey, error)
 		if name == "" {
 			name = fmt.Sprintf("of the PKCS #11 key type %#x", typ)
 		}
-		return nil, kms.Invalid(kms.CodeAlgorithm, "the key is %s: %s", name, usable)
+		return nil, kms.Unsupported(name)
 	}
 	if pub != nil || err != nil {
 		return pub, err
@@ -88,7 +86,7 @@ func publicECDSA(s *cryptoki.Session, h cryptoki.Object) (crypto.PublicKey, erro
 	}
 	var oid asn1.ObjectIdentifier
 	if rest, err := asn1.Unmarshal(params, &oid); err != nil || len(rest) > 0 {
-		return nil, kms.Invalid(kms.CodeAlgorithm, "the key is an ECDSA key on a curve that has no name: %s", usable)
+		return nil, kms.Unsupported("an ECDSA key on a curve that has no name")
 	}
 	c, known := curves[oid.String()]
 	if c.curve == nil {
@@ -96,7 +94,7 @@ func publicECDSA(s *cryptoki.Session, h cryptoki.Object) (crypto.PublicKey, erro
 		if known {
 			name = c.name
 		}
-		return nil, kms.Invalid(kms.CodeAlgorithm, "the key is an ECDSA key on the curve %s: %s", name, usable)
+		return nil, kms.Unsupported("an ECDSA key on the curve " + name)
 	}
 	point, err := s.Attribute(h, cryptoki.AttrECPoint)
 	if err != nil || len(point) == 0 {

@@ -126,8 +126,7 @@ func (p *plugin) chain(ctx context.Context, r *request, k *opened) ([]*x509.Cert
 }
 
 func noChain(format string, args ...any) error {
-	return &kms.Error{Code: kms.CodeNotFound, Class: kms.ErrService, Err: fmt.Errorf(format, args...),
-		Remedy: "put the certificates, up to the root, on the token, or name a file of them: --plugin-config chain-file=FILE"}
+	return kms.Failure(kms.CodeNotFound, "put the certificates, up to the root, on the token, or name a file of them: --plugin-config chain-file=FILE", format, args...)
 }
 
 type describeAnswer struct {
