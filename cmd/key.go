@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -198,13 +197,11 @@ func (c certificateSigner) SignMessage(_ io.Reader, message []byte, opts crypto.
 	if err != nil {
 		return nil, err
 	}
-	err = a.Verify(c.key.Public(), message, sig)
-	if pub, ok := c.key.Public().(*rsa.PublicKey); ok && opts == crypto.SignerOpts(a.Hash) { // a request by --pkcs1
-		h := a.Hash.New()
-		h.Write(message)
-		err = rsa.VerifyPKCS1v15(pub, a.Hash, h.Sum(nil), sig)
+	verify := a.Verify
+	if a.AsksPKCS1(opts) { // a request by --pkcs1
+		verify = a.VerifyPKCS1
 	}
-	if err != nil {
+	if err := verify(c.key.Public(), message, sig); err != nil {
 		return nil, &kms.Error{Code: kms.CodeSignature, Class: kms.ErrService, Err: err}
 	}
 	return sig, nil

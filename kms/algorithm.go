@@ -168,6 +168,22 @@ func (a Algorithm) Verify(pub crypto.PublicKey, message, sig []byte) error {
 	return nil
 }
 
+// AsksPKCS1 reports whether opts ask an RSA key for a signature by PKCS #1 v1.5: they are the hash alone. Certificate requests may be
+// signed so, envelopes never are.
+func (a Algorithm) AsksPKCS1(opts crypto.SignerOpts) bool {
+	return a.PSS && opts == crypto.SignerOpts(a.Hash)
+}
+
+// VerifyPKCS1 checks the signature of an RSA key by PKCS #1 v1.5 over message. The error wraps [ErrSignature].
+func (a Algorithm) VerifyPKCS1(pub crypto.PublicKey, message, sig []byte) error {
+	h := a.Hash.New()
+	h.Write(message)
+	if pub, ok := pub.(*rsa.PublicKey); !ok || rsa.VerifyPKCS1v15(pub, a.Hash, h.Sum(nil), sig) != nil {
+		return fmt.Errorf("PKCS #1 v1.5: %w", ErrSignature)
+	}
+	return nil
+}
+
 // explainRSA says why a signature is refused when it is one of the mistakes that key services make.
 func explainRSA(pub *rsa.PublicKey, a Algorithm, digest, sig []byte) error {
 	auto := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto, Hash: a.Hash}

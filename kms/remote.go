@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -122,7 +121,7 @@ func (k *remoteKey) Metered(calls *atomic.Int64) Key {
 }
 
 func (k *remoteKey) Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
-	pkcs1 := k.remote.PKCS1 && k.algorithm.PSS && opts == crypto.SignerOpts(k.algorithm.Hash)
+	pkcs1 := k.remote.PKCS1 && k.algorithm.AsksPKCS1(opts)
 	if !pkcs1 {
 		if err := k.algorithm.CheckOpts(opts); err != nil {
 			return nil, err
@@ -175,20 +174,19 @@ func (k *remoteKey) ask(ctx context.Context, r SignRequest) (sig []byte, err err
 // checked converts what the service returned and verifies it strictly: a rotation since the public key was read, another
 // salt and a digest cut off all end here.
 func (k *remoteKey) checked(r SignRequest, sig []byte) ([]byte, error) {
-	err := error(nil)
+	var err error
 	if pub, ok := k.remote.Public.(*ecdsa.PublicKey); ok && k.remote.Raw {
 		sig, err = DERFromRaw(pub, sig)
 	}
-	if pub, ok := k.remote.Public.(*rsa.PublicKey); ok && r.PKCS1 {
-		if rsa.VerifyPKCS1v15(pub, r.Algorithm.Hash, r.Digest, sig) != nil {
-			err = fmt.Errorf("PKCS #1 v1.5: %w", ErrSignature)
-		}
-	} else if err == nil {
+	switch {
+	case err != nil:
+	case r.PKCS1:
+		err = r.Algorithm.VerifyPKCS1(k.remote.Public, r.Message, sig)
+	default:
 		err = r.Algorithm.Verify(k.remote.Public, r.Message, sig)
 	}
 	if err != nil {
-		return nil, &Error{Code: CodeSignature, Class: ErrService, Err: fmt.Errorf(
-			"what came back is no signature of the key that was opened: %w", err)}
+		return nil, Failure(CodeSignature, "", "what came back is no signature of the key that was opened: %w", err)
 	}
 	return sig, nil
 }

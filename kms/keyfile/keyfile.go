@@ -156,7 +156,7 @@ func (k *key) Sign(ctx context.Context, message []byte, opts crypto.SignerOpts) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	pkcs1 := k.algorithm.PSS && opts == crypto.SignerOpts(k.algorithm.Hash)
+	pkcs1 := k.algorithm.AsksPKCS1(opts)
 	if !pkcs1 {
 		if err := k.algorithm.CheckOpts(opts); err != nil {
 			return nil, err

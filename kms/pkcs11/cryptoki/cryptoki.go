@@ -60,7 +60,7 @@ const (
 
 // Limits of what a module may answer.
 const (
-	MaxObjects   = 4096
+	maxObjects   = 4096
 	maxSlots     = 256
 	maxAttribute = 64 << 10
 	maxSignature = 1024

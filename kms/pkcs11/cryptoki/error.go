@@ -20,7 +20,6 @@ func check(function string, code uint) error {
 // The return values that callers branch on.
 const (
 	ok                      uint = 0x000
-	SlotIDInvalid           uint = 0x003
 	attributeSensitive      uint = 0x011
 	attributeTypeInvalid    uint = 0x012
 	CantLock                uint = 0x00A
@@ -39,11 +38,13 @@ const (
 	TokenNotPresent         uint = 0x0E0
 	TokenNotRecognized      uint = 0x0E1
 	UserAlreadyLoggedIn     uint = 0x100
-	UserNotLoggedIn         uint = 0x101
 	UserPINNotInitialized   uint = 0x102
 	AlreadyInitialized      uint = 0x191
-	unavailable             uint = ^uint(0)
-	vendorDefined           uint = 0x80000000
+)
+
+const (
+	unavailable   uint = ^uint(0)   // the length of an attribute that is not to be had
+	vendorDefined uint = 0x80000000 // the bit of a vendor's own return values
 )
 
 // names are all return values of PKCS #11 2.40, and those of 3.0 that signing may meet.

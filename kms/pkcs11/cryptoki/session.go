@@ -47,7 +47,7 @@ func (s *Session) Login(user uint, pin []byte) error {
 // Logout takes back what Login did, for all sessions of this process.
 func (s *Session) Logout() error { return check("C_Logout", s.m.f.logout(s.handle)) }
 
-// Find lists the objects that have all the attributes, at most [MaxObjects].
+// Find lists the objects that have all the attributes, at most 4096.
 func (s *Session) Find(template ...Attribute) ([]Object, error) {
 	attrs := make([]attribute, len(template))
 	for i, a := range template {
@@ -68,8 +68,8 @@ func (s *Session) Find(template ...Attribute) ([]Object, error) {
 		for _, h := range batch[:min(n, uint(len(batch)))] {
 			found = append(found, Object(h))
 		}
-		if len(found) > MaxObjects {
-			failed = fmt.Errorf("the token shows more than %d objects", MaxObjects)
+		if len(found) > maxObjects {
+			failed = fmt.Errorf("the token shows more than %d objects", maxObjects)
 		}
 	}
 	if err := check("C_FindObjectsFinal", s.m.f.findObjectsFinal(s.handle)); failed == nil {
