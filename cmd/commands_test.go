@@ -550,21 +550,32 @@ func TestPassphrases(t *testing.T) {
 	v.want(0, args...)
 	v.want(3, append(args, "--passphrase-file", w.path("wrong"))...) // a flag before the environment
 
-	r, pipe, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
+	for text, code := range map[string]int{
+		"open sesame\n": 0, "open sesame\n" + strings.Repeat("\n", 5000): 3, strings.Repeat("x", 4<<10) + "y": 3,
+	} {
+		r, pipe, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = pipe.WriteString(text)
+		pipe.Close()
+		defer r.Close()
+		fd, err := syscall.Dup(int(r.Fd())) // imprint closes it
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := w.want(code, append(args, "--passphrase-fd", strconv.Itoa(fd))...)
+		if code != 0 && !strings.Contains(got.err, "the passphrase is longer than 4096 bytes") {
+			t.Errorf("%d bytes: %q", len(text), got.err)
+		}
 	}
-	_, _ = pipe.WriteString("open sesame\n")
-	pipe.Close()
-	defer r.Close()
-	fd, err := syscall.Dup(int(r.Fd())) // imprint closes it
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.want(0, append(args, "--passphrase-fd", strconv.Itoa(fd))...)
 
 	named := w.file("conf.yaml", "keys:\n  release: {key: leaf.key, chain: chain.pem, passphrase-file: right}\n")
 	w.want(0, "sign", "oci:"+w.path("lay")+":1.0", "--dry-run", "--key", "release", "--config", named)
+	other := w.file("other.yaml", "keys:\n  release: {key: leaf.key, chain: chain.pem, passphrase-file: wrong}\n")
+	of := []string{"sign", "oci:" + w.path("lay") + ":1.0", "--dry-run", "--key", "release", "--config", other}
+	w.want(3, of...)
+	w.want(0, append(of, "--passphrase-file", w.path("right"))...) // a flag before the configuration
 	if got := w.want(3, append(args, "--passphrase", "open sesame")...); !strings.Contains(got.err, "unknown flag --passphrase") {
 		t.Errorf("stderr %q", got.err)
 	}

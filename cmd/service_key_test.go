@@ -93,6 +93,10 @@ func TestKeyCSRWithPKCS1(t *testing.T) {
 	if out := w.want(0, csr(alias, "--pkcs1", "--out", w.path("r.csr"))...).out; !strings.Contains(out, "signed with PKCS #1 v1.5") {
 		t.Error(out)
 	}
+	spent := can.calls.Load()
+	if complains(t, w.want(3, csr(alias, "--out", w.path("r.csr"))...), "exists", "--overwrite"); can.calls.Load() != spent {
+		t.Error("a signature was paid for that had nowhere to go")
+	}
 	complains(t, w.want(3, csr("gcpkms://"+gcpVersion, "--pkcs1")...), "Google Cloud KMS signs with this key by PSS alone", "leave --pkcs1 out")
 	complains(t, w.want(3, csr("azurekms://v.vault.azure.net/k", "--pkcs1")...), "--pkcs1 is for RSA keys, and this one is EC-384", "leave --pkcs1 out")
 	if pss.calls.Load()+curve.calls.Load() != 0 {

@@ -80,6 +80,12 @@ func TestNewestVersion(t *testing.T) {
 		p.AddKey(keyName+"/cryptoKeyVersions/"+version, certtest.Key("P-256"), edits...)
 	}
 	p.AddKey(keyName+"2/cryptoKeyVersions/50", certtest.Key("P-256")) // another key
+	// A service that heeds no filter has nobody sign with a version that is disabled.
+	p.Fault(always(gcptest.ListCryptoKeyVersions, gcptest.Unfiltered))
+	if id := p.mustOpen(t, keyName).(kms.Identifier).ID(); id != "gcpkms://"+keyName+"/cryptoKeyVersions/10" {
+		t.Error(id)
+	}
+	p.Reset()
 	k := p.mustOpen(t, keyName)
 	if id := k.(kms.Identifier).ID(); id != "gcpkms://"+keyName+"/cryptoKeyVersions/10" {
 		t.Error(id)

@@ -38,7 +38,8 @@ const (
 	Internal          // 500
 	WrongLocation     // INVALID_ARGUMENT of another kind
 	Unknown           // a status nobody expects
-	LargeAnswer       // RESOURCE_EXHAUSTED, but by the client's own limit
+	LargeAnswer       // 5 MB of it
+	Unfiltered        // the list has all versions, whatever was asked for
 	Silence           // the call is taken and never answered
 	Lost              // it is done, and the connection breaks before the answer arrives
 
@@ -121,8 +122,6 @@ func (f Fault) status(op, name string) error {
 		return fail(codes.InvalidArgument, "The location is not supported.")
 	case Unknown:
 		return fail(codes.DataLoss, "Something\nnobody\tknows\x1b[31m.")
-	case LargeAnswer:
-		return fail(codes.ResourceExhausted, "grpc: received message larger than max (5000000 vs. 4194304)")
 	}
 	return nil
 }

@@ -222,11 +222,30 @@ func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnarySer
 	if err := fault.status(op, name); err != nil {
 		return nil, err
 	}
+	if list, ok := request.(*kmspb.ListCryptoKeyVersionsRequest); ok && fault == Unfiltered {
+		list.Filter = ""
+	}
 	answer, err := handle(context.WithValue(ctx, faultKey{}, fault), request)
-	if fault == Lost {
+	switch fault {
+	case Lost:
 		wiretest.Cut(ctx)
+	case LargeAnswer:
+		enlarge(answer)
 	}
 	return answer, err
+}
+
+// enlarge makes 5 MB of an answer.
+func enlarge(answer any) {
+	const size = 5 << 20
+	switch a := answer.(type) {
+	case *kmspb.PublicKey:
+		a.Pem += strings.Repeat("\n", size)
+		a.PemCrc32C = checksum([]byte(a.Pem))
+	case *kmspb.AsymmetricSignResponse:
+		a.Signature = append(a.Signature, make([]byte, size)...)
+		a.SignatureCrc32C = checksum(a.Signature)
+	}
 }
 
 func (s *Server) GetPublicKey(ctx context.Context, r *kmspb.GetPublicKeyRequest) (*kmspb.PublicKey, error) {

@@ -204,6 +204,34 @@ func TestSameKeyInTwoTokens(t *testing.T) {
 	}
 }
 
+// A signature for another kind of key, or with another hash, is not made.
+func TestOtherSpecs(t *testing.T) {
+	t.Parallel()
+	key := certtest.Key("P-256")
+	h := pkcs11test.New(t, pkcs11test.Token{Label: "hsm", PIN: pin, Keys: []pkcs11test.Key{pkcs11test.Pair("release", 1, key)}}).Around(t)
+	for _, c := range [][2]string{{"EC-384", "SHA-256"}, {"EC-256", "SHA-384"}, {"RSA-2048", "SHA-256"}, {"", "SHA-256"}, {"EC-256", ""}} {
+		request := signing(t, key.Public(), "chain", "optional", "pin", pin)
+		request["keySpec"], request["hashAlgorithm"] = c[0], c[1]
+		ask(t, h, "generate-signature", h.URI("object=release"), request).fails(t, "VALIDATION_ERROR", "", "the key is for EC-256 with SHA-256")
+	}
+	if l, s := h.Calls("C_Login"), h.Calls("C_Sign"); l+s != 0 {
+		t.Errorf("%d logins and %d signatures", l, s)
+	}
+}
+
+// Two private keys by the same name: neither signs.
+func TestTwoPrivateKeys(t *testing.T) {
+	t.Parallel()
+	key, other := certtest.Key("P-256"), pkcs11test.Pair("release", 1, certtest.Key("P-256"))
+	other.NoPublic = true
+	h := pkcs11test.New(t, pkcs11test.Token{Label: "hsm", PIN: pin, Keys: []pkcs11test.Key{pkcs11test.Pair("release", 1, key), other}}).Around(t)
+	ask(t, h, "generate-signature", h.URI("object=release;id=%01;type=public"), signing(t, key.Public(), "chain", "optional", "pin", pin)).
+		fails(t, "VALIDATION_ERROR", "not-found", "has 2 private keys")
+	if n := h.Calls("C_Sign"); n != 0 {
+		t.Errorf("%d signatures", n)
+	}
+}
+
 // A PIN that is refused was shown once, and no signature was asked for.
 func TestWrongPIN(t *testing.T) {
 	t.Parallel()
