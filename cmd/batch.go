@@ -187,6 +187,9 @@ type batch[T any] struct {
 	whole func(w io.Writer, all []T, failed []ui.Failure)
 	// word says what became of an item, for the summary: "signed", "already signed".
 	word func(v T) string
+	// calls, if not nil, says how often a result used the key; uses says it of them all, and by which key.
+	calls func(v T) int
+	uses  func(n int) (text, key string)
 	// judged: a result that comes with a verdict is shown all the same.
 	judged bool
 	// skipped, if not nil, returns why there was nothing to do for an item: no failure, as long as there was
@@ -203,10 +206,20 @@ func interruptedBy(ctx context.Context, err error) *interrupted {
 	return &interrupted{signal.signal, err}
 }
 
-// A batchError is that items of a batch failed; each was said when it happened.
-type batchError struct{ code int }
+// A batchError is that items of a batch failed, or were not run because it was stopped. Each was said when it happened, and the summary
+// was the last line of JSON.
+type batchError struct {
+	code    int
+	stopped error // nil: it ran to its end
+}
 
-func (e *batchError) Error() string { return "some items failed" }
+func (e *batchError) Error() string {
+	if e.stopped != nil {
+		return e.stopped.Error()
+	}
+	return "some items failed"
+}
+func (e *batchError) Unwrap() error { return e.stopped }
 func (e *batchError) exitCode() int { return e.code }
 
 // An outcome is what became of one item.
@@ -233,6 +246,7 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 	r := record[T]{tally: tally{words: map[string]int{}, of: len(items)}}
 	for i, it := range items {
 		o := <-outcomes[i]
+		r.spend(b, o)
 		if !o.ran || ctx.Err() == nil && work.Err() != nil && errors.Is(o.err, context.Canceled) {
 			continue // stopped by --fail-fast
 		}
@@ -249,13 +263,10 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 	}
 	r.advise(s)
 	if b.whole == nil || s.json {
-		r.summarise(s)
+		r.summarise(s, b.uses)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if code := r.code(); code != exitDone {
-		return &batchError{code}
+	if code := r.code(); code != exitDone || ctx.Err() != nil {
+		return &batchError{code, context.Cause(ctx)}
 	}
 	return nil
 }
@@ -321,6 +332,16 @@ type record[T any] struct {
 	tally
 	results  []T
 	failures []ui.Failure
+}
+
+// spend counts the uses of the key, also those for nothing.
+func (r *record[T]) spend(b batch[T], o outcome[T]) {
+	switch {
+	case o.err != nil:
+		r.calls += keyCalls(o.err)
+	case b.calls != nil:
+		r.calls += b.calls(o.value)
+	}
 }
 
 // add says what became of an item.

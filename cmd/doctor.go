@@ -228,8 +228,8 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis,
 		return nil, false
 	}
 	at := keyName(key, in.key.key)
-	if about := kms.Describe(key); about.Service != "" {
-		at += " at " + about.Service
+	if kms.Describe(key).Service != "" {
+		at += " at " + serviceOf(key)
 	}
 	d.add(section, "opens", ui.OK, at, "")
 	if key.Public() == nil {

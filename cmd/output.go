@@ -258,10 +258,15 @@ func (s *session) end(err error) int {
 	}
 	var b *batchError
 	var i *interrupted
-	if errors.As(err, &b) && !errors.As(err, &i) { // its failures were said one by one
+	switch {
+	case errors.As(err, &b) && !errors.As(err, &i): // its failures were said one by one
 		return b.code
+	case b != nil: // and the summary is the last line of JSON
+		s.flush(reason(err))
+		s.talk("imprint: error: ", err.Error())
+	default:
+		s.report(err, nil)
 	}
-	s.report(err, nil)
 	if h := s.hint(err); h != "" {
 		s.talk("imprint: hint: ", h)
 	}

@@ -249,9 +249,18 @@ func TestKeyIsOpenedOnce(t *testing.T) {
 	}
 	total := 0
 	for _, l := range lines(w.want(0, args...).out) {
-		var r struct{ KeyCalls int }
+		var r struct {
+			Kind     string
+			KeyCalls int
+		}
 		if err := json.Unmarshal([]byte(l), &r); err != nil {
 			t.Fatal(err)
+		}
+		if r.Kind == "summary" {
+			if r.KeyCalls != total {
+				t.Errorf("%d calls in all, %d in the summary", total, r.KeyCalls)
+			}
+			continue
 		}
 		total += r.KeyCalls
 	}
@@ -450,5 +459,75 @@ func TestInterruptedKeyCall(t *testing.T) {
 				t.Error("something was pushed")
 			}
 		})
+	}
+}
+
+// TestBatchCountsCalls: the summary says how often the key was used, for nothing too, and by which version everything was signed.
+func TestBatchCountsCalls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.cloud("awskms", &cloud{})
+	w.issued(c)
+	args := []string{"sign", "--key", alias, "--chain", w.path("chain.pem"), "--jobs", "1"}
+	for _, tag := range []string{"1", "2", "3"} {
+		w.image("lay", tag, tag)
+		args = append(args, "oci:"+w.path("lay")+":"+tag)
+	}
+	c.sign = func(_ context.Context, n int64) error {
+		if n == 2 {
+			return denied(kms.CodeDenied, "")
+		}
+		return nil
+	}
+	got := w.want(7, append(args, "-o", "json")...)
+	all := lines(got.out)
+	var sum struct {
+		Kind     string
+		KeyCalls int
+	}
+	if err := json.Unmarshal([]byte(all[len(all)-1]), &sum); err != nil || sum.Kind != "summary" || sum.KeyCalls != 3 {
+		t.Errorf("%v, %+v", err, sum)
+	}
+	if got := w.want(0, args...); !strings.HasSuffix(got.out, "\n\nkey         "+pinned+"\n2 already signed, 1 signed of 3 items; 1 call to the key service\n") {
+		t.Error(got.out)
+	}
+	if got := w.want(0, "verify", "--root", w.path("root.pem"), args[7], args[8], "-o", "json"); strings.Contains(got.out, "keyCalls") {
+		t.Error(got.out)
+	}
+}
+
+// TestInterruptedBatchRunsAgain: the summary is the last line of JSON after a signal too, and the list of what failed runs as it is.
+func TestInterruptedBatchRunsAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx, interrupt := context.WithCancelCause(t.Context())
+	c := w.cloud("awskms", &cloud{})
+	w.issued(c)
+	c.sign = func(ctx context.Context, n int64) error {
+		if n == 1 {
+			return nil
+		}
+		interrupt(interruption{syscall.SIGTERM})
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	key := []string{"--key", alias, "--chain", w.path("chain.pem"), "--jobs", "1"}
+	args := append([]string{"sign", "-o", "json"}, key...)
+	for _, tag := range []string{"1", "2"} {
+		w.image("lay", tag, tag)
+		args = append(args, "oci:"+w.path("lay")+":"+tag)
+	}
+	got := w.runContext(ctx, args...)
+	all := lines(got.out)
+	if got.code != 143 || !strings.HasPrefix(all[len(all)-1], `{"kind":"summary"`) || !strings.Contains(all[len(all)-1], `"exitCode":143`) {
+		t.Errorf("exit %d\n%s", got.code, got.out)
+	}
+	if !strings.Contains(got.err, "imprint: error: interrupted: SIGTERM\nimprint: hint: what is done stays done: run it again\n") {
+		t.Error(got.err)
+	}
+	c.sign = nil
+	again := w.want(0, append([]string{"sign", "--batch", w.file("again.json", got.out)}, key...)...)
+	if !strings.Contains(again.out, "1 already signed, 1 signed of 2 items") {
+		t.Error(again.out)
 	}
 }

@@ -121,9 +121,13 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 			}
 			return r, err
 		},
-		full: func(w io.Writer, r signer.Result) { ui.Sign(w, r, s.now) },
-		line: func(w io.Writer, r signer.Result) { ui.SignLine(w, r, s.now) },
-		word: func(r signer.Result) string { return ui.SignWord(r) },
+		full:  func(w io.Writer, r signer.Result) { ui.Sign(w, r, s.now) },
+		line:  func(w io.Writer, r signer.Result) { ui.SignLine(w, r, s.now) },
+		word:  func(r signer.Result) string { return ui.SignWord(r) },
+		calls: func(r signer.Result) int { return r.KeyCalls },
+		uses: func(n int) (text, name string) {
+			return ui.Uses(ui.Key{Service: kms.Describe(key).Service}, n), keyName(key, in.key.key)
+		},
 	})
 }
 

@@ -13,6 +13,7 @@ type tally struct {
 	skipped                         []error // why, each
 	first                           int     // exit code of the first failure
 	signal                          int     // exit code of an interruption
+	calls                           int     // of the key service, or uses of a key in a file
 	words                           map[string]int
 	order, hints                    []string
 }
@@ -80,6 +81,7 @@ type summary struct {
 	Skipped  int            `json:"skipped,omitempty"`
 	NotRun   int            `json:"notRun,omitempty"`
 	Statuses map[string]int `json:"statuses,omitempty"`
+	KeyCalls *int           `json:"keyCalls,omitempty"` // of commands that use a key
 	ExitCode int            `json:"exitCode"`
 }
 
@@ -94,10 +96,17 @@ func (t *tally) advise(s *session) {
 	}
 }
 
-// summarise answers with the summary.
-func (t *tally) summarise(s *session) {
-	sum := summary{t.of, t.done, t.verdicts, t.failed, len(t.skipped), t.of - t.ran, t.words, t.code()}
+// summarise answers with the summary. uses, if not nil, says how often the key was used, and which it was.
+func (t *tally) summarise(s *session, uses func(n int) (text, key string)) {
+	sum := summary{
+		Items: t.of, Done: t.done, Rejected: t.verdicts, Failed: t.failed, Skipped: len(t.skipped), NotRun: t.of - t.ran,
+		Statuses: t.words, ExitCode: t.code(),
+	}
 	counts := ui.Counts{Items: sum.Items, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
+	if uses != nil {
+		sum.KeyCalls = &t.calls
+		counts.Uses, counts.Key = uses(t.calls)
+	}
 	for _, w := range t.order {
 		counts.Words = append(counts.Words, ui.Count{N: t.words[w], Word: w})
 	}

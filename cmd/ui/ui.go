@@ -51,6 +51,7 @@ type Count struct {
 type Counts struct {
 	Items, Rejected, Failed, NotRun int
 	Words                           []Count
+	Key, Uses                       string // by which key, and how often it was used; "" by none
 }
 
 // Summary writes the last line of a batch.
@@ -73,7 +74,12 @@ func Summary(w io.Writer, c Counts) {
 	if len(c.Words)+c.Rejected > 0 { // lines stand above
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "%s of %s\n", strings.Join(parts, ", "), plural(c.Items, "item"))
+	uses := ""
+	if c.Uses != "" {
+		whole(w, 0, "key", c.Key)
+		uses = "; " + c.Uses
+	}
+	fmt.Fprintf(w, "%s of %s%s\n", strings.Join(parts, ", "), plural(c.Items, "item"), uses)
 }
 
 // short is the beginning of a digest as screens show it.
