@@ -24,6 +24,8 @@ func (e *engine) connect(addr string, o kms.Options) error {
 			"reading the settings of %s: %w", e.names.service, kms.WithoutURL(c.Error))
 	}
 	if addr != "" {
+		set := api.ReadBaoVariable(api.EnvVaultAddress)
+		e.elsewhere = set != "" && !sameServer(set, addr)
 		c.Address, c.AgentAddress = addr, ""
 	}
 	used := c.Address
@@ -84,6 +86,12 @@ func showable(addr string) (string, error) {
 	}
 	u.User = nil
 	return strings.TrimRight(u.String(), "/"), nil
+}
+
+func sameServer(a, b string) bool {
+	u, err := url.Parse(a)
+	v, other := url.Parse(b)
+	return err == nil && other == nil && u.Scheme == v.Scheme && strings.EqualFold(u.Host, v.Host)
 }
 
 // plainHTTP reports whether a token that goes to addr leaves this machine unencrypted.

@@ -83,7 +83,7 @@ func (e *engine) refusal(operation string, answer *api.Response, r *api.Response
 		return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: e.said(operation, r, text), Temporary: true}
 	case http.StatusServiceUnavailable:
 		if says("sealed") {
-			return kms.Failure(kms.CodeUnreachable, "unseal it: `"+e.names.tool+" operator unseal`", "%s is sealed: %s", e.at(), text)
+			return kms.Failure(kms.CodeUnreachable, "unseal it: `"+e.names.tool+" operator unseal`", "asking %s about %s: %s", e.at(), e.path(operation), text)
 		}
 		return &kms.Error{Code: kms.CodeService, Class: kms.ErrService, Err: e.said(operation, r, text), Temporary: true, After: after(answer)}
 	case http.StatusBadGateway, http.StatusGatewayTimeout:

@@ -32,6 +32,8 @@ type engine struct {
 	names  names
 	place  place
 	token  string // only to keep it out of what is said
+	// elsewhere: the variables name a server, for which the token is, and the key URI names another.
+	elsewhere bool
 }
 
 // names are what people know the two products by.
@@ -138,8 +140,14 @@ func newEngine(ctx context.Context, u *url.URL, o kms.Options) (*engine, error) 
 		return nil, err
 	}
 	e.client.SetToken(e.token)
-	if o.Warn != nil && e.token != "" && plainHTTP(e.place.address) {
+	if o.Warn == nil || e.token == "" {
+		return e, nil
+	}
+	if plainHTTP(e.place.address) {
 		o.Warn(fmt.Sprintf("the token goes to %s without encryption", e.at()))
+	}
+	if e.elsewhere {
+		o.Warn(fmt.Sprintf("the token goes to %s, as the key URI says, not to the server of %s", e.at(), e.names.either("ADDR")))
 	}
 	return e, nil
 }

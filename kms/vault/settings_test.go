@@ -191,3 +191,28 @@ func TestSignatureText(t *testing.T) {
 		}
 	}
 }
+
+// TestWarnsOfAnotherServer: a URI may come from a page on the web, and the token is not for whoever wrote that.
+func TestWarnsOfAnotherServer(t *testing.T) {
+	t.Setenv("VAULT_TOKEN", "s.token")
+	for _, c := range []struct {
+		variable, addr string
+		warns          bool
+	}{
+		{"https://vault.example:8200", "https://other.example:8200", true},
+		{"https://vault.example:8200", "https://vault.example", true},
+		{"https://vault.example:8200", "https://VAULT.example:8200", false},
+		{"https://vault.example:8200/", "https://vault.example:8200", false},
+		{"", "https://other.example", false},
+	} {
+		t.Setenv("VAULT_ADDR", c.variable)
+		said := ""
+		u := parsed(t, "hashivault://release?addr="+url.QueryEscape(c.addr))
+		if _, err := newEngine(t.Context(), u, kms.Options{Warn: func(text string) { said += text }}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(said, "VAULT_ADDR"); got != c.warns || c.warns && !strings.Contains(said, c.addr) {
+			t.Errorf("%s instead of %s: %q", c.addr, c.variable, said)
+		}
+	}
+}
