@@ -66,7 +66,7 @@ func Sign(ctx context.Context, f Format, p Payload, key kms.Key, chain certchain
 		return sig, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("signing: %w", err)
+		return nil, err // a key says what it was doing, with which key
 	}
 	e, err := Parse(string(f), raw)
 	if err == nil {
