@@ -114,7 +114,7 @@ func runDoctor(ctx context.Context, s *session, in doctorInputs, args []string, 
 	}
 	given, chainless := s.givenChain(in.chain, in.key.key)
 	key, told := in.examineKey(ctx, s, d, given.leaf())
-	in.examineChain(ctx, s, d, key, given, chainless)
+	in.examineChain(ctx, d, key, given, chainless)
 	if key != nil && given.chain != nil {
 		in.examineMatch(d, key, given.chain, told)
 	}
@@ -276,7 +276,7 @@ func (in doctorInputs) open(ctx context.Context, s *session, leaf crypto.PublicK
 
 // examineChain holds the chain of the files, or beside the key, against the rules, the key and the clock. broken is why the files make
 // no chain.
-func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosis, key kms.Key, given givenChain, broken error) {
+func (in doctorInputs) examineChain(ctx context.Context, d *diagnosis, key kms.Key, given givenChain, broken error) {
 	const section = "chain"
 	const lost = "--chain FILE checks one; in the configuration it stands beside its key"
 	chain := given.chain
@@ -292,7 +292,7 @@ func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosi
 		return
 	case chain == nil:
 		var err error
-		chain, err = s.chainOf(ctx, given, key, in.key.key)
+		chain, err = d.s.chainOf(ctx, given, key, in.key.key)
 		switch {
 		case errors.Is(err, errNoChain):
 			d.add(section, "chain", ui.NotChecked, serviceOf(key)+" keeps no certificate beside the key", lost+"; "+request(in.key.key)+nameIt)
@@ -314,8 +314,8 @@ func (in doctorInputs) examineChain(ctx context.Context, s *session, d *diagnosi
 	}
 	first, until := chain.HoldsUntil()
 	text := fmt.Sprintf("until %s; first to end: %s", until.UTC().Format("2006-01-02 15:04 UTC"), certchain.NameOf(first.RawSubject))
-	err := chain.Check(s.now)
-	switch rest := until.Sub(s.now); {
+	err := chain.Check(d.s.now)
+	switch rest := until.Sub(d.s.now); {
 	case err != nil && (reason(err) == "expired" || reason(err) == "not-yet-valid"):
 		d.problem(section, "holds", err)
 	case rest < soonEnds:

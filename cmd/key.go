@@ -36,9 +36,13 @@ func newKey(s *session) *cobra.Command {
 // keyExits is what the exit codes of a command on one key mean.
 const keyExits = "0 done   3 usage or key   6 key service   8 local disk"
 
+type showInputs struct {
+	key   keyFlags
+	probe bool
+}
+
 func newKeyShow(s *session) *cobra.Command {
-	var key keyFlags
-	var probe bool
+	var in showInputs
 	c := &cobra.Command{
 		Use:   "show KEY",
 		Short: "what a key is: its service, version, algorithm, certificates",
@@ -50,15 +54,15 @@ message, or a plugin tells its public key in no other way.`,
   imprint key show release --probe -o json`,
 		Args:        arguments(1, 1, "KEY"),
 		Annotations: map[string]string{exits: "0 it can be used   3 usage, or a key that cannot sign   6 key service"},
-		RunE:        s.run(func(ctx context.Context, args []string) error { return runKeyShow(ctx, s, key, probe, args[0]) }),
+		RunE:        s.run(func(ctx context.Context, args []string) error { return runKeyShow(ctx, s, in, args[0]) }),
 	}
-	key.bindPassphrase(c)
-	c.Flags().BoolVar(&probe, "probe", false, "have it sign a random message, and verify that")
+	in.key.bindPassphrase(c)
+	c.Flags().BoolVar(&in.probe, "probe", false, "have it sign a random message, and verify that")
 	return c
 }
 
-func runKeyShow(ctx context.Context, s *session, flags keyFlags, probe bool, given string) error {
-	k, err := flags.openURI(ctx, s, given)
+func runKeyShow(ctx context.Context, s *session, in showInputs, given string) error {
+	k, err := in.key.openURI(ctx, s, given)
 	if err != nil {
 		return err
 	}
@@ -66,9 +70,9 @@ func runKeyShow(ctx context.Context, s *session, flags keyFlags, probe bool, giv
 	if err != nil {
 		return err
 	}
-	shown := ui.ShownKey{Key: about, Probed: probe}
+	shown := ui.ShownKey{Key: about, Probed: in.probe}
 	metered := meter(k, about)
-	if probe {
+	if in.probe {
 		if about.Envelopes {
 			return usageHint("imprint sign something with it, in an OCI layout: imprint help start",
 				"key show %s: --probe: it makes whole signature envelopes, and of a random message there is none", keyName(k, given))

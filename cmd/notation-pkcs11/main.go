@@ -17,5 +17,7 @@ func main() {
 	if len(os.Args) > 1 {
 		stdout, stderr = reserved()
 	}
-	os.Exit(plugin.Run(context.Background(), version, time.Now(), os.Args[1:], os.Stdin, stdout, stderr))
+	os.Exit(plugin.Run(context.Background(), plugin.Process{
+		Version: version, Now: time.Now(), Args: os.Args[1:], Stdin: os.Stdin, Stdout: stdout, Stderr: stderr,
+	}))
 }

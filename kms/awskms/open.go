@@ -103,7 +103,7 @@ func remote(n name, s *session, answer *sdk.GetPublicKeyOutput) (kms.Remote, err
 	if a.Spec != specs[spec] {
 		return kms.Remote{}, kms.Service("the key spec of %s is %s, but its public key is of %s", arn, spec, a.Spec)
 	}
-	if want := algorithm(a, false); !slices.Contains(answer.SigningAlgorithms, want) {
+	if want := algorithm(a); !slices.Contains(answer.SigningAlgorithms, want) {
 		return kms.Remote{}, kms.Invalid(kms.CodeAlgorithm, "%s does not sign with %s, but with %s: %s", arn, want,
 			kms.Text(fmt.Sprint(answer.SigningAlgorithms)), usable)
 	}
@@ -113,7 +113,7 @@ func remote(n name, s *session, answer *sdk.GetPublicKeyOutput) (kms.Remote, err
 		Service: service,
 		Public:  public,
 		Sign:    s.sign(arn),
-		PKCS1:   isRSA && slices.Contains(answer.SigningAlgorithms, algorithm(a, true)),
+		PKCS1:   isRSA && slices.Contains(answer.SigningAlgorithms, algorithmPKCS1(a)),
 	}, nil
 }
 

@@ -21,7 +21,9 @@ const asPlugin = "IMPRINT_TEST_AS_PLUGIN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asPlugin) != "" {
-		os.Exit(plugin.Run(context.Background(), "v1.2.3", time.Now(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(plugin.Run(context.Background(), plugin.Process{
+			Version: "v1.2.3", Now: time.Now(), Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		}))
 	}
 	os.Exit(m.Run())
 }

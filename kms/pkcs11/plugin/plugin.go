@@ -48,29 +48,39 @@ Plugin configuration (notation: --plugin-config NAME=VALUE):
 Commands: get-plugin-metadata, describe-key, generate-signature: each reads one JSON request from stdin.
 `
 
-// Run answers one command and returns the exit code: 0, or 1 after an error that is written to stderr as the contract says.
-// version is this program's, now the time at which certificates are judged.
-func Run(ctx context.Context, version string, now time.Time, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// A Process is one run of the program.
+type Process struct {
+	Version        string // of the program
+	Now            time.Time
+	Args           []string // without the program's name
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Run answers one command and returns the exit code: 0, or 1 after an error that is written to Stderr as the contract says. Certificates
+// are judged at the time Now.
+func Run(ctx context.Context, c Process) int {
+	args := c.Args
 	switch {
 	case len(args) == 0, args[0] == "--help", args[0] == "-h", args[0] == "help":
-		fmt.Fprint(stdout, help)
+		fmt.Fprint(c.Stdout, help)
 		return 0
 	case args[0] == "--version", args[0] == "version":
-		fmt.Fprintln(stdout, "notation-pkcs11", semver(version))
+		fmt.Fprintln(c.Stdout, "notation-pkcs11", semver(c.Version))
 		return 0
 	}
-	p := &plugin{version: semver(version), now: now}
-	answer, err := p.answer(ctx, args, stdin)
+	p := &plugin{version: semver(c.Version), now: c.Now}
+	answer, err := p.answer(ctx, args, c.Stdin)
 	if err != nil {
-		_ = json.NewEncoder(stderr).Encode(failureOf(err)) // there is nowhere else to say it
+		_ = json.NewEncoder(c.Stderr).Encode(failureOf(err)) // there is nowhere else to say it
 		return 1
 	}
 	b, err := json.Marshal(answer)
 	if err == nil {
-		_, err = stdout.Write(append(b, '\n'))
+		_, err = c.Stdout.Write(append(b, '\n'))
 	}
 	if err != nil {
-		_ = json.NewEncoder(stderr).Encode(failure{Code: codeError, Message: fmt.Sprintf("writing the answer: %v", err)})
+		_ = json.NewEncoder(c.Stderr).Encode(failure{Code: codeError, Message: fmt.Sprintf("writing the answer: %v", err)})
 		return 1
 	}
 	return 0

@@ -131,7 +131,7 @@ func TestHelp(t *testing.T) {
 		{[]string{"help"}, "describe-key"}, {[]string{"--version"}, "notation-pkcs11 1.2.3\n"}, {[]string{"version"}, "notation-pkcs11 1.2.3\n"},
 	} {
 		var stdout, stderr bytes.Buffer
-		if code := plugin.Run(t.Context(), "1.2.3", time.Now(), c.args, strings.NewReader(""), &stdout, &stderr); code != 0 || stderr.Len() > 0 {
+		if code := plugin.Run(t.Context(), plugin.Process{Version: "1.2.3", Now: time.Now(), Args: c.args, Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr}); code != 0 || stderr.Len() > 0 {
 			t.Errorf("%q: exit code %d, %s", c.args, code, stderr.String())
 		}
 		if !strings.Contains(stdout.String(), c.says) {
@@ -148,7 +148,7 @@ func TestVersion(t *testing.T) {
 		"abcdef0": "0.0.0-devel", "": "0.0.0-devel", "v1.2": "0.0.0-devel",
 	} {
 		var stdout bytes.Buffer
-		plugin.Run(t.Context(), version, time.Now(), []string{"version"}, nil, &stdout, nil)
+		plugin.Run(t.Context(), plugin.Process{Version: version, Now: time.Now(), Args: []string{"version"}, Stdout: &stdout})
 		if got := strings.TrimSpace(stdout.String()); got != "notation-pkcs11 "+want {
 			t.Errorf("%q: %s, want %s", version, got, want)
 		}
