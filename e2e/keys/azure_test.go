@@ -231,6 +231,7 @@ func TestAzureFaults(t *testing.T) {
 			if got := o.field(t, "keyCalls"); got != tt.calls {
 				t.Errorf("%s key calls, want %s\n%s", got, tt.calls, o.stdout)
 			}
+			spent(t, tt.calls, s.Calls(sign))
 			if o.took > 15*time.Second {
 				t.Errorf("it took %s", o.took)
 			}

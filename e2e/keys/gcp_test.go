@@ -198,6 +198,23 @@ func TestGCPFaults(t *testing.T) {
 	}
 }
 
+// A name with another region, key or version in it is no key, whoever asks.
+func TestGCPNotFound(t *testing.T) {
+	t.Parallel()
+	d, s, _ := newGCP(t)
+	s.AddKey(gcpName, certtest.Key("P-256"))
+	chain := d.chainFor(certtest.Key("P-256").Public(), "release")
+	for part, wrong := range map[string]string{"europe-west3": "europe-west4", "/image/": "/images/", "Versions/1": "Versions/2"} {
+		name := strings.Replace(gcpName, part, wrong, 1)
+		for _, args := range [][]string{{"key", "show", "gcpkms://" + name}, {"sign", d.ref, "--key", "gcpkms://" + name, "--chain", chain}} {
+			d.refused(t, 6, "key-not-found", []string{"CryptoKeyVersion " + name + " not found", "gcloud kms keys versions list"}, args...)
+		}
+	}
+	if n := s.Calls(gcptest.AsymmetricSign); n != 0 {
+		t.Errorf("%d signing calls", n)
+	}
+}
+
 // What passes costs further calls, which are counted, and leaves one signature.
 func TestGCPSignsAgain(t *testing.T) {
 	t.Parallel()

@@ -266,6 +266,15 @@ func TestPKCS11Refusals(t *testing.T) {
 			}
 		})
 	}
+	t.Run("key show", func(t *testing.T) {
+		t.Parallel()
+		h := around(t)
+		d := tokened(t, h)
+		d.refused(t, 3, "key-algorithm", []string{"secp256k1", "RSA 2048, 3072, 4096 or ECDSA P-256, P-384, P-521"}, "key", "show", h.URI("token=hsm;object=secp"))
+		if n := h.Calls("C_Login"); n != 0 {
+			t.Errorf("%d logins", n)
+		}
+	})
 	t.Run("no module", func(t *testing.T) {
 		t.Parallel()
 		d := newDesk(t)

@@ -214,6 +214,66 @@ func TestPluginTolerated(t *testing.T) {
 	})
 }
 
+// TestPluginFaultsSigning: with --chain a key opens without a signature, so that each of these comes when it signs: exit code, reason,
+// the calls that were made and counted, and nothing pushed, in both formats.
+func TestPluginFaultsSigning(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fault, algorithm string
+		reason, says     string
+		calls            string
+	}{
+		"F31 throttled for ever":       {"error=THROTTLED", "P-256", "key-throttled", "asked 8 times", "8"},
+		"F31 it cannot reach its own":  {"error=TIMEOUT", "P-256", "key-unreachable", "asked 3 times", "3"},
+		"F32 denied":                   {"error=ACCESS_DENIED", "P-256", "key-denied", "ACCESS_DENIED: as the test wants it", "1"},
+		"F32 disabled":                 {"error=VALIDATION_ERROR", "P-256", "key-service", "VALIDATION_ERROR: as the test wants it", "1"},
+		"F33 crashes when it signs":    {"crash", "P-256", "key-plugin", "it ended with exit status 3: boom", "1"},
+		"F34 another key":              {"leaf", "P-256", "key-plugin", "is for another key than the one that was opened", "1"},
+		"F34 a signature of something": {"signature", "P-384", "key-signature", "no signature of the key that was opened", "1"},
+		"F34 an RSA signature of sth":  {"signature", "RSA-2048", "key-signature", "no signature of the key that was opened", "1"},
+		"A03 wrong salt":               {"salt", "RSA-2048", "key-signature", "salt is not as long as the hash", "1"},
+		"truncated":                    {"set=signature=AAAA", "P-256", "key-signature", "3 bytes instead of r and s of 32 bytes each", "1"},
+		"wrong echo":                   {"set=keyId=other", "P-256", "key-plugin", `about the key "other", not about "release"`, "1"},
+		"100 MB":                       {"huge", "P-256", "key-plugin", "it wrote more than 16 MiB", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, p, c := plugged(t, tt.algorithm)
+			p.Default(c.With("fault", tt.fault))
+			formats := formats
+			if strings.HasPrefix(name, "F31") { // by design they take their time
+				formats = formats[:1]
+			}
+			for _, format := range formats {
+				before := p.Calls("generate-signature")
+				o := d.refused(t, 6, tt.reason, []string{tt.says, "signing with " + pluginKey}, "sign", d.ref, "--key", pluginKey, "--chain", c["chain-file"],
+					"--signature-format", format)
+				if got := o.field(t, "keyCalls"); got != tt.calls {
+					t.Errorf("%s: %s key calls, want %s\n%s", format, got, tt.calls, o.stdout)
+				}
+				spent(t, tt.calls, p.Calls("generate-signature")-before)
+			}
+		})
+	}
+}
+
+// TestPluginHangs: a plugin that never answers is ended after half a minute, with all that it started.
+func TestPluginHangs(t *testing.T) {
+	t.Parallel()
+	d, p, c := plugged(t, "P-256")
+	p.Default(c.With("fault", "hang").With("pids-file", d.at("pids")))
+	o := d.run(t, "sign", d.ref, "--key", pluginKey, "--chain", c["chain-file"], "-o", "json")
+	if o.code != 6 || o.field(t, "reason") != "key-unreachable" || o.field(t, "keyCalls") != "1" || d.writes() != 0 {
+		t.Errorf("exit code %d, %d writes\n%s%s", o.code, d.writes(), o.stdout, o.stderr)
+	}
+	if o.took < 29*time.Second || o.took > 40*time.Second {
+		t.Errorf("it took %s", o.took)
+	}
+	if left, err := plugintest.Left(d.at("pids")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
 // TestPluginMissing: no such plugin, or a name that is none.
 func TestPluginMissing(t *testing.T) {
 	t.Parallel()
