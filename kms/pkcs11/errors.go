@@ -24,9 +24,9 @@ func (m *MissingPIN) Error() string { return "no PIN was given" }
 
 // meanings sorts the return values of modules (KMS.md, "One error table").
 var meanings = map[uint]struct{ code, text, remedy string }{
-	cryptoki.PINIncorrect:            {kms.CodeDenied, "the token refuses the PIN", "check the PIN before the next try: each wrong one counts towards its lock"},
-	cryptoki.PINInvalid:              {kms.CodeDenied, "the token refuses the PIN", "check the PIN before the next try: each wrong one counts towards its lock"},
-	cryptoki.PINLenRange:             {kms.CodeDenied, "the token refuses the PIN for its length", "check the PIN before the next try: each wrong one counts towards its lock"},
+	cryptoki.PINIncorrect:            {kms.CodeDenied, "the token refuses the PIN", checkPIN},
+	cryptoki.PINInvalid:              {kms.CodeDenied, "the token refuses the PIN", checkPIN},
+	cryptoki.PINLenRange:             {kms.CodeDenied, "the token refuses the PIN for its length", checkPIN},
 	cryptoki.FunctionCanceled:        {kms.CodeDenied, "it was cancelled at the token", "confirm at the token: its touch sensor, or its pad"},
 	cryptoki.PINLocked:               {kms.CodeUnusable, "the PIN is locked", unlock},
 	cryptoki.PINExpired:              {kms.CodeUnusable, "the PIN has expired", "change the PIN with the token's own program"},
@@ -41,7 +41,10 @@ var meanings = map[uint]struct{ code, text, remedy string }{
 	cryptoki.DeviceError:             {kms.CodeService, "the token failed", ""},
 }
 
-const unlock = "unlock it with the security officer's PIN, or the PUK"
+const (
+	unlock   = "unlock it with the security officer's PIN, or the PUK"
+	checkPIN = "check the PIN before the next try: each wrong one counts towards its lock"
+)
 
 // refused sorts an error of a module.
 func refused(err error) error {
