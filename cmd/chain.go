@@ -140,7 +140,7 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 		if err != nil {
 			return err
 		}
-		checked.Key = &about
+		checked.Key, checked.Calls = &about, meter(found.key, about).uses()
 	}
 	var broken []error
 	chain, err := found.ordered(at)
@@ -171,15 +171,15 @@ func runChainCheck(ctx context.Context, s *session, in checkInputs, args []strin
 	}
 	if !checked.Valid {
 		checked.Reason = checked.Findings[0].Reason
+		checked.Hint = chainHint(broken[0])
+		if found.mixed && errors.Is(broken[0], certchain.ErrKeyMismatch) {
+			checked.Hint = checkIt(in.key.key)
+		}
 	}
 	if err := s.answer("chain-check", checked, func(w io.Writer) { ui.ChainCheck(w, checked) }); err != nil || checked.Valid {
 		return err
 	}
-	hint := chainHint(broken[0])
-	if found.mixed && errors.Is(broken[0], certchain.ErrKeyMismatch) {
-		hint = checkIt(in.key.key)
-	}
-	return &verdict{code: exitUsage, why: checked.Reason, hint: hint}
+	return &verdict{code: exitUsage, why: checked.Reason, hint: checked.Hint}
 }
 
 // A foundChain is certificates to check, and the key to hold them against.
@@ -348,7 +348,7 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 			return usageHint("leave --key out: the leaf is found among the certificates, if there is one alone",
 				"chain build: the plugin of %s tells its public key with each signature alone", keyName(key, in.key.key))
 		}
-		built.Key, pub = &about, key.Public()
+		built.Key, built.Calls, pub = &about, meter(key, about).uses(), key.Public()
 	} else if pub, err = onlyLeaf(certs); err != nil {
 		return err
 	}

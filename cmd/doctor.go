@@ -227,6 +227,13 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis,
 		d.problem(section, "opens", err)
 		return nil, false
 	}
+	// Whatever follows, what was spent is said.
+	metered := meter(key, ui.Key{Service: kms.Describe(key).Service})
+	defer func() {
+		if d.Calls = metered.uses(); d.Calls > 0 {
+			d.Uses = ui.Uses(metered.about, d.Calls)
+		}
+	}()
 	at := keyName(key, in.key.key)
 	if kms.Describe(key).Service != "" {
 		at += " at " + serviceOf(key)
@@ -250,7 +257,7 @@ func (in doctorInputs) examineKey(ctx context.Context, s *session, d *diagnosis,
 		d.add(section, "signs", ui.NotChecked, "it makes whole signature envelopes, and of a test message there is none", "")
 		return key, told
 	}
-	if err := kms.Probe(ctx, key); err != nil {
+	if err := kms.Probe(ctx, metered.Key); err != nil {
 		d.problem(section, "signs", err)
 		return key, told
 	}

@@ -192,3 +192,35 @@ func TestPlanOfWholeEnvelopes(t *testing.T) {
 		}
 	}
 }
+
+// TestCallsOfOpening: a plugin signs in order to tell its public key; whoever makes it do so is told.
+func TestCallsOfOpening(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.cloud("plugin", &cloud{spent: 1, service: "notation plugin x", pinned: "plugin:x?id=k"})
+	c.kept = w.issued(c)
+	const key = "plugin:x?id=k"
+	for name, args := range map[string][]string{
+		"check": {"chain", "check", "--key", key}, "build": {"chain", "build", w.path("chain.pem"), "--key", key},
+		"show": {"key", "show", key}, "doctor": {"doctor", "--key", key},
+	} {
+		var got struct{ KeyCalls int }
+		if decode(t, w.want(0, append(args, "-o", "json")...), &got); got.KeyCalls != 1 {
+			t.Errorf("%s: %d calls counted", name, got.KeyCalls)
+		}
+	}
+	for _, args := range [][]string{{"chain", "check", "--key", key}, {"chain", "build", w.path("chain.pem"), "--key", key, "--out", w.path("out.pem")}, {"doctor", "--key", key}} {
+		if out := w.want(0, args...).out; !strings.HasSuffix(out, "; 1 call to the key service\n") {
+			t.Error(out)
+		}
+	}
+	var got struct{ KeyCalls int }
+	if decode(t, w.want(0, "doctor", "--key", key, "--write", "-o", "json"), &got); got.KeyCalls != 2 {
+		t.Errorf("doctor --write: %d calls counted", got.KeyCalls)
+	}
+	var checked ui.CheckedChain
+	got2 := w.want(3, "chain", "check", "--key", key, "--at", "2100-01-01", "-o", "json")
+	if decode(t, got2, &checked); checked.Hint == "" || !strings.Contains(got2.err, "imprint: hint: "+checked.Hint) {
+		t.Errorf("%+v %s", checked, got2.err)
+	}
+}

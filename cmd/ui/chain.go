@@ -76,6 +76,8 @@ type CheckedChain struct {
 	Key        *Key      `json:"key,omitempty"`        // that it was compared with
 	KeyMatches *bool     `json:"keyMatches,omitempty"` // the leaf is for that key
 	Findings   []Finding `json:"findings"`
+	Hint       string    `json:"hint,omitempty"`     // what to do about the first
+	Calls      int       `json:"keyCalls,omitempty"` // that it took to learn which key it is
 }
 
 // ChainCheck writes whether a chain is good, and for how long.
@@ -112,10 +114,18 @@ func ChainCheck(w io.Writer, c CheckedChain) {
 	chainTable(w, c.Chain, c.At)
 	fmt.Fprintln(w)
 	if c.Valid {
-		fmt.Fprintf(w, "%s, leaf to root; every rule of the Notary Project holds\n", plural(len(c.Certificates), "certificate"))
+		fmt.Fprintf(w, "%s, leaf to root; every rule of the Notary Project holds%s\n", plural(len(c.Certificates), "certificate"), opening(c.Calls))
 		return
 	}
-	fmt.Fprintf(w, "%s, %s broken\n", plural(len(c.Certificates), "certificate"), plural(len(c.Findings), "rule"))
+	fmt.Fprintf(w, "%s, %s broken%s\n", plural(len(c.Certificates), "certificate"), plural(len(c.Findings), "rule"), opening(c.Calls))
+}
+
+// opening says what it took to learn which key a key is: nothing, but of a plugin.
+func opening(calls int) string {
+	if calls == 0 {
+		return ""
+	}
+	return "; " + plural(calls, "call") + " to the key service"
 }
 
 func nameOf(k Key) string {
@@ -131,6 +141,7 @@ type BuiltChain struct {
 	Chain
 	LeftOut []certchain.Certificate `json:"leftOut,omitempty"`
 	Key     *Key                    `json:"key,omitempty"`
+	Calls   int                     `json:"keyCalls,omitempty"` // that it took to learn which key it is
 	PEM     string                  `json:"pem"`
 }
 
@@ -152,7 +163,7 @@ func ChainBuild(w io.Writer, c BuiltChain, now time.Time) {
 		}
 		field(w, 4, cert.Thumbprint[:12], "  "+cert.Subject)
 	}
-	fmt.Fprintf(w, "\n%s, leaf to root; %d left out; 1 file written\n", plural(len(c.Certificates), "certificate"), len(c.LeftOut))
+	fmt.Fprintf(w, "\n%s, leaf to root; %d left out; 1 file written%s\n", plural(len(c.Certificates), "certificate"), len(c.LeftOut), opening(c.Calls))
 }
 
 // chainTable lists certificates, and marks the one that ends first.

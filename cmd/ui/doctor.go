@@ -28,6 +28,8 @@ type Check struct {
 type Diagnosis struct {
 	Reference string  `json:"reference,omitempty"`
 	Checks    []Check `json:"checks"`
+	Calls     int     `json:"keyCalls,omitempty"` // uses of the key
+	Uses      string  `json:"-"`                  // the same in words; "" for none
 }
 
 // Doctor writes what works and what does not.
@@ -89,5 +91,9 @@ func Doctor(w io.Writer, d Diagnosis) {
 			}
 		}
 	}
-	fmt.Fprintf(w, "\n%s\n", strings.Join(counts, ", "))
+	uses := ""
+	if d.Uses != "" {
+		uses = "; " + d.Uses
+	}
+	fmt.Fprintf(w, "\n%s%s\n", strings.Join(counts, ", "), uses)
 }
