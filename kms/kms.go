@@ -158,7 +158,7 @@ func (p Providers) Open(ctx context.Context, uri string, o Options) (Key, error)
 	open := p[u.Scheme]
 	if open == nil {
 		return nil, &Error{Code: CodeScheme, Class: ErrUnknownScheme, Err: fmt.Errorf(
-			"opening key %s: no provider for %s keys here; there is %s", Format(u), schemeName(u.Scheme), p.names())}
+			"opening key %s: no provider for %s keys here; there is %s", shown(Format(u)), schemeName(u.Scheme), p.names())}
 	}
 	k, err := open(ctx, u, o)
 	if err != nil {

@@ -29,14 +29,14 @@ func parseAWS(rest string) (*url.URL, error) {
 	if !strings.HasPrefix(rest, "/") {
 		path, query, _ := strings.Cut(rest, "?")
 		if awsARN.MatchString(path) || awsID.MatchString(path) {
-			return nil, Invalid(CodeURI, "awskms:%s lacks its slashes: write awskms:///%s", rest, rest)
+			return nil, Invalid(CodeURI, "awskms:%s lacks its slashes: write awskms:///%s", shown(rest), shown(rest))
 		}
 		m, err := attributes("awskms", path, []string{"key-id", "region"})
 		if err != nil {
 			return nil, err
 		}
 		if !awsARN.MatchString(m["key-id"]) && !awsID.MatchString(m["key-id"]) {
-			return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, or awskms:key-id=alias/NAME;region=REGION", rest)
+			return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, or awskms:key-id=alias/NAME;region=REGION", shown(rest))
 		}
 		rest = "///" + m["key-id"]
 		if m["region"] != "" {
@@ -49,7 +49,7 @@ func parseAWS(rest string) (*url.URL, error) {
 	if after, ok := strings.CutPrefix(rest, "//"); ok && !strings.HasPrefix(after, "/") {
 		// Two slashes make the key a host (sigstore/fulcio#1178).
 		if id, _, _ := strings.Cut(after, "?"); awsARN.MatchString(id) || awsID.MatchString(id) {
-			return nil, Invalid(CodeURI, "awskms:%s names the key as a host: write awskms:///%s, with three slashes", rest, after)
+			return nil, Invalid(CodeURI, "awskms:%s names the key as a host: write awskms:///%s, with three slashes", shown(rest), shown(after))
 		}
 	}
 	u, err := parse("awskms", rest, "region", "profile", "endpoint")
@@ -62,10 +62,10 @@ func parseAWS(rest string) (*url.URL, error) {
 	case awsARN.MatchString(id):
 		region := strings.Split(id, ":")[3]
 		if r := u.Query().Get("region"); r != "" && r != region {
-			return nil, Invalid(CodeURI, "awskms:%s names the region %s, its ARN %s", rest, r, region)
+			return nil, Invalid(CodeURI, "awskms:%s names the region %s, its ARN %s", shown(rest), r, region)
 		}
 	default:
-		return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN", rest)
+		return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN", shown(rest))
 	}
 	if r := u.Query().Get("region"); r != "" && !awsRegion.MatchString(r) {
 		return nil, Invalid(CodeURI, "the awskms key URI names %q, which is no region: write one as eu-central-1", Text(r))
@@ -73,7 +73,7 @@ func parseAWS(rest string) (*url.URL, error) {
 	endpoint := u.Query().Get("endpoint")
 	if u.Host != "" {
 		if endpoint != "" {
-			return nil, Invalid(CodeURI, "awskms:%s names two endpoints, %s and %s", rest, u.Host, Text(endpoint))
+			return nil, Invalid(CodeURI, "awskms:%s names two endpoints, %s and that of ?endpoint=", shown(rest), u.Host)
 		}
 		endpoint = "https://" + u.Host // as sigstore reads it
 	}
@@ -111,7 +111,7 @@ func parseGCP(rest string) (*url.URL, error) {
 		name = name[:i] + "/cryptoKeyVersions/" + name[i+len("/versions/"):]
 	}
 	if u.RawQuery != "" || u.ForceQuery || !gcpKey.MatchString(name) {
-		return nil, Invalid(CodeURI, "gcpkms:%s names no key: write gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N", rest)
+		return nil, Invalid(CodeURI, "gcpkms:%s names no key: write gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N", shown(rest))
 	}
 	return &url.URL{Scheme: "gcpkms", Host: "projects", Path: strings.TrimPrefix(name, "projects")}, nil
 }
@@ -135,21 +135,21 @@ func parseAzure(rest string) (*url.URL, error) {
 		ok = ok && azureName.MatchString(p)
 	}
 	if ok && len(parts) == 3 && parts[0] == "keys" {
-		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://%s/%s/%s", rest, u.Host, parts[1], parts[2])
+		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://%s/%s/%s", shown(rest), u.Host, parts[1], parts[2])
 	}
 	if !ok || len(parts) > 2 {
-		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://VAULT.vault.azure.net/NAME/VERSION", rest)
+		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://VAULT.vault.azure.net/NAME/VERSION", shown(rest))
 	}
 	if chain := u.Query().Get("chain"); chain != "" && chain != "certificate" && chain != "secret" {
-		return nil, Invalid(CodeURI, "azurekms:%s: chain is certificate or secret, not %q", rest, chain)
+		return nil, Invalid(CodeURI, "azurekms:%s: chain is certificate or secret, not %q", shown(rest), chain)
 	}
 	if !isAzure(u.Host) {
-		return nil, Invalid(CodeURI, "azurekms:%s: %s is no host of Key Vault or Managed HSM: write azurekms://VAULT%s/NAME", rest, Text(u.Host), azureHosts[0])
+		return nil, Invalid(CodeURI, "azurekms:%s: %s is no host of Key Vault or Managed HSM: write azurekms://VAULT%s/NAME", shown(rest), Text(u.Host), azureHosts[0])
 	}
 	// In a URL of the service that would be the collection. A key may have that name, but hardly with another version.
 	if c := parts[0]; len(parts) == 2 && (c == "keys" || c == "certificates") && !azureVers.MatchString(parts[1]) {
 		return nil, Invalid(CodeURI, "azurekms:%s names the version %s of a key named %s: write azurekms://%s/%s, or https://%s/%s/%s",
-			rest, parts[1], c, u.Host, parts[1], u.Host, c, parts[1])
+			shown(rest), parts[1], c, u.Host, parts[1], u.Host, c, parts[1])
 	}
 	u.Host, u.RawPath = strings.ToLower(u.Host), ""
 	return u, nil
@@ -173,7 +173,7 @@ func stepAzure(rest string) (string, error) {
 		return "", Invalid(CodeURI, "the query of the azurekms key URI is malformed")
 	}
 	if name := m["name"]; name != "" && !azureName.MatchString(name) {
-		return "", Invalid(CodeURI, "azurekms:%s names no key: a name has letters, digits and dashes", rest)
+		return "", Invalid(CodeURI, "azurekms:%s names no key: a name has letters, digits and dashes", shown(rest))
 	}
 	host, suffix, version := m["vault"], azureHosts[0], ""
 	for k, v := range q {
@@ -202,7 +202,7 @@ func parseVault(scheme, rest string) (*url.URL, error) {
 		return nil, err
 	}
 	if u.Path != "" || !vaultKey.MatchString(u.Host) {
-		return nil, Invalid(CodeURI, "%s:%s names no key: write %s://NAME?mount=transit", scheme, rest, scheme)
+		return nil, Invalid(CodeURI, "%s:%s names no key: write %s://NAME?mount=transit", scheme, shown(rest), scheme)
 	}
 	q := u.Query()
 	if addr := q.Get("addr"); addr != "" {
@@ -211,10 +211,10 @@ func parseVault(scheme, rest string) (*url.URL, error) {
 		}
 	}
 	if m := q.Get("mount"); m != "" && !vaultMount.MatchString(m) {
-		return nil, Invalid(CodeURI, "%s:%s: %q is no mount", scheme, rest, m)
+		return nil, Invalid(CodeURI, "%s:%s: %q is no mount", scheme, shown(rest), m)
 	}
 	if v := q.Get("version"); v != "" && !version.MatchString(v) {
-		return nil, Invalid(CodeURI, "%s:%s: %q is no version: it is a number from 1", scheme, rest, v)
+		return nil, Invalid(CodeURI, "%s:%s: %q is no version: it is a number from 1", scheme, shown(rest), v)
 	}
 	return u, nil
 }
@@ -236,10 +236,10 @@ func parseHTTP(scheme, rest string) (*url.URL, error) {
 		if key, ok := strings.CutPrefix(u.Path, "/certificates/"); ok && u.RawQuery == "" {
 			return parseAzure("//" + u.Host + "/" + key + "?chain=certificate")
 		}
-		return nil, Invalid(CodeURI, "%s:%s names no key: write https://%s/keys/NAME/VERSION", scheme, rest, u.Host)
+		return nil, Invalid(CodeURI, "%s:%s names no key: write https://%s/keys/NAME/VERSION", scheme, shown(rest), u.Host)
 	}
 	return nil, Invalid(CodeURI, "%s:%s is no key of Azure Key Vault (https://VAULT.vault.azure.net/keys/NAME) "+
-		"nor of Vault (https://HOST/v1/MOUNT/keys/NAME)", scheme, rest)
+		"nor of Vault (https://HOST/v1/MOUNT/keys/NAME)", scheme, shown(rest))
 }
 
 // parsePKCS11 reads RFC 7512. A PIN in a URI ends in shell histories and process lists: pin-value is refused.

@@ -160,6 +160,25 @@ func checkQuery(u *url.URL, allowed []string) error {
 	return nil
 }
 
+// harmless are the query keys whose values may be repeated. That of an address may have a password in it, and that of a key which
+// nobody knows may be one.
+var harmless = []string{"region", "profile", "mount", "version", "namespace", "chain", "hsm", "id"}
+
+// shown is what is said of a URI that is refused: without a query in which there may be a secret.
+func shown(rest string) string {
+	path, query, _ := strings.Cut(rest, "?")
+	q, err := url.ParseQuery(query)
+	for k := range q {
+		if !slices.Contains(harmless, k) {
+			return path + "?…"
+		}
+	}
+	if err != nil {
+		return path + "?…"
+	}
+	return rest
+}
+
 // parseFile reads file:PATH, file:/PATH and file:///PATH.
 func parseFile(rest string) (*url.URL, error) {
 	if strings.ContainsAny(rest, "?#") {
@@ -193,7 +212,7 @@ func parsePlugin(rest string) (*url.URL, error) {
 		return nil, err
 	}
 	if !isName(u.Opaque) {
-		return nil, Invalid(CodeURI, "plugin:%s names no plugin: write plugin:NAME?id=KEY", rest)
+		return nil, Invalid(CodeURI, "plugin:%s names no plugin: write plugin:NAME?id=KEY", shown(rest))
 	}
 	if u.RawQuery == "" {
 		return nil, Invalid(CodeURI, "plugin:%s names no key: write plugin:%s?id=KEY", rest, u.Opaque)

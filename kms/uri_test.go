@@ -249,6 +249,20 @@ func TestParseURIRedacts(t *testing.T) {
 		"pkcs11:object=a?pin-value=s3cret&pin-source=b",
 		"pkcs11:object=a?PIN-VALUE=s3cret",
 		"pkcs11:object=a?pin%2Dvalue=s3cret",
+		"https://v.vault.azure.net/keys/a?sig=s3cret",
+		"https://host.example/a?token=s3cret",
+		"https://host.example/v1/transit/sign/a?token=s3cret",
+		"gcpkms://projects/p?token=s3cret",
+		"cloudkms:resource=" + gcpKey + "?token=s3cret",
+		"awskms:///a?endpoint=https://user:s3cret@host",
+		"awskms:alias/a?endpoint=https://user:s3cret@host",
+		"awskms://alias/a?endpoint=https://user:s3cret@host",
+		"awskms:key-id=a?endpoint=https://user:s3cret@host",
+		"hashivault://key/1?addr=https://user:s3cret@host",
+		"hashivault://key?mount=..&addr=https://user:s3cret@host",
+		"awskms://host/alias/a?endpoint=https://user:s3cret@host",
+		"azurekms://host/key?token=s3cret",
+		"plugin:../a?id=b&token=s3cret",
 	} {
 		_, err := kms.ParseURI(in)
 		if err == nil {
