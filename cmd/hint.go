@@ -47,7 +47,7 @@ var reasonHints = map[string]string{
 	kms.CodeDenied:      "whoever owns the key must allow it: imprint help keys lists the permissions that each key service asks for",
 	kms.CodeNotFound:    "check its name, version, region and account, and whose credentials are used; imprint help keys shows how keys are named",
 	kms.CodeUnusable:    "look at the key's state where it is kept, enable it, or name a version that signs; imprint key show KEY asks without signing",
-	kms.CodeThrottled:   "run it again later, or with fewer items at once: --jobs N; the key service's quota says how many signatures it makes",
+	kms.CodeThrottled:   "run it again later with fewer --jobs, or have the key service's quota raised",
 	kms.CodeUnreachable: "check the way there: the service's address, the proxy (HTTPS_PROXY) and its CA (SSL_CERT_FILE)",
 	kms.CodePlugin:      "plugins are installed as NAME/notation-NAME in notation's plugin folder; imprint help keys",
 	kms.CodeSignature:   "it was used for nothing: the key may have been rotated since it was opened; run it again, imprint key show KEY --probe tries the key alone",

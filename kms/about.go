@@ -28,6 +28,9 @@ func Describe(k Key) Description {
 	return Description{}
 }
 
+// MaxCertificates bounds what providers read of the certificates kept beside one key: more are an error, or left out.
+const MaxCertificates = 32
+
 // A Certified is a Key beside which certificates are kept.
 type Certified interface {
 	// Certificates returns them in any order; none is no error. It may ask the key's service.

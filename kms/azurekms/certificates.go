@@ -130,6 +130,9 @@ func chainOf(text []byte) (certs []*x509.Certificate, private bool, err error) {
 			private = true
 			continue
 		}
+		if len(certs) == kms.MaxCertificates {
+			return nil, private, fmt.Errorf("it has more than %d certificates", kms.MaxCertificates)
+		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, private, errors.New("it holds a certificate that is none")

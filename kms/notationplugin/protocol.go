@@ -18,9 +18,6 @@ import (
 
 const contractVersion = "1.0"
 
-// maxChain bounds the certificates of one answer.
-const maxChain = 32
-
 // hashes are the key specs of the contract with the hash of each (signature specification, "Algorithm Selection").
 var hashes = map[string]crypto.Hash{
 	"RSA-2048": crypto.SHA256, "RSA-3072": crypto.SHA384, "RSA-4096": crypto.SHA512,
@@ -211,8 +208,8 @@ func (m members) chain() ([]*x509.Certificate, error) {
 	if err := m.read(name, &texts); err != nil {
 		return nil, err
 	}
-	if len(texts) > maxChain {
-		return nil, fmt.Errorf("has a %s of %d certificates, more than %d", name, len(texts), maxChain)
+	if len(texts) > kms.MaxCertificates {
+		return nil, fmt.Errorf("has a %s of %d certificates, more than %d", name, len(texts), kms.MaxCertificates)
 	}
 	chain := make([]*x509.Certificate, 0, len(texts))
 	for i, text := range texts {

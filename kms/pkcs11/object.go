@@ -11,10 +11,8 @@ import (
 	"github.com/imprint-oci/imprint/kms/pkcs11/cryptoki"
 )
 
-const (
-	maxCertificates = 512 // that are read of one token
-	maxChain        = 32  // that are kept beside one key
-)
+// maxCertificates bounds what is read of one token.
+const maxCertificates = 512
 
 // An object is a key pair as its private key, its public key or its certificate shows it.
 type object struct {

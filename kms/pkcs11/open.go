@@ -166,7 +166,7 @@ func (k *key) certificates(ctx context.Context) ([]*x509.Certificate, error) {
 	var chain []*x509.Certificate
 	seen := map[*x509.Certificate]bool{}
 	add := func(c *x509.Certificate) {
-		if !seen[c] && len(chain) < maxChain {
+		if !seen[c] && len(chain) < kms.MaxCertificates {
 			seen[c], chain = true, append(chain, c)
 		}
 	}

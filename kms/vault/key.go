@@ -18,9 +18,6 @@ import (
 // usable are the types of transit keys that make Notary Project signatures.
 var usable = []string{"rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521"}
 
-// maxCertificates bounds the chain of a key version.
-const maxCertificates = 32
-
 // A transitKey is the data of GET MOUNT/keys/NAME.
 type transitKey struct {
 	Type          string                     `json:"type"`
@@ -114,8 +111,8 @@ func (c pemChain) parse() ([]*x509.Certificate, error) {
 				return nil, errors.New("there is something else than PEM in it")
 			case block.Type != "CERTIFICATE":
 				return nil, fmt.Errorf("there is a %s in it", kms.Text(block.Type))
-			case len(certs) == maxCertificates:
-				return nil, fmt.Errorf("it has more than %d certificates", maxCertificates)
+			case len(certs) == kms.MaxCertificates:
+				return nil, fmt.Errorf("it has more than %d certificates", kms.MaxCertificates)
 			}
 			cert, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {

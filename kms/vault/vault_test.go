@@ -369,7 +369,7 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("%d signatures to read certificates", n)
 	}
 	var many []byte
-	for range maxCertificates + 1 {
+	for range kms.MaxCertificates + 1 {
 		many = append(many, certtest.PEM(two[0])...)
 	}
 	for name, text := range map[string]string{
