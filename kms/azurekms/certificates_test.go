@@ -134,6 +134,13 @@ func TestChainOf(t *testing.T) {
 	if _, private, err := chainOf(certtest.KeyPEM(key)); err == nil || !private {
 		t.Errorf("a key alone: %v, %v", private, err)
 	}
+	one := certtest.PEM(certified(key)[0])
+	if certs, _, err := chainOf(bytes.Repeat(one, kms.MaxCertificates)); err != nil || len(certs) != kms.MaxCertificates {
+		t.Errorf("%d, %v", len(certs), err)
+	}
+	if _, _, err := chainOf(bytes.Repeat(one, kms.MaxCertificates+1)); err == nil || !strings.Contains(err.Error(), "more than 32") {
+		t.Errorf("too many: %v", err)
+	}
 	if _, _, err := chainOf(nil); err == nil {
 		t.Error("nothing is a chain")
 	}
