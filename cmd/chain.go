@@ -310,7 +310,8 @@ func newChainBuild(s *session) *cobra.Command {
 		Use:   "build FILE…",
 		Short: "the signing chain among certificates, in order, the rest left out",
 		Long: `Finds the chain from a signing certificate to its self-signed root among the certificates of the files, in whatever order they
-are; of several chains the one that holds longest. What does not belong is left out and named.`,
+are; of several chains the one that holds longest. What does not belong is left out and named. With --key and files that hold authorities
+alone, the leaf is the one that the key's service keeps.`,
 		Example: `  imprint chain build leaf.crt intermediate.crt root.crt --out chain.pem
   imprint chain build from-the-ca.p7b --key release --out chain.pem`,
 		Args:        arguments(1, many, "FILE…"),
@@ -334,29 +335,21 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 		}
 	}
 	built := ui.BuiltChain{Out: in.out}
-	var pub crypto.PublicKey
-	if in.key.key != "" {
-		key, err := in.key.open(ctx, s)
-		if err != nil {
-			return err
-		}
-		about, err := aboutKey(key, in.key.key)
-		if err != nil {
-			return err
-		}
-		if about.Envelopes {
-			return usageHint("leave --key out: the leaf is found among the certificates, if there is one alone",
-				"chain build: the plugin of %s tells its public key with each signature alone", keyName(key, in.key.key))
-		}
-		built.Key, built.Calls, pub = &about, meter(key, about).uses(), key.Public()
-	} else if pub, err = onlyLeaf(certs); err != nil {
+	pub, certs, err := in.candidates(ctx, s, &built, certs)
+	if err != nil {
 		return err
 	}
 	chain, err := certchain.Build(pub, certs, s.now)
 	if err != nil {
-		return misused(chainHint(err), fmt.Errorf("building a chain from %s: %w", strings.Join(args, ", "), err))
+		hint := chainHint(err)
+		if in.key.key != "" && authoritiesAlone(certs) && errors.Is(err, certchain.ErrKeyMismatch) {
+			hint = request(in.key.key) + "; then: imprint chain build FILE…"
+		}
+		return misused(hint, fmt.Errorf("building a chain from %s: %w", strings.Join(args, ", "), err))
 	}
+	kept := built.KeptAt
 	built.Chain = aboutChain(args, chain)
+	built.KeptAt = kept
 	built.PEM = string(chain.PEM())
 	built.LeftOut = leftOut(certs, chain)
 	if in.out == "" {
@@ -370,6 +363,36 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 		return err
 	}
 	return s.answer("chain-build", built, func(w io.Writer) { ui.ChainBuild(w, built, s.now) })
+}
+
+// candidates returns the public key that the chain is for, and the certificates to build it of: files that hold authorities alone are
+// completed by what is kept beside the key.
+func (in buildInputs) candidates(ctx context.Context, s *session, built *ui.BuiltChain, certs []*x509.Certificate) (crypto.PublicKey, []*x509.Certificate, error) {
+	if in.key.key == "" {
+		pub, err := onlyLeaf(certs)
+		return pub, certs, err
+	}
+	key, err := in.key.open(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	about, err := aboutKey(key, in.key.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if about.Envelopes {
+		return nil, nil, usageHint("leave --key out: the leaf is found among the certificates, if there is one alone",
+			"chain build: the plugin of %s tells its public key with each signature alone", keyName(key, in.key.key))
+	}
+	built.Key, built.Calls = &about, meter(key, about).uses()
+	if !s.atService(in.key.key) || !authoritiesAlone(certs) {
+		return key.Public(), certs, nil
+	}
+	kept, err := kms.Certificates(ctx, key)
+	if len(kept) > 0 {
+		built.KeptAt = about.ID
+	}
+	return key.Public(), append(certs, kept...), err
 }
 
 // onlyLeaf returns the one public key that certificates which are no CA are for.

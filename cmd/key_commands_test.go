@@ -61,6 +61,29 @@ func TestChainCheckOfIssuers(t *testing.T) {
 	}
 }
 
+// TestChainBuildOfIssuers: chain build completes a file of authorities alone as imprint sign does, too.
+func TestChainBuildOfIssuers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.cloud("awskms", &cloud{})
+	own := w.issued(c)
+	c.kept = own[:1]
+	var built ui.BuiltChain
+	decode(t, w.want(0, "chain", "build", w.path("ca.pem"), "--key", alias, "-o", "json"), &built)
+	if built.KeptAt != pinned || len(built.Certificates) != 3 || len(built.LeftOut) != 0 || built.PEM != string(certtest.PEM(own...)) {
+		t.Errorf("%+v", built)
+	}
+	asked := c.asked.Load()
+	decode(t, w.want(0, "chain", "build", w.path("chain.pem"), "--key", alias, "-o", "json"), &built)
+	if c.asked.Load() != asked {
+		t.Error("it asked for certificates that are in the file")
+	}
+	c.kept = nil
+	complains(t, w.want(3, "chain", "build", w.path("ca.pem"), "--key", alias), "none of the 2 certificates is for the key", "get a certificate for it: imprint key csr "+alias)
+	c.keepsFrom = denied(kms.CodeDenied, "allow secrets/get")
+	complains(t, w.want(6, "chain", "build", w.path("ca.pem"), "--key", alias), "the service said no", "allow secrets/get")
+}
+
 // TestCallsForCertificates: requests and self-signed certificates say what they cost, also when they fail.
 func TestCallsForCertificates(t *testing.T) {
 	t.Parallel()
