@@ -77,3 +77,20 @@ func TestWithoutURL(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestUnencrypted(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"https://vault.example": false, "http://localhost:8200": false, "http://127.0.0.1:8200": false, "http://127.9.9.9": false, "http://[::1]:8200": false,
+		"unix:///run/vault.sock": false, "http://vault.example": true, "http://10.0.0.1:8200": true, "http://[2001:db8::1]": true, "http://0.0.0.0": true,
+		"http://localhost.example": true, "http://127.0.0.1.example": true,
+	} {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := kms.Unencrypted(u); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
