@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -202,6 +203,21 @@ func TestRelativePathsStartAtTheConfiguration(t *testing.T) {
 	w.want(0, "sign", "oci:"+w.path("lay")+":1.0", "--key", "release", "--config", config)
 	w.want(0, "sign", "oci:"+w.path("lay")+":2.0", "--key", "short", "--chain", w.path("chain.pem"), "--config", config)
 	w.want(0, "verify", "oci:"+w.path("lay")+":1.0", "--config", config)
+}
+
+// TestChainBeforeConfiguration: the certificates that are named on the command line or in the environment count, not those of the key.
+func TestChainBeforeConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.keys()
+	w.image("lay", "one", "1.0")
+	config := w.file("conf.yaml", "keys:\n  release: {key: leaf.key, chain: absent.pem}\n")
+	args := []string{"sign", "oci:" + w.path("lay") + ":1.0", "--key", "release", "--config", config, "--dry-run"}
+	complains(t, w.want(3, args...), "absent.pem", "")
+	w.want(0, append(args, "--chain", w.path("chain.pem"))...)
+	v := *w
+	v.env.Environ = append(slices.Clone(w.env.Environ), "IMPRINT_CHAIN="+w.path("chain.pem"))
+	v.want(0, args...)
 }
 
 func TestNamedKeyThatIsNotThere(t *testing.T) {
