@@ -15,11 +15,12 @@ import (
 const DefaultPatience = 13 * time.Second
 
 const (
-	maxTries   = 8 // of a service that answers that it is busy
-	maxSilent  = 3 // of one that cannot be reached
-	firstWait  = 100 * time.Millisecond
-	firstAway  = 500 * time.Millisecond // who cannot be reached may be starting again
-	longestNap = 5 * time.Second
+	maxTries     = 8 // of a service that answers that it is busy
+	maxSilent    = 3 // of one that cannot be reached
+	firstWait    = 100 * time.Millisecond
+	firstAway    = 500 * time.Millisecond // who cannot be reached may be starting again
+	longestNap   = 4 * time.Second        // all pauses of 8 tries stay below 13 s
+	longestAfter = 10 * time.Second       // which a service may ask for
 )
 
 // Ask runs call, which asks a key service once, and is the only place where anything is asked again: up to 8 times while the
@@ -64,7 +65,7 @@ func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Cont
 		if !e.Temporary {
 			pause = firstAway << (unreached - 1)
 		}
-		pause = max(min(pause, longestNap), min(e.After, 2*longestNap))
+		pause = max(min(pause, longestNap), min(e.After, longestAfter))
 		pause += rand.N(pause / 4)
 		if e.Temporary {
 			heard = time.Now().Add(pause) // our pause is not the service's silence

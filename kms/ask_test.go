@@ -97,9 +97,9 @@ func TestF31Ask(t *testing.T) {
 	}{
 		{"at once", times(1, fine), 1, 0, 0, "", ""},
 		{"throttled twice", times(2, busy, fine), 3, 300 * ms, 375 * ms, "", ""},
-		{"failing seven times", times(7, failing, fine), 8, 11300 * ms, 14125 * ms, "", ""},
-		{"throttled for ever", times(1, busy), 8, 6300 * ms, 14125 * ms, kms.CodeThrottled, "asked 8 times in "},
-		{"failing for ever", times(1, failing), 8, 6300 * ms, 14125 * ms, kms.CodeService, "asked 8 times in "},
+		{"failing seven times", times(7, failing, fine), 8, 10300 * ms, 12875 * ms, "", ""},
+		{"throttled for ever", times(1, busy), 8, 6300 * ms, 12875 * ms, kms.CodeThrottled, "asked 8 times in "},
+		{"failing for ever", times(1, failing), 8, 6300 * ms, 12875 * ms, kms.CodeService, "asked 8 times in "},
 		{"unreachable once", times(1, unreachable, fine), 2, 500 * ms, 625 * ms, "", ""},
 		{"unreachable for ever", times(1, unreachable), 3, 1500 * ms, 1875 * ms, kms.CodeUnreachable, "asked 3 times in "},
 		{"unreachable between throttles", []answer{busy, busy, busy, unreachable, busy, unreachable, fine}, 7, 3800 * ms, 4750 * ms, "", ""},
@@ -118,7 +118,7 @@ func TestF31Ask(t *testing.T) {
 		{"unreachable, then silent", times(1, unreachable, silent), 2, 13000 * ms, 13000 * ms, kms.CodeUnreachable, "no answer within 13s"},
 		{"slowly unreachable, then a plain error", times(1, slowly(5*time.Second, unreachable)), 3, 13000 * ms, 13000 * ms, kms.CodeUnreachable, "no answer within 13s"},
 		{"very slowly unreachable", times(1, slowly(12950*ms, unreachable)), 1, 12950 * ms, 12950 * ms, kms.CodeUnreachable, "the service says key-unreachable"},
-		{"slowly throttled", times(7, slowly(12*time.Second, busy), slowly(12*time.Second, fine)), 8, 8*12000*ms + 11300*ms, 8*12000*ms + 14125*ms, "", ""},
+		{"slowly throttled", times(7, slowly(12*time.Second, busy), slowly(12*time.Second, fine)), 8, 8*12000*ms + 10300*ms, 8*12000*ms + 12875*ms, "", ""},
 
 		{"asked to come later", times(1, later(3*time.Second), fine), 2, 3000 * ms, 3750 * ms, "", ""},
 		{"asked to come at once", times(1, later(1), fine), 2, 100 * ms, 125 * ms, "", ""},
