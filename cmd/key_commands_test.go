@@ -1,12 +1,14 @@
 package cmd
 
 import (
+	"bytes"
 	"context"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
@@ -245,5 +247,25 @@ func TestCallsOfOpening(t *testing.T) {
 	got2 := w.want(3, "chain", "check", "--key", key, "--at", "2100-01-01", "-o", "json")
 	if decode(t, got2, &checked); checked.Hint == "" || !strings.Contains(got2.err, "imprint: hint: "+checked.Hint) {
 		t.Errorf("%+v %s", checked, got2.err)
+	}
+}
+
+// full is a standard output on a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestNothingIsSaidOfALostAnswer: what to do with an answer is not said if it could not be written.
+func TestNothingIsSaidOfALostAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.issued(w.cloud("awskms", &cloud{}))
+	for _, args := range [][]string{{"key", "csr", alias, "--subject", acme}, {"chain", "build", w.path("chain.pem")}} {
+		var said bytes.Buffer
+		env := w.env
+		env.Out, env.Err = full{}, &said
+		if code := Run(t.Context(), args, env); code != 8 || !strings.HasPrefix(said.String(), "imprint: error: writing the answer: ") {
+			t.Errorf("exit %d: %s", code, said.String())
+		}
 	}
 }

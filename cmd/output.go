@@ -81,7 +81,7 @@ func jsonLine(kind string, v any) ([]byte, error) {
 
 // note says something on standard error, unless --quiet.
 func (s *session) note(format string, args ...any) {
-	if s.quiet {
+	if s.quiet || s.out.failure() != nil { // it would speak of an answer that nobody has
 		return
 	}
 	s.talk("imprint: ", fmt.Sprintf(format, args...))
