@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"fmt"
 	"io/fs"
 	"net"
 	"net/url"
@@ -103,6 +104,21 @@ func TestAWSBatch(t *testing.T) {
 	d.ok(t, args...)
 	if n, m := s.Calls("GetPublicKey")-opened, s.Calls("Sign")-signed; n != 1 || m != 5 {
 		t.Errorf("%d calls of GetPublicKey and %d of Sign, want 1 and 5", n, m)
+	}
+}
+
+// --jobs bounds the calls of the service at once, though more artifacts than that are looked up meanwhile.
+func TestAWSJobs(t *testing.T) {
+	t.Parallel()
+	d, s, _ := awsDesk(t, "P-256")
+	chain := d.certified(t, awsKey)
+	args := []string{"sign", "--key", awsKey, "--chain", chain, "--jobs", "3"}
+	for i := range 15 {
+		args = append(args, d.image(t, fmt.Sprint("job ", i), fmt.Sprint("j", i)))
+	}
+	s.Latency(150 * time.Millisecond)
+	if d.ok(t, args...); s.Peak() > 3 || s.Peak() < 2 {
+		t.Errorf("%d calls at once, want at most 3", s.Peak())
 	}
 }
 
