@@ -125,6 +125,17 @@ func (s *session) warnOnce(code, text string) {
 	}
 }
 
+// waiting tells a person, once in a run, what keeps it from going on.
+func (s *session) waiting(why string) {
+	s.mu.Lock()
+	said := s.warned["key-waiting"]
+	s.warned["key-waiting"] = true
+	s.mu.Unlock()
+	if !said && !s.quiet && !s.json {
+		s.talk("imprint: ", "still waiting for the key service: "+why)
+	}
+}
+
 // talk writes one message to standard error, wrapped where that is a terminal.
 func (s *session) talk(prefix, text string) {
 	line := prefix + ui.Escape(redact(text))

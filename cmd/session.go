@@ -13,6 +13,7 @@ import (
 	"github.com/charmbracelet/colorprofile"
 	"github.com/spf13/cobra"
 
+	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
 )
 
@@ -98,7 +99,7 @@ func (s *session) runAnyway(f func(ctx context.Context, args []string, broken er
 		default:
 			return named(words, usage("--output %s: it is text or json", s.output))
 		}
-		return named(words, f(c.Context(), args, broken))
+		return named(words, f(kms.WithNotice(c.Context(), s.waiting), args, broken))
 	}
 }
 

@@ -107,7 +107,7 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 	ahead := 0
 	if jobs := in.batch.jobs; jobs > 1 && kms.Describe(key).Service != "" {
 		// While a signature waits for the key service, the next artifacts are looked up: the service is never idle.
-		ahead, o.Gate = jobs, make(chan struct{}, jobs)
+		ahead, key = jobs, kms.Limited(key, jobs)
 	}
 	run := &signRun{s: s, key: key, chain: chain, options: o}
 	return runBatch(ctx, s, in.batch, items, batch[signer.Result]{

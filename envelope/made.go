@@ -55,7 +55,7 @@ func SignWith(ctx context.Context, f Format, p Payload, key kms.EnvelopeSigner, 
 	}
 	answer, err := key.SignEnvelope(ctx, w.request)
 	if err != nil {
-		return nil, fmt.Errorf("signing: %w", err)
+		return nil, err // a key says what it was doing, with which key
 	}
 	m, err := w.read(answer)
 	if err != nil {

@@ -101,3 +101,12 @@ func (k *countedEnvelopes) SignEnvelope(ctx context.Context, r EnvelopeRequest) 
 	k.calls.Add(1)
 	return k.EnvelopeSigner.SignEnvelope(ctx, r)
 }
+
+// Limited returns k with at most n signatures asked of its service at once, over all users of the returned key, or fewer if its
+// provider takes fewer. A key that is at no service is returned as it is.
+func Limited(k Key, n int) Key {
+	if r, ok := k.(interface{ limited(n int) Key }); ok {
+		return r.limited(n)
+	}
+	return k
+}

@@ -25,10 +25,13 @@ const (
 
 // Ask runs call, which asks a key service once, and is the only place where anything is asked again: up to 8 times while the
 // service answers that it is busy or failing ([Error].Temporary), up to 3 times if it cannot be reached ([CodeUnreachable]),
-// with growing pauses, unless it is [Error].Final. A service that says nothing at all for the given time is unreachable. Any other error is final.
+// with growing pauses, unless it is [Error].Final. A service that says nothing at all for the given time is unreachable. Any other
+// error is final. Who waits long is told why ([WithNotice]).
 // Clients of key services therefore have their own repetitions turned off.
 func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Context) error) error {
 	begun := time.Now()
+	var long wait
+	defer long.begin(ctx)()
 	heard, unreached := begun, 0
 	for try := 1; ; try++ {
 		if ctx.Err() != nil {
@@ -76,6 +79,7 @@ func Ask(ctx context.Context, patience time.Duration, call func(ctx context.Cont
 			}
 			return fmt.Errorf("asked %d times in %s: %w", try, time.Since(begun).Round(100*time.Millisecond), err)
 		}
+		long.because(err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -112,6 +112,13 @@ func (k *remoteKey) Certificates(ctx context.Context) ([]*x509.Certificate, erro
 	return certs, nil
 }
 
+// limited is for [Limited].
+func (k *remoteKey) limited(n int) Key {
+	m := *k
+	m.jobs = make(chan struct{}, min(n, cap(k.jobs)))
+	return &m
+}
+
 // Metered returns the key with its calls added to calls; it is for [Metered].
 func (k *remoteKey) Metered(calls *atomic.Int64) Key {
 	calls.Add(k.spent.Swap(0))

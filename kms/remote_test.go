@@ -319,7 +319,8 @@ func TestF31RemoteRepeats(t *testing.T) {
 
 func TestRemoteJobs(t *testing.T) {
 	t.Parallel()
-	for jobs, want := range map[int]int{0: 32, 1: 1, 5: 5} {
+	for jobs, limits := range map[int]struct{ limit, want int }{0: {0, 32}, 1: {0, 1}, 5: {0, 5}, 9: {4, 4}, 3: {8, 3}} {
+		want := limits.want
 		synctest.Test(t, func(t *testing.T) {
 			v := &vault{key: certtest.Key("P-256")}
 			r := v.remote()
@@ -338,6 +339,9 @@ func TestRemoteJobs(t *testing.T) {
 				return v.sign(ctx, r)
 			}
 			k := opened(t, r)
+			if limits.limit > 0 {
+				k = kms.Limited(k, limits.limit)
+			}
 			m, _ := kms.Metered(k) // has the same slots
 			var wg sync.WaitGroup
 			for i := range 40 {

@@ -31,9 +31,12 @@ func parseAWS(rest string) (*url.URL, error) {
 		if awsARN.MatchString(path) || awsID.MatchString(path) {
 			return nil, Invalid(CodeURI, "awskms:%s lacks its slashes: write awskms:///%s", shown(rest), shown(rest))
 		}
-		m, err := attributes("awskms", path, []string{"key-id", "region"})
-		if err != nil {
-			return nil, err
+		m := map[string]string{}
+		if path != "" {
+			var err error
+			if m, err = attributes("awskms", path, []string{"key-id", "region"}); err != nil {
+				return nil, err
+			}
 		}
 		if !awsARN.MatchString(m["key-id"]) && !awsID.MatchString(m["key-id"]) {
 			return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, or awskms:key-id=alias/NAME;region=REGION", shown(rest))
@@ -264,13 +267,13 @@ func parsePKCS11(rest string) (*url.URL, error) {
 		return nil, err
 	}
 	u.RawQuery = strings.ReplaceAll(u.RawQuery, "+", "%20")
+	if u.Opaque == "" {
+		return nil, Invalid(CodeURI, "the pkcs11 key URI names no key: write pkcs11:token=TOKEN;object=KEY")
+	}
 	_, err = attributes("pkcs11", path, []string{"token", "manufacturer", "serial", "model", "library-manufacturer", "library-version",
 		"library-description", "object", "type", "id", "slot-id", "slot-manufacturer", "slot-description"})
 	if err != nil {
 		return nil, err
-	}
-	if u.Opaque == "" {
-		return nil, Invalid(CodeURI, "the pkcs11 key URI names no key: write pkcs11:token=TOKEN;object=KEY")
 	}
 	return u, nil
 }

@@ -53,6 +53,9 @@ func parseURI(uri string) (*url.URL, error) {
 	case "awskms":
 		return parseAWS(rest)
 	case "arn":
+		if id, _, _ := strings.Cut("arn:"+rest, "?"); !awsARN.MatchString(id) {
+			return nil, Invalid(CodeURI, "arn:%s is no ARN of a key or alias of AWS KMS: arn:aws:kms:REGION:ACCOUNT:key/KEY-ID, or …:alias/NAME", shown(rest))
+		}
 		return parseAWS("///arn:" + rest)
 	case "gcpkms":
 		return parseGCP(rest)
@@ -77,8 +80,13 @@ func parseURI(uri string) (*url.URL, error) {
 
 // Format writes u as a text that [ParseURI] reads back as u.
 func Format(u *url.URL) string {
-	if u.Scheme == "" {
+	switch u.Scheme {
+	case "":
 		return u.Path
+	case "pkcs11": // whose queries may have both (RFC 7512 section 2.3), and are mostly paths
+		v := *u
+		v.RawQuery = strings.NewReplacer("%2F", "/", "%3A", ":").Replace(u.RawQuery)
+		return v.String()
 	}
 	return u.String()
 }

@@ -63,8 +63,8 @@ func TestParseURI(t *testing.T) {
 		"openbao://key?version=3&mount=team/a":                    {"openbao", "openbao://key?mount=team%2Fa&version=3"},
 		"https://vault:8200/v1/team/a/transit/keys/key":           {"hashivault", "hashivault://key?addr=https%3A%2F%2Fvault%3A8200&mount=team%2Fa%2Ftransit"},
 		"pkcs11:token=YubiKey%20PIV;id=%02;type=private":          {"pkcs11", "pkcs11:token=YubiKey%20PIV;id=%02;type=private"},
-		"pkcs11:object=a?module-path=/opt/c++/a%20b.so":           {"pkcs11", "pkcs11:object=a?module-path=%2Fopt%2Fc%2B%2B%2Fa%20b.so"},
-		"pkcs11:object=a?pin-source=file:/run/pin":                {"pkcs11", "pkcs11:object=a?pin-source=file%3A%2Frun%2Fpin"},
+		"pkcs11:object=a?module-path=/opt/c++/a%20b.so":           {"pkcs11", "pkcs11:object=a?module-path=/opt/c%2B%2B/a%20b.so"},
+		"pkcs11:object=a?pin-source=file:/run/pin":                {"pkcs11", "pkcs11:object=a?pin-source=file:/run/pin"},
 		"plugin:com.example.plugin?id=key%2F1":                    {"plugin", "plugin:com.example.plugin?id=key%2F1"},
 		"yubikey:9c":                                              {"yubikey", "yubikey:9c"},
 
@@ -91,8 +91,8 @@ func TestParseURI(t *testing.T) {
 		"openbao://a-b.c_D":                                                   {"openbao", "openbao://a-b.c_D"},
 		"https://vault:8200/v1/transit/keys/K":                                {"hashivault", "hashivault://K?addr=https%3A%2F%2Fvault%3A8200&mount=transit"},
 		"http://[::1]:8200/v1/a/keys/b/keys/K":                                {"hashivault", "hashivault://K?addr=http%3A%2F%2F%5B%3A%3A1%5D%3A8200&mount=a%2Fkeys%2Fb"},
-		"pkcs11:token=t;slot-id=1;id=%01%ff;object=o?module-path=/m.so":       {"pkcs11", "pkcs11:token=t;slot-id=1;id=%01%ff;object=o?module-path=%2Fm.so"},
-		"pkcs11:token=t;serial=1;object=o?pin-source=/pin":                    {"pkcs11", "pkcs11:token=t;serial=1;object=o?pin-source=%2Fpin"},
+		"pkcs11:token=t;slot-id=1;id=%01%ff;object=o?module-path=/m.so":       {"pkcs11", "pkcs11:token=t;slot-id=1;id=%01%ff;object=o?module-path=/m.so"},
+		"pkcs11:token=t;serial=1;object=o?pin-source=/pin":                    {"pkcs11", "pkcs11:token=t;serial=1;object=o?pin-source=/pin"},
 		"pkcs11:object=o?module-name=p11-kit-proxy":                           {"pkcs11", "pkcs11:object=o?module-name=p11-kit-proxy"},
 
 		// One key has one canonical form, however much of it is percent-encoded.
@@ -168,7 +168,9 @@ func TestParseURIRefuses(t *testing.T) {
 		"hashivault://key?mount=../sys":            "no mount",
 		"hashivault://key?mount=/a":                "no mount",
 		"pkcs11:object=a;color=red":                `"color"`,
-		"pkcs11:":                                  "attribute",
+		"pkcs11:":                                  "names no key",
+		"awskms:":                                  "names no key",
+		"arn:aws:s3:::bucket":                      "arn:aws:s3:::bucket is no ARN of a key",
 		"plugin:":                                  "no plugin",
 		"plugin:../x?id=a":                         "no plugin",
 		"plugin:x":                                 "no key",

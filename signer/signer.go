@@ -34,10 +34,8 @@ type Options struct {
 	Again     bool          // sign although the same key signed the same payload
 	Move      []string      // globs of claims that may leave the digest which holds them
 	DryRun    bool          // all checks, no signature, no write
-	// Gate bounds the signatures that are asked of the key at once, over all calls of Sign that share it, by its capacity. nil: no bound.
-	Gate  chan struct{}
-	Agent string
-	Now   time.Time // required
+	Agent     string
+	Now       time.Time // required
 }
 
 // What became of an artifact that Sign dealt with.
@@ -267,15 +265,10 @@ func (s *signing) signOne(ctx context.Context, i int) error {
 	if s.whole != nil {
 		return s.signWhole(ctx, i)
 	}
-	leave, err := s.enter(ctx)
-	if err != nil {
-		return err
-	}
 	t := s.targets[i]
 	e, err := envelope.Sign(ctx, s.o.Format, s.payload(t), s.key, s.chain, envelope.Options{SigningTime: s.o.Now, Expiry: s.expiry, Agent: s.o.Agent})
-	leave()
 	if err != nil {
-		return fmt.Errorf("signing %s: %w", t.subject.Digest, err)
+		return s.of(t, err)
 	}
 	return s.push(ctx, i, e, map[string]string{
 		registry.AnnotationThumbprint: thumbprints(s.chain),
@@ -283,17 +276,12 @@ func (s *signing) signOne(ctx context.Context, i int) error {
 	})
 }
 
-// enter waits at the gate and returns how to leave.
-func (s *signing) enter(ctx context.Context) (leave func(), err error) {
-	if s.o.Gate == nil {
-		return func() {}, nil
+// of says which artifact an error is about, unless it is the one that the caller named.
+func (s *signing) of(t target, err error) error {
+	if t.subject.Digest == s.subject.Descriptor.Digest {
+		return err
 	}
-	select {
-	case s.o.Gate <- struct{}{}:
-		return func() { <-s.o.Gate }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return fmt.Errorf("%s: %w", t.subject.Digest, err)
 }
 
 func (s *signing) push(ctx context.Context, i int, e *envelope.Envelope, annotations map[string]string) error {

@@ -2,7 +2,6 @@ package signer
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -68,14 +67,9 @@ func (s *signing) asked(t target, m *envelope.Made) bool {
 }
 
 func (s *signing) make(ctx context.Context, t target) (*envelope.Made, error) {
-	leave, err := s.enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
 	m, err := envelope.SignWith(ctx, s.o.Format, s.payload(t), s.whole, s.chain, envelope.Options{SigningTime: s.o.Now, Expiry: s.expiry})
 	if err != nil {
-		return nil, fmt.Errorf("signing %s: %w", t.subject.Digest, err)
+		return nil, s.of(t, err)
 	}
 	return m, nil
 }

@@ -69,7 +69,9 @@ func shown(u *url.URL) string {
 }
 
 // encoded writes a query as RFC 7512 does, in which + is itself.
-func encoded(q url.Values) string { return strings.ReplaceAll(q.Encode(), "+", "%20") }
+func encoded(q url.Values) string {
+	return strings.NewReplacer("+", "%20", "%2F", "/", "%3A", ":").Replace(q.Encode())
+}
 
 // Find is [Open] for a caller that closes what it found. Its errors say only why.
 func Find(ctx context.Context, u *url.URL, o kms.Options) (*Found, error) {

@@ -156,7 +156,7 @@ func TestPinned(t *testing.T) {
 		{selector{object: "l"}, cryptoki.TokenInfo{Label: "t", Serial: "s/;?"}, object{label: "l;m n"}, "pkcs11:serial=s%2F%3B%3F;object=l%3Bm%20n"},
 		{selector{object: "l", id: []byte{1}}, cryptoki.TokenInfo{Serial: "s"}, object{id: []byte{1}, label: "l"}, "pkcs11:serial=s;object=l;id=%01"},
 		{selector{modulePath: "/a b/c++.so", pinSource: "/p"}, cryptoki.TokenInfo{Label: "t"}, object{id: []byte("x")},
-			"pkcs11:token=t;id=%78?module-path=%2Fa%20b%2Fc%2B%2B.so&pin-source=%2Fp"},
+			"pkcs11:token=t;id=%78?module-path=/a%20b/c%2B%2B.so&pin-source=/p"},
 	} {
 		k := &key{token: &token{info: c.token}, object: c.key}
 		got := c.sel.pinned(k)

@@ -157,7 +157,9 @@ func (h *HSM) Token(label string) Made {
 
 // URI returns a key URI for attributes of RFC 7512, with further query values, each NAME=VALUE.
 func (h *HSM) URI(attributes string, query ...string) string {
-	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+	escape := func(s string) string {
+		return strings.NewReplacer("+", "%20", "%2F", "/", "%3A", ":").Replace(url.QueryEscape(s))
+	}
 	q := "?module-path=" + escape(h.Module)
 	for _, pair := range query {
 		name, value, _ := strings.Cut(pair, "=")
