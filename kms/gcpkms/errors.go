@@ -168,6 +168,9 @@ func unfit(e *kms.Error, name resource, said string) {
 	e.Code = kms.CodeUnusable
 	m := inState.FindStringSubmatch(said)
 	if m == nil {
+		if strings.Contains(strings.ToLower(said), "purpose") { // which is for ever
+			e.Remedy = "make another key: `gcloud kms keys create KEY --purpose asymmetric-signing --default-algorithm ec-sign-p384-sha384 " + name.ring() + "`"
+		}
 		return
 	}
 	v := name.version()

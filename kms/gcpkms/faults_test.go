@@ -39,7 +39,7 @@ var refusals = map[string]struct {
 		"its state is DESTROY_SCHEDULED"},
 	"destroyed":          {gcptest.Destroyed, kms.CodeUnusable, "nothing brings this version back", "its state is DESTROYED"},
 	"pending generation": {gcptest.PendingGeneration, kms.CodeUnusable, waitForIt, "its state is PENDING_GENERATION"},
-	"not for signing":    {gcptest.Purpose, kms.CodeUnusable, "", "purpose ENCRYPT_DECRYPT does not allow"},
+	"not for signing":    {gcptest.Purpose, kms.CodeUnusable, "--purpose asymmetric-signing", "purpose ENCRYPT_DECRYPT does not allow"},
 	"API off":            {gcptest.ServiceDisabled, kms.CodeDenied, "gcloud services enable cloudkms.googleapis.com --project acme.example:p", "has not been used in project"},
 	"scope":              {gcptest.Scope, kms.CodeDenied, "https://www.googleapis.com/auth/cloudkms", "insufficient authentication scopes"},
 	"quota project":      {gcptest.QuotaProject, kms.CodeDenied, "set-quota-project", "required permission to use project other"},

@@ -55,13 +55,17 @@ func openName(ctx context.Context, name resource, o kms.Options, extra []option.
 			_ = client.Close()
 		}
 	}()
-	if name.version() == "" {
+	picked := name.version() == ""
+	if picked {
 		if name, err = newest(ctx, client, name); err != nil {
 			return nil, err
 		}
 	}
 	v := &version{name: name, client: client}
 	pub, err := v.public(ctx)
+	if err != nil && picked {
+		err = fmt.Errorf("version %s, the newest enabled one: %w", name.version(), err)
+	}
 	if err != nil {
 		return nil, err
 	}
