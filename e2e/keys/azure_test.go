@@ -97,7 +97,8 @@ func TestAzureCertificateObject(t *testing.T) {
 			t.Parallel()
 			d, s, _ := newAzure(t)
 			v := s.AddKey("release", certtest.Key("P-384"))
-			v.Certificates = certificatesIn(t, d.certified(t, azureKey))
+			kept := certificatesIn(t, d.certified(t, azureKey))
+			s.Edit(func() { v.Certificates = kept })
 			ca := d.file("issuers.pem", certtest.PEM(d.ca.Certificate, d.root.Certificate))
 			d.signs(t, form, "1", "--chain", ca)
 			d.refused(t, 3, "incomplete", []string{"Azure Key Vault"}, "sign", d.ref, "--key", form)
@@ -122,8 +123,8 @@ func TestAzureSecret(t *testing.T) {
 			t.Parallel()
 			d, s, _ := newAzure(t)
 			v := s.AddKey("release", certtest.Key("P-256"))
-			v.Certificates = certificatesIn(t, d.certified(t, azureKey))
-			v.Exportable, v.PFX = exportable, true
+			kept := certificatesIn(t, d.certified(t, azureKey))
+			s.Edit(func() { v.Certificates, v.Exportable, v.PFX = kept, exportable, true })
 			key := azureKey + "?chain=secret"
 			d.signs(t, key, "1")
 			d.ok(t, "chain", "check", "--key", key)
@@ -290,14 +291,16 @@ func TestAzureUnusable(t *testing.T) {
 			t.Parallel()
 			d, s, _ := newAzure(t)
 			v := s.AddKey("release", certtest.Key("P-256"))
-			v.Certificates = d.ca.Chain(d.ca.Leaf(v.Signer.Public(), "release"))
-			if tt.set != nil {
-				tt.set(s, v)
-			}
+			s.Edit(func() {
+				v.Certificates = d.ca.Chain(d.ca.Leaf(v.Signer.Public(), "release"))
+				if tt.set != nil {
+					tt.set(s, v)
+				}
+			})
 			key := tt.key
 			if strings.HasPrefix(name, "certificate of") {
 				key += "/" + v.ID
-				s.AddKey("release", certtest.Key("P-256")).Certificates = v.Certificates
+				s.Edit(func() { s.AddKey("release", certtest.Key("P-256")).Certificates = v.Certificates })
 			}
 			if tt.reason == "" {
 				if o := d.run(t, "sign", d.ref, "--key", key); o.code != tt.code || !strings.Contains(unwrapped(o.stderr), "hint: get a certificate for it") {
@@ -412,7 +415,7 @@ func TestAzureCredentials(t *testing.T) {
 			d, s, _ := newAzure(t)
 			v := s.AddKey("release", certtest.Key("P-256"))
 			if tt.set != nil {
-				tt.set(s)
+				s.Edit(func() { tt.set(s) })
 			}
 			d.env = append(d.env, tt.env...)
 			args := []string{"sign", d.ref, "--key", azureKey, "--chain", d.chainFor(v.Signer.Public(), "release")}
@@ -436,8 +439,7 @@ func TestAzureCredentials(t *testing.T) {
 			t.Parallel()
 			d, s, _ := newAzure(t)
 			v := s.AddKey("release", certtest.Key("P-256"))
-			v.Certificates = d.ca.Chain(d.ca.Leaf(v.Signer.Public(), "release"))
-			v.Exportable = true
+			s.Edit(func() { v.Certificates, v.Exportable = d.ca.Chain(d.ca.Leaf(v.Signer.Public(), "release")), true })
 			d.env = append(d.env, "AZURE_SDK_GO_LOGGING=all")
 			s.Fault(azureFails(forEver, azuretest.KeysSign, fault))
 			o := d.run(t, "sign", d.ref, "--key", azureKey+"?chain=secret")

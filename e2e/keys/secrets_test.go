@@ -136,7 +136,7 @@ func TestSecretsAzure(t *testing.T) {
 	v := s.AddKey("release", certtest.Key("P-256"))
 	chain := d.certified(t, azureKey)
 	leaf := d.ca.Leaf(v.Signer.Public(), "release")
-	v.Certificates, v.Exportable = d.ca.Chain(leaf), true
+	s.Edit(func() { v.Certificates, v.Exportable = d.ca.Chain(leaf), true })
 	private := strings.Split(string(certtest.KeyPEM(v.Signer)), "\n")[1]
 	canaries := []canary{{"client secret", s.Secret, nil}, {"private key", private, nil}}
 	for i, fault := range []azuretest.Fault{azuretest.None, azuretest.Denied, azuretest.SecretExpired, azuretest.TokenExpired, azuretest.Garbage} {

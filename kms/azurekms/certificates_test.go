@@ -73,7 +73,7 @@ func TestCertificates(t *testing.T) {
 				tt.at = plain
 			}
 			if tt.set != nil {
-				tt.set(w, v)
+				w.Edit(func() { tt.set(w, v) })
 			}
 			var warnings []string
 			k, err := w.open(t.Context(), tt.at+"k"+tt.chain, kms.Options{Warn: func(text string) { warnings = append(warnings, text) }})
@@ -81,7 +81,7 @@ func TestCertificates(t *testing.T) {
 				t.Fatal(err)
 			}
 			newer := w.AddKey("k", certtest.Key("P-256"))
-			newer.Certificates = certified(newer.Signer)
+			w.Edit(func() { newer.Certificates = certified(newer.Signer) })
 			got, err := kms.Certificates(t.Context(), k)
 			if tt.reason == "" {
 				if err != nil {

@@ -207,7 +207,7 @@ func TestFaultsOfOpening(t *testing.T) {
 			w := newWorld(t)
 			v := w.AddKey("k", certtest.Key("P-256"))
 			if tt.set != nil {
-				tt.set(w, v)
+				w.Edit(func() { tt.set(w, v) })
 			}
 			if tt.uri == "" {
 				tt.uri = plain + "k"
@@ -287,7 +287,7 @@ func TestShortCoordinates(t *testing.T) {
 		"short":  func(x string) string { return unpad(t, x) },
 		"longer": func(x string) string { return pad(t, x) },
 	} {
-		v.JWK = func(j map[string]any) { j["x"] = edit(j["x"].(string)) }
+		w.Edit(func() { v.JWK = func(j map[string]any) { j["x"] = edit(j["x"].(string)) } })
 		k, err := w.open(t.Context(), plain+"k", kms.Options{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -320,7 +320,7 @@ func TestUnreachable(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.AddKey("k", certtest.Key("P-256"))
-			tt.set(w)
+			w.Edit(func() { tt.set(w) })
 			begun := time.Now()
 			_, err := w.open(t.Context(), plain+"k", kms.Options{})
 			if err == nil {
@@ -408,7 +408,7 @@ func TestCredentials(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.AddKey("k", certtest.Key("P-256"))
-			tt.set(w)
+			w.Edit(func() { tt.set(w) })
 			_, err := w.open(t.Context(), plain+"k", kms.Options{})
 			if tt.reason == "" {
 				if err != nil {

@@ -83,7 +83,7 @@ func connect(ctx context.Context, o kms.Options, extra []option.ClientOption) (*
 		// kms.Ask pauses for 100 ms first. gRPC's own first pause of 1 s would have it see the same failure three times.
 		option.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-			MinConnectTimeout: kms.DefaultPatience,
+			MinConnectTimeout: 2 * kms.DefaultPatience, // so that our own deadline is the one that ends the wait
 		})),
 	}
 	if o.Agent != "" {

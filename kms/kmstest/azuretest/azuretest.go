@@ -153,14 +153,26 @@ func (s *Server) count(op string) Fault {
 	return s.fault(op, s.calls[op])
 }
 
-// find returns a version of a key, the newest if none is named, and the newest one.
+// Edit runs f, which changes versions or the server's fields, between requests: none may be under way.
+func (s *Server) Edit(f func()) {
+	barrier := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	barrier()
+	f() // which may call the server's methods
+	barrier()
+}
+
+// find returns copies of a version of a key, the newest if none is named, and of the newest one.
 func (s *Server) find(name, version string) (found, newest *Version) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.keys[strings.ToLower(name)] {
-		newest = v
+		served := *v
+		newest = &served
 		if version == v.ID {
-			found = v
+			found = newest
 		}
 	}
 	if version == "" {
