@@ -62,7 +62,7 @@ func (p *plugin) openRaw(ctx context.Context, u *url.URL, o kms.Options) (kms.Ke
 		Sign: k.sign, Certificates: k.certificates, Jobs: jobs, Patience: p.patience,
 	}
 	if first != nil {
-		r.Spent = 1
+		r.Spent = first.calls
 		if err := k.check(first); err != nil {
 			return nil, err
 		}
@@ -74,6 +74,7 @@ func (p *plugin) openRaw(ctx context.Context, u *url.URL, o kms.Options) (kms.Ke
 type signed struct {
 	message, signature []byte
 	chain              []*x509.Certificate
+	calls              int // that it took
 }
 
 // first has random bytes signed for the sake of the certificates that come with it.
@@ -81,6 +82,7 @@ func (p *plugin) first(ctx context.Context, spec string) (*signed, error) {
 	s := &signed{message: make([]byte, 32)}
 	rand.Read(s.message)
 	err := kms.Ask(ctx, p.patience, func(ctx context.Context) error {
+		s.calls++
 		sig, m, err := p.signature(ctx, spec, s.message, nil)
 		if err != nil {
 			return err
