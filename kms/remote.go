@@ -143,7 +143,6 @@ func (k *remoteKey) Sign(ctx context.Context, message []byte, opts crypto.Signer
 	if err != nil {
 		return nil, fmt.Errorf("signing with %s: %w", k.remote.URI, err)
 	}
-	defer func() { <-k.jobs }()
 	err = k.caution.do(ctx, func() (err error) {
 		sig, err = k.ask(ctx, r)
 		if err == nil || k.remote.Unlock == nil || ctx.Err() != nil {
@@ -158,6 +157,7 @@ func (k *remoteKey) Sign(ctx context.Context, message []byte, opts crypto.Signer
 		sig, err = k.ask(ctx, r)
 		return err
 	})
+	<-k.jobs
 	if err == nil {
 		sig, err = k.checked(r, sig)
 	}
