@@ -72,7 +72,7 @@ func parsePEM(b []byte, n int) ([]*x509.Certificate, error) {
 func unexpected(typ string) error {
 	switch {
 	case strings.HasSuffix(typ, "PRIVATE KEY") || typ == "PGP PRIVATE KEY BLOCK":
-		return ruleError(rulePrivateKey, nil, "it holds a private key beside certificates: keep the key in a file of its own, and out of what is handed around")
+		return ruleError(rulePrivateKey, nil, "it holds a private key, which does not belong among certificates: keep it in a file of its own, and out of what is handed around")
 	case typ == "TRUSTED CERTIFICATE":
 		return ruleError(ruleBlock, nil, "it holds OpenSSL's TRUSTED CERTIFICATE; convert it: openssl x509 -in FILE -out NEW")
 	}
