@@ -18,7 +18,7 @@ type memo struct {
 const maxMemo = 4096
 
 // The one mutable thing of this package, and like every memo of a pure function not to be seen from outside.
-var keptRules, keptStock memo
+var keptRules, keptStock, keptSelf memo
 
 func (m *memo) has(key [sha256.Size]byte) bool {
 	m.mu.Lock()

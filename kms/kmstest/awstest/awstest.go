@@ -178,6 +178,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &failure{400, "UnknownOperationException", ""})
 		return
 	}
+	arrived := time.Now()
 	fault, latency := s.enter(op, r.UserAgent())
 	defer s.leave()
 	// The body is read to its end even if it does not matter: only then does the server notice that its client has left.
@@ -187,7 +188,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	select {
-	case <-time.After(latency):
+	case <-time.After(latency - time.Since(arrived)):
 	case <-r.Context().Done():
 		return
 	}
