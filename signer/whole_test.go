@@ -43,6 +43,8 @@ func (k *pluginKey) ID() string { return "plugin:test?id=1" }
 
 func (k *pluginKey) Public() crypto.PublicKey {
 	if k.known {
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		return k.id.key.Public()
 	}
 	return nil
@@ -63,8 +65,11 @@ func (k *pluginKey) SignEnvelope(ctx context.Context, r kms.EnvelopeRequest) (km
 			return kms.EnvelopeAnswer{}, err
 		}
 	}
+	k.mu.Lock()
+	id := k.id // before may turn to another
+	k.mu.Unlock()
 	if r.EnvelopeType == string(envelope.COSE) {
-		return k.cose(ctx, r)
+		return k.cose(ctx, id, r)
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	protected := map[string]any{"alg": "ES256", "cty": r.PayloadType, "crit": []string{"io.cncf.notary.signingScheme"},
@@ -85,21 +90,21 @@ func (k *pluginKey) SignEnvelope(ctx context.Context, r kms.EnvelopeRequest) (km
 	encode := base64.RawURLEncoding.EncodeToString
 	message := encode(head) + "." + encode([]byte(payload))
 	var x5c [][]byte
-	for _, c := range k.id.chain {
+	for _, c := range id.chain {
 		x5c = append(x5c, c.Raw)
 	}
 	b, err := json.Marshal(map[string]any{"payload": encode([]byte(payload)), "protected": encode(head),
-		"header": map[string]any{"x5c": x5c}, "signature": encode(rawSignature(k.t, k.id, []byte(message)))})
+		"header": map[string]any{"x5c": x5c}, "signature": encode(rawSignature(k.t, id, []byte(message)))})
 	must(k.t, err)
 	return kms.EnvelopeAnswer{Envelope: b, Annotations: k.annotations}, nil
 }
 
-func (k *pluginKey) cose(ctx context.Context, r kms.EnvelopeRequest) (kms.EnvelopeAnswer, error) {
+func (k *pluginKey) cose(ctx context.Context, id identity, r kms.EnvelopeRequest) (kms.EnvelopeAnswer, error) {
 	var payload struct {
 		TargetArtifact envelope.Payload `json:"targetArtifact"`
 	}
 	must(k.t, json.Unmarshal(r.Payload, &payload))
-	e, err := envelope.Sign(ctx, envelope.COSE, payload.TargetArtifact, kmstest.Key(k.id.key), k.id.chain, envelope.Options{SigningTime: time.Now()})
+	e, err := envelope.Sign(ctx, envelope.COSE, payload.TargetArtifact, kmstest.Key(id.key), id.chain, envelope.Options{SigningTime: time.Now()})
 	must(k.t, err)
 	return kms.EnvelopeAnswer{Envelope: e.Bytes(), Annotations: k.annotations}, nil
 }
