@@ -17,7 +17,8 @@ type memo struct {
 // maxMemo bounds a memo; a full one starts again.
 const maxMemo = 4096
 
-// The one mutable thing of this package, and like every memo of a pure function not to be seen from outside.
+// The only mutable things of this package, and like every memo of a pure function not to be seen from outside: chains that keep all
+// rules, chains that keep those of stock verifiers, certificates that signed themselves (as chains of one).
 var keptRules, keptStock, keptSelf memo
 
 func (m *memo) has(key [sha256.Size]byte) bool {
