@@ -27,8 +27,44 @@ type Options struct {
 	Referrers string   // All ("" too), Signatures or None
 	Downgrade bool     // also bring chains that the destination has superseded
 	DryRun    bool
-	// Progress is told of each object once it is there; nil: nobody. It may be called concurrently.
-	Progress func(what string, d ocispec.Descriptor, status string)
+	// DigestTags brings along what the tags sha256-<hex>.… of the source name for the digests that are copied (cosign's).
+	DigestTags bool
+	// Review, if not nil, decides once the graph is read and before a byte moves: it may refuse it all (an error, which is
+	// returned as it is), leave signatures behind, and add referrers.
+	Review func(ctx context.Context, g Graph) (Review, error)
+	// Progress is told how the copy goes on; nil: nobody. It may be called concurrently, and must not wait.
+	Progress func(Event)
+}
+
+// A Graph is what was read of the source, for a [Options.Review].
+type Graph struct {
+	Root *registry.Node
+	// Signatures reads the signatures of a node. What is read is not read again when it is sent.
+	Signatures func(ctx context.Context, subject *registry.Node) ([]registry.Signature, error)
+}
+
+// A Review is what was decided about a graph.
+type Review struct {
+	Leave    map[digest.Digest]string // signature manifests that stay behind, and the reason code of each
+	Add      []registry.Addition      // further referrers of nodes of the graph
+	Warnings []string
+}
+
+// The kinds of an [Event].
+const (
+	EventPlan  = "plan"  // Bytes are to be sent, as far as is known
+	EventBegin = "begin" // the object begins to travel
+	EventBytes = "bytes" // Bytes more of it have travelled
+	EventEnd   = "end"   // it is there, or was (Status)
+)
+
+// An Event is one step of a copy.
+type Event struct {
+	Kind       string
+	What       string // "blob", one of the values of Object.What, "tag NAME"
+	Descriptor ocispec.Descriptor
+	Bytes      int64
+	Status     string // of EventEnd: as of an Object or a TagResult
 }
 
 // A Result is what was copied, or with DryRun would be.

@@ -754,10 +754,12 @@ func TestProgress(t *testing.T) {
 	rel := newRelease(t, src, "1.0")
 	var mu sync.Mutex
 	told := map[string]int{}
-	_, err := copy.Artifact(ctx, dst, src, rel.root, copy.Options{Tags: []string{"1.0"}, Progress: func(what string, d ocispec.Descriptor, status string) {
+	_, err := copy.Artifact(ctx, dst, src, rel.root, copy.Options{Tags: []string{"1.0"}, Progress: func(e copy.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		told[what]++
+		if e.Kind == copy.EventEnd {
+			told[e.What]++
+		}
 	}})
 	must(t, err)
 	same(t, "told", map[string]int{"blob": 11, copy.Image: 2, copy.Index: 1, copy.Signature: 5, copy.Referrer: 2, "tag 1.0": 1}, told)
@@ -770,7 +772,9 @@ func TestF44Memory(t *testing.T) {
 	sum, err := digest.FromReader(io.LimitReader(zeros{}, size))
 	must(t, err)
 	d := ocispec.Descriptor{MediaType: "l", Digest: sum, Size: size}
-	_, err = src.PushBlob(ctx, d, nil, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(io.LimitReader(zeros{}, size)), nil })
+	_, err = src.PushBlob(ctx, d, nil, func(context.Context, int64) (io.ReadCloser, error) {
+		return io.NopCloser(io.LimitReader(zeros{}, size)), nil
+	})
 	must(t, err)
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: ocispec.DescriptorEmptyJSON, Layers: []ocispec.Descriptor{d}}
 	m.SchemaVersion = 2

@@ -88,7 +88,7 @@ func must(t testing.TB, err error) {
 func putBlob(t testing.TB, r *registry.Repo, mediaType string, b []byte) ocispec.Descriptor {
 	t.Helper()
 	d := describe(mediaType, b)
-	_, err := r.PushBlob(ctx, d, nil, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
+	_, err := r.PushBlob(ctx, d, nil, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
 	must(t, err)
 	return d
 }

@@ -1,7 +1,6 @@
 package copy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +45,8 @@ func (c *copier) pushBlobs(ctx context.Context) error {
 	var count, sent, mounted atomic.Int64
 	err := parallel(ctx, len(blobs), func(ctx context.Context, i int) error {
 		d := blobs[i]
-		n, err := c.pushBlob(ctx, d)
+		did, err := c.pushBlob(ctx, d)
+		n := did.Bytes
 		sent.Add(n)
 		if err != nil && c.doubtful[d.Digest] && c.refused(ctx, err) {
 			return nil // its manifest may be carried all the same, or be refused
@@ -69,20 +69,20 @@ func (c *copier) pushBlobs(ctx context.Context) error {
 	return err
 }
 
-func (c *copier) pushBlob(ctx context.Context, d ocispec.Descriptor) (sent int64, err error) {
+func (c *copier) pushBlob(ctx context.Context, d ocispec.Descriptor) (registry.Sent, error) {
 	if d.Digest == ocispec.DescriptorEmptyJSON.Digest && d.Size == ocispec.DescriptorEmptyJSON.Size {
-		return d.Size, c.dst.PushBytes(ctx, d, ocispec.DescriptorEmptyJSON.Data)
+		return registry.Sent{Bytes: d.Size}, c.dst.PushBytes(ctx, d, ocispec.DescriptorEmptyJSON.Data)
 	}
 	// Inline data that is what it should be saves the download; else the source's blob is asked.
 	if int64(len(d.Data)) == d.Size && d.Size > 0 && d.Digest.Algorithm().FromBytes(d.Data) == d.Digest {
-		return d.Size, c.dst.PushBytes(ctx, d, d.Data)
+		return registry.Sent{Bytes: d.Size}, c.dst.PushBytes(ctx, d, d.Data)
 	}
 	if d.Size == 0 {
-		return c.dst.PushBlob(ctx, d, c.src, func(context.Context) (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(nil)), nil
-		})
+		return c.dst.PushBlob(ctx, d, c.src, registry.BytesBody(nil))
 	}
-	return c.dst.PushBlob(ctx, d, c.src, func(ctx context.Context) (io.ReadCloser, error) { return c.src.Blob(ctx, d) })
+	return c.dst.PushBlob(ctx, d, c.src, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		return c.src.BlobFrom(ctx, d, offset)
+	})
 }
 
 // levels sorts the nodes that are to be sent: each level needs only those before it.
@@ -275,7 +275,7 @@ func (c *copier) tag(ctx context.Context) error {
 
 func (c *copier) tell(what string, d ocispec.Descriptor, status string) {
 	if c.o.Progress != nil {
-		c.o.Progress(what, plain(d), status)
+		c.o.Progress(Event{Kind: EventEnd, What: what, Descriptor: plain(d), Status: status})
 	}
 }
 

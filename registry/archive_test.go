@@ -201,7 +201,7 @@ func TestArchiveTakesBack(t *testing.T) {
 		"other bytes": io.MultiReader(bytes.NewReader(big[1:]), strings.NewReader("!")),
 		"endless":     endless{},
 	} {
-		_, err := a.PushBlob(ctx, d, nil, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(body), nil })
+		_, err := a.PushBlob(ctx, d, nil, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(body), nil })
 		if !errors.Is(err, ErrDigestMismatch) && !errors.Is(err, errBroken) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -262,7 +262,7 @@ func TestF44ArchiveMemory(t *testing.T) {
 	d.Digest = sum
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err = a.PushBlob(ctx, d, nil, func(context.Context) (io.ReadCloser, error) {
+	_, err = a.PushBlob(ctx, d, nil, func(context.Context, int64) (io.ReadCloser, error) {
 		return io.NopCloser(io.LimitReader(endless{}, size)), nil
 	})
 	if err != nil {

@@ -131,7 +131,7 @@ func (a *newArchive) put(ctx context.Context, d ocispec.Descriptor, r io.ReadClo
 		return ctx.Err()
 	}
 	defer func() { <-a.turn }()
-	if a.hasBlob(d.Digest) {
+	if a.holds(d.Digest) {
 		return nil
 	}
 	e, err := a.append(ctx, blobPath(d.Digest), d.Size, r)
@@ -144,7 +144,7 @@ func (a *newArchive) put(ctx context.Context, d ocispec.Descriptor, r io.ReadClo
 	return nil
 }
 
-func (a *newArchive) hasBlob(d digest.Digest) bool {
+func (a *newArchive) holds(d digest.Digest) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, ok := a.blobs[d]
@@ -202,7 +202,7 @@ func (a *newArchive) manifest(ctx context.Context, tag string, d digest.Digest) 
 }
 
 func (a *newArchive) hasManifest(ctx context.Context, d digest.Digest) (bool, error) {
-	return a.hasBlob(d), nil
+	return a.holds(d), nil
 }
 
 func (a *newArchive) tagged(ctx context.Context, tag string) (digest.Digest, error) {
@@ -212,20 +212,20 @@ func (a *newArchive) tagged(ctx context.Context, tag string) (digest.Digest, err
 
 func (a *newArchive) tags(ctx context.Context) iter.Seq2[string, error] { return tagsOf(a.current()) }
 
-func (a *newArchive) blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	return sized(a.open, d)
+func (a *newArchive) blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	return sized(a.open, d, offset)
 }
 
-func (a *newArchive) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, open func(context.Context) (io.ReadCloser, error)) (int64, error) {
-	if a.hasBlob(d.Digest) {
-		return 0, nil
+func (a *newArchive) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, body Body) (Sent, error) {
+	if a.holds(d.Digest) {
+		return Sent{There: true}, nil
 	}
-	rc, err := open(ctx)
+	rc, err := body(ctx, 0)
 	if err != nil {
-		return 0, err
+		return Sent{}, err
 	}
 	defer rc.Close()
-	return d.Size, a.put(ctx, d, rc)
+	return Sent{Bytes: d.Size}, a.put(ctx, d, rc)
 }
 
 func (a *newArchive) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
@@ -238,11 +238,23 @@ func (a *newArchive) pushManifest(ctx context.Context, m Manifest) error {
 
 func (a *newArchive) tag(ctx context.Context, m Manifest, tag string) error {
 	return a.change(ctx, func(_, ix *layoutIndex) (bool, error) {
-		if !a.hasBlob(m.Descriptor.Digest) {
+		if !a.holds(m.Descriptor.Digest) {
 			return false, fail(codeNotFound, "manifest %s: %w", m.Descriptor.Digest, ErrNotFound)
 		}
 		return ix.setTag(indexEntry(m), tag), nil
 	})
+}
+
+func (a *newArchive) hasBlob(_ context.Context, d ocispec.Descriptor) (bool, error) {
+	return a.holds(d.Digest), nil
+}
+
+func (a *newArchive) setTags(ctx context.Context, m Manifest, tags []string) error {
+	return eachTag(tags, func(t string) error { return a.tag(ctx, m, t) })
+}
+
+func (a *newArchive) confirm(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
+	return a.attach(ctx, subject, manifests)
 }
 
 func (a *newArchive) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {

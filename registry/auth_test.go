@@ -282,7 +282,7 @@ func TestF18TokenExpires(t *testing.T) {
 		return false
 	})
 	opened := 0
-	if _, err := r.PushBlob(t.Context(), blobOf(b), nil, func(context.Context) (io.ReadCloser, error) {
+	if _, err := r.PushBlob(t.Context(), blobOf(b), nil, func(context.Context, int64) (io.ReadCloser, error) {
 		opened++
 		return io.NopCloser(strings.NewReader(string(b))), nil
 	}); err != nil || opened != 2 {

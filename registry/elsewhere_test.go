@@ -82,7 +82,9 @@ func TestG02UploadElsewhere(t *testing.T) {
 		creds, _ := static(Credential{Username: testUser, Password: testSecret})
 		r := openTest(t, newTestClient(t, Options{Credentials: creds}), s.Host, "app")
 		b := []byte("blob")
-		_, err := r.PushBlob(t.Context(), blobOf(b), nil, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("blob")), nil })
+		_, err := r.PushBlob(t.Context(), blobOf(b), nil, func(context.Context, int64) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader("blob")), nil
+		})
 		noSecret(t, err)
 		if !errors.Is(err, ErrRefused) || reason(err) != "upload-elsewhere" {
 			t.Errorf("%s: %v", location, err)

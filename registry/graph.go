@@ -89,6 +89,9 @@ type GraphOptions struct {
 	Referrer func(Referrer) bool
 	// Child selects which entries of an index are followed; nil: all.
 	Child func(ocispec.Descriptor) bool
+	// Found is told of each node as soon as it, and the list of what refers to it (Listed), are read; never concurrently,
+	// and before the nodes of the next level are asked for. It must not wait for requests.
+	Found func(*Node)
 }
 
 // Skipped is a referrer that was listed and is not one.
@@ -173,6 +176,9 @@ func (g *growth) below(n *Node, list []Referrer) ([]*look, error) {
 		return nil, fail(codeTooLarge, "index %s: %w: indexes nested deeper than %d", n.Manifest.Descriptor.Digest, ErrTooLarge, MaxDepth)
 	}
 	n.Listed = list
+	if g.o.Found != nil {
+		g.o.Found(n)
+	}
 	before := len(next)
 	for _, ref := range list {
 		if g.o.Referrer == nil || g.o.Referrer(ref) {

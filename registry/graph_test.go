@@ -44,7 +44,7 @@ func (l *liar) referrers(ctx context.Context, subject ocispec.Descriptor, artifa
 	return l.lists[subject.Digest], nil
 }
 
-func (l *liar) blob(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
+func (l *liar) blob(context.Context, ocispec.Descriptor, int64) (io.ReadCloser, error) {
 	return nil, fail(codeNotFound, "%w", ErrNotFound)
 }
 func (l *liar) tags(context.Context) iter.Seq2[string, error] { return nil }

@@ -36,7 +36,7 @@ func described(mediaType string, b []byte) ocispec.Descriptor {
 
 func putBytes(t testing.TB, r *Repo, d ocispec.Descriptor, b []byte) {
 	t.Helper()
-	_, err := r.PushBlob(context.Background(), d, nil, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
+	_, err := r.PushBlob(context.Background(), d, nil, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,11 +181,15 @@ func (l *layout) manifest(ctx context.Context, tag string, d digest.Digest) (med
 }
 
 func (l *layout) hasManifest(ctx context.Context, d digest.Digest) (bool, error) {
-	return l.hasBlob(d, -1)
+	return l.hasFile(d, -1)
 }
 
-// hasBlob reports whether a blob is there, of that size unless it is negative.
-func (l *layout) hasBlob(d digest.Digest, size int64) (bool, error) {
+func (l *layout) hasBlob(_ context.Context, d ocispec.Descriptor) (bool, error) {
+	return l.hasFile(d.Digest, d.Size)
+}
+
+// hasFile reports whether a blob is there, of that size unless it is negative.
+func (l *layout) hasFile(d digest.Digest, size int64) (bool, error) {
 	info, err := l.root.Stat(blobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -216,20 +220,20 @@ func (l *layout) tags(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-func (l *layout) blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	return sized(l.open, d)
+func (l *layout) blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	return sized(l.open, d, offset)
 }
 
-func (l *layout) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, open func(context.Context) (io.ReadCloser, error)) (int64, error) {
-	if there, err := l.hasBlob(d.Digest, d.Size); there || err != nil {
-		return 0, err
+func (l *layout) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, body Body) (Sent, error) {
+	if there, err := l.hasFile(d.Digest, d.Size); there || err != nil {
+		return Sent{There: there}, err
 	}
-	rc, err := open(ctx)
+	rc, err := body(ctx, 0)
 	if err != nil {
-		return 0, err
+		return Sent{}, err
 	}
 	defer rc.Close()
-	return d.Size, l.put(ctx, d, rc)
+	return Sent{Bytes: d.Size}, l.put(ctx, d, rc)
 }
 
 // put stores what r holds once it proved to be d.
@@ -242,7 +246,7 @@ func (l *layout) put(ctx context.Context, d ocispec.Descriptor, r io.ReadCloser)
 }
 
 func (l *layout) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
-	if there, err := l.hasBlob(d.Digest, d.Size); there || err != nil {
+	if there, err := l.hasFile(d.Digest, d.Size); there || err != nil {
 		return err
 	}
 	return l.put(ctx, d, io.NopCloser(bytes.NewReader(b)))
@@ -254,7 +258,7 @@ func (l *layout) pushManifest(ctx context.Context, m Manifest) error {
 
 func (l *layout) tag(ctx context.Context, m Manifest, tag string) error {
 	return l.change(ctx, func(_, ix *layoutIndex) (bool, error) {
-		there, err := l.hasBlob(m.Descriptor.Digest, m.Descriptor.Size)
+		there, err := l.hasFile(m.Descriptor.Digest, m.Descriptor.Size)
 		if err != nil {
 			return false, err
 		}
@@ -263,6 +267,14 @@ func (l *layout) tag(ctx context.Context, m Manifest, tag string) error {
 		}
 		return ix.setTag(indexEntry(m), tag), nil
 	})
+}
+
+func (l *layout) setTags(ctx context.Context, m Manifest, tags []string) error {
+	return eachTag(tags, func(t string) error { return l.tag(ctx, m, t) })
+}
+
+func (l *layout) confirm(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
+	return l.attach(ctx, subject, manifests)
 }
 
 func (l *layout) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {

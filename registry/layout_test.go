@@ -533,7 +533,7 @@ func TestC01BlobIsNotKept(t *testing.T) {
 		"endless":     {endless{}, ErrDigestMismatch},
 		"broken":      {io.MultiReader(strings.NewReader("rig"), broken{}), errBroken},
 	} {
-		_, err := l.PushBlob(context.Background(), d, nil, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(c.body), nil })
+		_, err := l.PushBlob(context.Background(), d, nil, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(c.body), nil })
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -666,7 +666,7 @@ func TestF36DiskFull(t *testing.T) {
 	}
 	limitFileSize(t, int64(len(before)))
 	big := bytes.Repeat([]byte("x"), 1<<20)
-	if _, err := l.PushBlob(ctx, described("b", big), nil, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(big)), nil }); !errors.Is(err, ErrDisk) || reasonOf(err) != "disk" {
+	if _, err := l.PushBlob(ctx, described("b", big), nil, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(big)), nil }); !errors.Is(err, ErrDisk) || reasonOf(err) != "disk" {
 		t.Errorf("a blob: %v", err)
 	}
 	if err := l.Tag(ctx, m, "2"); !errors.Is(err, ErrDisk) {

@@ -13,6 +13,15 @@ type Referrer struct {
 	ocispec.Descriptor // with ArtifactType and Annotations as the list has them: hints
 }
 
+// An Addition is a referrer that is going to exist: its manifest, and where its blobs are.
+type Addition struct {
+	Subject  ocispec.Descriptor
+	Manifest Manifest
+	// Blobs holds those that are in memory; From has the others.
+	Blobs map[digest.Digest][]byte
+	From  *Repo
+}
+
 // Referrers lists what refers to subject: by the API, or the tag schema where there is no API or it lists nothing.
 // artifactType filters (here, whatever the registry did); "" is all. Order is the registry's; each digest once.
 func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
@@ -64,6 +73,23 @@ func (r *Repo) Attach(ctx context.Context, subject ocispec.Descriptor, manifests
 	}
 	if err := r.store.attach(ctx, subject, manifests); err != nil {
 		return fmt.Errorf("attaching to %s: %w", r.ref.With("", subject.Digest), err)
+	}
+	return nil
+}
+
+// Confirm reads the list of subject's referrers back and returns once it has all manifests, which were stored by
+// [Repo.PushManifest]: what the registry has forgotten is written again; without the API the tag schema is written, once
+// and settled, as [Repo.Attach] does. "Present" means "listed for its subject" (COPY.md part B, F4). ErrUnsettled if the
+// list does not come to hold them.
+func (r *Repo) Confirm(ctx context.Context, subject ocispec.Descriptor, manifests ...Manifest) error {
+	if len(manifests) == 0 {
+		return nil
+	}
+	if err := checkDescriptor(subject); err != nil {
+		return err
+	}
+	if err := r.store.confirm(ctx, subject, manifests); err != nil {
+		return fmt.Errorf("confirming what refers to %s: %w", r.ref.With("", subject.Digest), err)
 	}
 	return nil
 }

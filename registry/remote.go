@@ -279,12 +279,20 @@ func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // blob streams. Everything up to the first byte is retried by the transport; that the bytes are right is for the caller to check.
-func (s *remote) blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+func (s *remote) blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	ctx, cancel := s.bounded(ctx)
-	resp, err := s.do(ctx, call{method: http.MethodGet, path: "blobs/" + d.Digest.String(), action: actionPull})
+	c := call{method: http.MethodGet, path: "blobs/" + d.Digest.String(), action: actionPull}
+	if offset > 0 {
+		// Closed: some registries answer 416 to a range without an end.
+		c.header = map[string]string{"Range": fmt.Sprintf("bytes=%d-%d", offset, d.Size-1)}
+	}
+	resp, err := s.do(ctx, c)
 	if err != nil {
 		cancel()
 		return nil, err
+	}
+	if offset > 0 && resp.StatusCode == http.StatusPartialContent {
+		return &download{ctx: ctx, cancel: cancel, body: resp.Body, host: s.host}, nil
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer cancel()
@@ -295,7 +303,20 @@ func (s *remote) blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser,
 		_ = resp.Body.Close()
 		return nil, fail(codeDigest, "%w: %s announces %d bytes, the descriptor %d", ErrDigestMismatch, s.host, resp.ContentLength, d.Size)
 	}
-	return &download{ctx: ctx, cancel: cancel, body: resp.Body, host: s.host}, nil
+	whole := &download{ctx: ctx, cancel: cancel, body: resp.Body, host: s.host}
+	if _, err := io.CopyN(io.Discard, whole, offset); err != nil {
+		whole.Close()
+		return nil, err
+	}
+	return whole, nil
+}
+
+func (s *remote) hasBlob(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	_, err := s.exec(ctx, call{method: http.MethodHead, path: "blobs/" + d.Digest.String(), action: actionPull})
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // A download is a blob on its way. It ends when nothing arrives for a while.

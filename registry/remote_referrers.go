@@ -184,6 +184,19 @@ func (s *remote) putReferrers(ctx context.Context, subject ocispec.Descriptor, m
 	return !slices.ContainsFunc(subjects, func(d digest.Digest) bool { return d != subject.Digest }), nil
 }
 
+func (s *remote) confirm(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
+	if !s.state.api.no() {
+		list, ok, err := s.listAPI(ctx, subject, "")
+		if err != nil {
+			return err
+		}
+		if ok && listsAll(list, manifests) {
+			return nil
+		}
+	}
+	return s.attach(ctx, subject, manifests)
+}
+
 // detach takes a referrer out of the list and then deletes it. In that order: a listed manifest that is gone makes
 // stock notation refuse the whole artifact (DESIGN.md section 5).
 func (s *remote) detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {

@@ -224,12 +224,12 @@ func TestRemoteRequests(t *testing.T) {
 			opened := 0
 			blob := func(from *Repo, sent int64) func() error {
 				return func() error {
-					n, err := r.PushBlob(t.Context(), blobOf(stream), from, func(context.Context) (io.ReadCloser, error) {
+					n, err := r.PushBlob(t.Context(), blobOf(stream), from, func(context.Context, int64) (io.ReadCloser, error) {
 						opened++
 						return io.NopCloser(bytes.NewReader(stream)), nil
 					})
-					if n != sent {
-						t.Errorf("%d bytes travelled, not %d", n, sent)
+					if n.Bytes != sent {
+						t.Errorf("%d bytes travelled, not %d", n.Bytes, sent)
 					}
 					return err
 				}
@@ -264,8 +264,8 @@ func TestG18MountThatOpensASession(t *testing.T) {
 	c := newTestClient(t, Options{})
 	from, to := openTest(t, c, s.Host, "from"), openTest(t, c, s.Host, "app")
 	b := []byte("a blob that the sibling does not have either")
-	sent, err := to.PushBlob(t.Context(), blobOf(b), from, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
-	if err != nil || sent != int64(len(b)) {
+	sent, err := to.PushBlob(t.Context(), blobOf(b), from, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
+	if err != nil || sent.Bytes != int64(len(b)) {
 		t.Fatal(sent, err)
 	}
 	if diff := cmp.Diff([]string{"POST blobs/uploads/?mount 202", "PUT blobs/uploads/…?digest 201"}, calls(s)); diff != "" {
@@ -279,10 +279,10 @@ func TestPushBlobSourceFails(t *testing.T) {
 	broken := errors.New("the source is broken")
 	s := regtest.New(t, regtest.WithoutAPI)
 	r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
-	for name, open := range map[string]func(context.Context) (io.ReadCloser, error){
-		"at once":    func(context.Context) (io.ReadCloser, error) { return nil, broken },
-		"on the way": func(context.Context) (io.ReadCloser, error) { return io.NopCloser(brokenReader{broken}), nil },
-		"half way in": func(context.Context) (io.ReadCloser, error) {
+	for name, open := range map[string]func(context.Context, int64) (io.ReadCloser, error){
+		"at once":    func(context.Context, int64) (io.ReadCloser, error) { return nil, broken },
+		"on the way": func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(brokenReader{broken}), nil },
+		"half way in": func(context.Context, int64) (io.ReadCloser, error) {
 			return io.NopCloser(io.MultiReader(strings.NewReader("half"), brokenReader{broken})), nil
 		},
 	} {
@@ -324,7 +324,7 @@ func TestPushBlobAgain(t *testing.T) {
 	})
 	b := []byte(strings.Repeat("again ", 1000))
 	opened := 0
-	_, err := r.PushBlob(t.Context(), blobOf(b), nil, func(context.Context) (io.ReadCloser, error) {
+	_, err := r.PushBlob(t.Context(), blobOf(b), nil, func(context.Context, int64) (io.ReadCloser, error) {
 		opened++
 		return io.NopCloser(bytes.NewReader(b)), nil
 	})

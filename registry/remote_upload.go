@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -31,9 +30,9 @@ func (s *remote) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) 
 }
 
 func (s *remote) sendBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
-	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
+	body := BytesBody(b)
 	if s.learnt.singleUpload.no() || len(b) == 0 || len(b) > maxSingleUpload {
-		_, err := s.pushBlob(ctx, d, nil, open)
+		_, err := s.pushBlob(ctx, d, nil, body)
 		return err
 	}
 	ctx, cancel := s.bounded(ctx)
@@ -53,16 +52,16 @@ func (s *remote) sendBytes(ctx context.Context, d ocispec.Descriptor, b []byte) 
 	case http.StatusAccepted: // it has opened a session instead, and dropped the bytes
 		discard(resp)
 		s.learnt.singleUpload.set(false)
-		err := s.complete(ctx, resp, d, open)
+		err := s.complete(ctx, resp, d, body)
 		if retryUpload(err) {
-			_, err = s.pushBlob(ctx, d, nil, open)
+			_, err = s.pushBlob(ctx, d, nil, body)
 		}
 		return err
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusUnsupportedMediaType,
 		http.StatusNotImplemented:
 		// Perhaps it is the shortcut that is refused. If it is the repository, the long way says so.
 		discard(resp)
-		if _, err := s.pushBlob(ctx, d, nil, open); err != nil {
+		if _, err := s.pushBlob(ctx, d, nil, body); err != nil {
 			return err
 		}
 		s.learnt.singleUpload.set(false)
@@ -73,7 +72,7 @@ func (s *remote) sendBytes(ctx context.Context, d ocispec.Descriptor, b []byte) 
 
 // pushBlob stores a blob that is not there. A mount from the repository itself asks for it and opens the upload in
 // one request; from a sibling it saves the bytes (COPY.md part B).
-func (s *remote) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, open func(context.Context) (io.ReadCloser, error)) (sent int64, err error) {
+func (s *remote) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, body Body) (sent Sent, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	source := s.name
@@ -82,12 +81,15 @@ func (s *remote) pushBlob(ctx context.Context, d ocispec.Descriptor, from store,
 	}
 	for try := 1; ; try++ {
 		there, session, err := s.openUpload(ctx, d.Digest, source)
-		if err != nil || there {
+		if err != nil {
 			return sent, err
 		}
-		err = s.complete(ctx, session, d, open)
+		if there {
+			return Sent{Bytes: sent.Bytes, Mounted: source != s.name, There: source == s.name}, nil
+		}
+		err = s.complete(ctx, session, d, body)
 		if err == nil {
-			return sent + d.Size, nil
+			return Sent{Bytes: sent.Bytes + d.Size}, nil
 		}
 		// An upload session that broke off holds nobody knows how many bytes: a new one is opened, and the source with it.
 		if !retryUpload(err) {
@@ -166,7 +168,7 @@ var errSource = errors.New("reading what is to be uploaded")
 
 // complete sends the whole blob in one PUT to where the session is. That must be on the registry itself, under the
 // same scheme (CASES.md G02).
-func (s *remote) complete(ctx context.Context, session *http.Response, d ocispec.Descriptor, open func(context.Context) (io.ReadCloser, error)) error {
+func (s *remote) complete(ctx context.Context, session *http.Response, d ocispec.Descriptor, body Body) error {
 	base, err := url.Parse(s.base)
 	if err != nil {
 		return err
@@ -183,25 +185,26 @@ func (s *remote) complete(ctx context.Context, session *http.Response, d ocispec
 	}
 	u.RawQuery = q
 
-	var body *source
+	var out *source
 	resp, err := s.do(ctx, call{
 		method: http.MethodPut, url: u, action: actionPush, header: map[string]string{"Content-Type": "application/octet-stream"}, size: d.Size,
 		open: func() (io.ReadCloser, error) {
-			rc, err := open(ctx)
+			rc, err := body(ctx, 0)
 			if err != nil {
 				return nil, &sourceError{err}
 			}
-			body = &source{rc: rc}
+			rc = verifying(rc, d)
+			out = &source{rc: rc}
 			if d.Size == 0 {
 				_ = rc.Close()
 				return http.NoBody, nil
 			}
-			return body, nil
+			return out, nil
 		},
 	})
 	if err != nil {
-		if body != nil && body.failed() != nil {
-			return &sourceError{body.failed()}
+		if out != nil && out.failed() != nil {
+			return &sourceError{out.failed()}
 		}
 		return err
 	}
@@ -242,4 +245,11 @@ func (s *remote) tag(ctx context.Context, m Manifest, tag string) error {
 	}
 	_, err = s.putManifest(ctx, tag, m)
 	return err
+}
+
+func (s *remote) setTags(ctx context.Context, m Manifest, tags []string) error {
+	return eachTag(tags, func(t string) error {
+		_, err := s.putManifest(ctx, t, m)
+		return err
+	})
 }

@@ -197,16 +197,42 @@ func (r *Repo) Manifest(ctx context.Context, d ocispec.Descriptor) (Manifest, er
 	return m, nil
 }
 
-// Blob opens a blob; reading past its descriptor's size, or to an end that does not hash to its digest, is an error of the reader.
+// Blob opens a blob; reading past its descriptor's size, or to an end that does not hash to its digest, is an error of
+// the reader. A download that breaks off goes on where it was (RFC 9110, "Range Requests") before the reader hears of it.
 func (r *Repo) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	rc, err := r.BlobFrom(ctx, d, 0)
+	if err != nil {
+		return nil, err
+	}
+	return verifying(rc, d), nil
+}
+
+// BlobFrom opens a blob from an offset on, up to its descriptor's size. Nothing is checked of what comes: that is for
+// who puts the parts together.
+func (r *Repo) BlobFrom(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	if err := checkDescriptor(d); err != nil {
 		return nil, err
 	}
-	rc, err := r.store.blob(ctx, d)
+	if offset < 0 || offset > d.Size {
+		return nil, fail(codeDigest, "%w: blob %s has %d bytes, and was to be read from %d on", ErrDigestMismatch, d.Digest, d.Size, offset)
+	}
+	rc, err := r.store.blob(ctx, d, offset)
 	if err != nil {
 		return nil, fmt.Errorf("reading blob %s of %s: %w", d.Digest, r.ref, err)
 	}
-	return verifying(rc, d), nil
+	return rc, nil
+}
+
+// HasBlob asks for a blob without fetching it.
+func (r *Repo) HasBlob(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if err := checkDescriptor(d); err != nil {
+		return false, err
+	}
+	has, err := r.store.hasBlob(ctx, d)
+	if err != nil {
+		return false, fmt.Errorf("looking up blob %s of %s: %w", d.Digest, r.ref, err)
+	}
+	return has, nil
 }
 
 // ReadBlob reads a blob of at most limit bytes, its inline data if the descriptor carries any (checked all the same).
@@ -251,17 +277,34 @@ func checkBytes(d ocispec.Descriptor, b []byte) error {
 	return nil
 }
 
-// PushBlob stores a blob unless it is there. open is called again when a body must be sent again. from, if not nil
-// and of the same registry, is where it may be mounted from. sent is the number of bytes that travelled.
-func (r *Repo) PushBlob(ctx context.Context, d ocispec.Descriptor, from *Repo, open func(ctx context.Context) (io.ReadCloser, error)) (sent int64, err error) {
+// A Body opens a blob's bytes from an offset on. It is called again when some must be sent again.
+type Body func(ctx context.Context, offset int64) (io.ReadCloser, error)
+
+// BytesBody is the Body of bytes in memory.
+func BytesBody(b []byte) Body {
+	return func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b[offset:])), nil
+	}
+}
+
+// Sent says how a blob came to be where it is.
+type Sent struct {
+	Bytes   int64 // that travelled, those that travelled twice too
+	Mounted bool  // from another repository of the registry
+	There   bool  // it was there
+}
+
+// PushBlob stores a blob unless it is there; what the body holds is checked against d on the way, and never stored
+// under a digest that it does not have. from, if not nil and of the same registry, is where it may be mounted from.
+func (r *Repo) PushBlob(ctx context.Context, d ocispec.Descriptor, from *Repo, body Body) (Sent, error) {
 	if err := checkDescriptor(d); err != nil {
-		return 0, err
+		return Sent{}, err
 	}
 	var source store
 	if from != nil {
 		source = from.store
 	}
-	sent, err = r.store.pushBlob(ctx, d, source, open)
+	sent, err := r.store.pushBlob(ctx, d, source, body)
 	if err != nil {
 		return sent, fmt.Errorf("writing blob %s to %s: %w", d.Digest, r.ref, err)
 	}
@@ -324,6 +367,26 @@ func (r *Repo) Tag(ctx context.Context, m Manifest, tag string) error {
 	}
 	if err := r.store.tag(ctx, m, tag); err != nil {
 		return fmt.Errorf("tagging %s: %w", r.ref.With(tag, m.Descriptor.Digest), err)
+	}
+	return nil
+}
+
+// SetTags makes tags name m's digest with the fewest requests (one for all where the registry answers OCI-Tag), without
+// asking what they name now: the caller has. m's bytes must be there already.
+func (r *Repo) SetTags(ctx context.Context, m Manifest, tags ...string) error {
+	for _, t := range tags {
+		if err := r.checkTag(t); err != nil {
+			return err
+		}
+	}
+	if err := checkDescriptor(m.Descriptor); err != nil {
+		return err
+	}
+	if len(tags) == 0 {
+		return nil
+	}
+	if err := r.store.setTags(ctx, m, tags); err != nil {
+		return fmt.Errorf("tagging %s: %w", r.ref.With(tags[0], m.Descriptor.Digest), err)
 	}
 	return nil
 }

@@ -246,7 +246,7 @@ func TestPerHost(t *testing.T) {
 	c := newTestClient(t, Options{PerHost: most})
 	r := openTest(t, c, s.Host, "app")
 	big := bytes.Repeat([]byte("big"), 1<<20)
-	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(big)), nil }
+	open := func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(big)), nil }
 	if _, err := r.PushBlob(t.Context(), blobOf(big), nil, open); err != nil {
 		t.Fatal(err)
 	}
