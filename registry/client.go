@@ -27,6 +27,7 @@ type Options struct {
 	TrustRealms                   []string      // further hosts whose token realms are believed: HOST (any port) or HOST:PORT
 	Timeout                       time.Duration // of one object; 0: 5 minutes
 	PerHost                       int           // requests in flight per host; 0: 16
+	MaxRate                       int64         // bytes of blobs a second, in each direction, of the whole client; 0: unbounded
 	UserAgent                     string
 	// Credentials returns what docker's configuration holds for host; nil: anonymous. See [DockerCredentials].
 	Credentials CredentialFunc
