@@ -2,12 +2,14 @@ package cmd
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/imprint-oci/imprint/copy"
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/trust"
@@ -19,6 +21,8 @@ type gate struct {
 	root             bool          // the policy is that of --root
 	as               registry.Reference
 	requireSignature bool
+	onlyAccepted     bool                // what the policy does not accept stays behind
+	chain            []*x509.Certificate // to renew signatures with on the way
 	now              time.Time
 }
 
@@ -34,7 +38,7 @@ func (j judgingFlags) gate(s *session) (gate, error) {
 
 // A passage is an artifact on its way through a gate.
 type passage struct {
-	repo        *registry.Repo // where it is
+	repo        *registry.Repo // where it is; review does not ask it
 	source      registry.Reference
 	root        registry.Manifest
 	destination registry.Reference
@@ -206,4 +210,52 @@ func unclaimed(contents []envelope.Content, destination registry.Reference, tags
 		out = append(out, fmt.Sprintf("no signature claims the tag %s (they claim %s): imprint verify will not accept it under that name", tag, says))
 	}
 	return out
+}
+
+// review returns what [copy.Artifact] asks before a byte moves, nil if nothing is to be asked: then remark may have something to say.
+func (g gate) review(p passage) func(context.Context, copy.Graph) (copy.Review, error) {
+	if g.policy == nil && !g.requireSignature && !g.onlyAccepted && len(g.chain) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, graph copy.Graph) (copy.Review, error) {
+		p.root = graph.Root.Manifest
+		sigs, err := graph.Signatures(ctx, graph.Root)
+		if err != nil {
+			return copy.Review{}, err
+		}
+		if g.policy != nil {
+			return copy.Review{}, g.judgeByPolicy(p, sigs)
+		}
+		contents, failed := verified(sigs, p.root)
+		if g.requireSignature && len(contents) == 0 {
+			if failed != nil {
+				return copy.Review{}, failed
+			}
+			return copy.Review{}, unsigned(p.source.String(), "--require-signature asks for one")
+		}
+		return copy.Review{Warnings: unclaimed(contents, p.destination, p.claimed())}, nil
+	}
+}
+
+// remark returns what warns of tags that no signature claims where there is no review, for [copy.Options.Remark]: nothing waits for it.
+func (g gate) remark(p passage) func(context.Context, copy.Graph) []string {
+	if g.review(p) != nil || len(p.tags) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, graph copy.Graph) []string {
+		sigs, err := graph.Signatures(ctx, graph.Root)
+		if err != nil {
+			return nil
+		}
+		contents, _ := verified(sigs, graph.Root.Manifest)
+		return unclaimed(contents, p.destination, p.claimed())
+	}
+}
+
+// check refuses flags that need one another.
+func (g gate) check() error {
+	if g.onlyAccepted && g.policy == nil {
+		return usageHint("name what to judge by: --policy FILE or --root FILE", "--only-accepted without a policy or a root")
+	}
+	return nil
 }

@@ -32,6 +32,8 @@ type Options struct {
 	// Review, if not nil, decides once the graph is read and before a byte moves: it may refuse it all (an error, which is
 	// returned as it is), leave signatures behind, and add referrers.
 	Review func(ctx context.Context, g Graph) (Review, error)
+	// Remark, if not nil, is asked for warnings once the graph is read; nothing waits for it but the end of the copy.
+	Remark func(ctx context.Context, g Graph) []string
 	// Progress is told how the copy goes on; nil: nobody. It may be called concurrently, and must not wait.
 	Progress func(Event)
 }
