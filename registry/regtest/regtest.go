@@ -1,14 +1,16 @@
-// Package regtest runs real registries in this process for tests and the demo: one with the referrers API, one
-// without, each behind a recorder that counts requests, adds latency and breaks connections. Only tests and the demo
-// import it.
+// Package regtest runs real registries in this process for tests, the demo and the benchmark: one with the referrers API,
+// one without, each behind a recorder that counts requests, adds latency, bounds bandwidth and breaks connections. A
+// [Trace] records several on one clock. Only these import it.
 package regtest
 
 import (
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"cuelabs.dev/go/oci/ociregistry/ociserver"
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 	"github.com/sirupsen/logrus"
 )
@@ -30,18 +33,12 @@ const (
 	WithAPI Kind = "with-api"
 	// WithoutAPI is CNCF distribution v3 over memory: no referrers API, no single-request uploads, DELETE.
 	WithoutAPI Kind = "without-api"
+	// WithAPIOnly is WithAPI without any shortcut: uploads take two requests, and a mount of what is not there opens one.
+	WithAPIOnly Kind = "with-api-only"
 )
 
-// Kinds are both, for tests that run against each.
+// Kinds are the first two, for tests that run against each.
 var Kinds = []Kind{WithAPI, WithoutAPI}
-
-// A Request is one that the registry got.
-type Request struct {
-	Method, Path, Query string
-	Header              http.Header
-	Status              int // 0: the connection was cut
-	Begin, End          time.Time
-}
 
 // A Server is a running registry behind its recorder.
 type Server struct {
@@ -52,12 +49,14 @@ type Server struct {
 	next http.Handler
 
 	mu        sync.Mutex
-	requests  []*Request
+	trace     *Trace
 	latency   time.Duration
 	seen      int
 	cutAt     int
 	delivered bool
 	intercept func(w http.ResponseWriter, r *http.Request) bool
+
+	in, out link
 }
 
 // New runs a registry until the test ends.
@@ -74,12 +73,19 @@ func Start(kind Kind) *Server {
 	switch kind {
 	case WithAPI:
 		s.next = ociserver.New(ocimem.New(), nil)
+	case WithAPIOnly:
+		s.next = withoutShortcuts(ociserver.New(ocimem.New(), &ociserver.Options{DisableSinglePostUpload: true}))
 	case WithoutAPI:
-		s.next = distribution()
+		s.next = distribution(configuration.Storage{"inmemory": configuration.Parameters{}})
 	default:
 		panic("regtest: no registry of kind " + string(kind))
 	}
 	return s.serve()
+}
+
+// StartFiles runs a registry of the kind WithoutAPI that keeps what it holds in a folder instead of in memory.
+func StartFiles(dir string) *Server {
+	return (&Server{Kind: WithoutAPI, next: distribution(configuration.Storage{"filesystem": configuration.Parameters{"rootdirectory": dir}})}).serve()
 }
 
 // Serve runs any handler behind a recorder: registries that lie.
@@ -91,6 +97,7 @@ func Serve(t testing.TB, h http.Handler) *Server {
 }
 
 func (s *Server) serve() *Server {
+	s.trace = NewTrace()
 	s.http = httptest.NewServer(http.HandlerFunc(s.handle))
 	s.Host = strings.TrimPrefix(s.http.URL, "http://")
 	return s
@@ -105,18 +112,11 @@ func (s *Server) Close() {
 	s.http.Close()
 }
 
-func distribution() http.Handler {
+func distribution(storage configuration.Storage) http.Handler {
 	logrus.SetOutput(io.Discard)
-	c := &configuration.Configuration{
-		Version: "0.1",
-		Storage: configuration.Storage{
-			"inmemory": configuration.Parameters{},
-			"delete":   configuration.Parameters{"enabled": true},
-			"maintenance": configuration.Parameters{
-				"uploadpurging": map[any]any{"enabled": false},
-			},
-		},
-	}
+	storage["delete"] = configuration.Parameters{"enabled": true}
+	storage["maintenance"] = configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}}
+	c := &configuration.Configuration{Version: "0.1", Storage: storage}
 	c.Log.Level = "panic"
 	c.Log.AccessLog.Disabled = true
 	c.HTTP.Secret = "a test's registry has no secrets"
@@ -130,11 +130,32 @@ func (s *Server) Latency(d time.Duration) {
 	s.latency = d
 }
 
+// Bandwidth bounds the bytes of bodies that pass in each direction from now on, of all connections together; 0 ends that.
+func (s *Server) Bandwidth(bytesPerSecond int64) {
+	s.in.set(bytesPerSecond)
+	s.out.set(bytesPerSecond)
+}
+
+// Record writes the requests from now on into a trace that other registries may share. Requests, Count, Writes and
+// RoundTrips of the server then tell of its own share of it.
+func (s *Server) Record(t *Trace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trace = t
+}
+
+func (s *Server) recording() *Trace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trace
+}
+
 // Reset forgets the requests recorded so far, and a cut.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests, s.seen, s.cutAt = nil, 0, 0
+	s.seen, s.cutAt = 0, 0
+	s.trace.forget(s.Host)
 }
 
 // CutAt breaks the connection of the n-th request (from 1, counted from now) and of each one after it, as if the
@@ -153,67 +174,35 @@ func (s *Server) Intercept(f func(w http.ResponseWriter, r *http.Request) bool) 
 	s.intercept = f
 }
 
-// Requests returns what was recorded, in the order of their beginning.
+// Requests returns what was recorded, in the order of beginnings.
 func (s *Server) Requests() []Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]Request, len(s.requests))
-	for i, r := range s.requests {
-		out[i] = *r
-	}
-	return out
+	return slices.DeleteFunc(s.recording().Requests(), func(r Request) bool { return r.Server != s.Host })
 }
 
 // Count returns the number of recorded requests for which match is true; nil counts all.
-func (s *Server) Count(match func(Request) bool) int {
-	n := 0
-	for _, r := range s.Requests() {
-		if match == nil || match(r) {
-			n++
-		}
-	}
-	return n
-}
+func (s *Server) Count(match func(Request) bool) int { return s.recording().Count(s.Host, match) }
 
 // Writes counts PUT, POST, PATCH and DELETE.
-func (s *Server) Writes() int {
-	return s.Count(func(r Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead })
-}
+func (s *Server) Writes() int { return s.Count(Request.Write) }
 
-// RoundTrips returns the length of the longest chain of requests each of which began after the one before it had
-// ended: how many the client waited for one after another. Give the registry a Latency of some 20 ms first, else
-// requests that might overlap don't.
-func (s *Server) RoundTrips() int {
-	requests := s.Requests()
-	longest := make([]int, len(requests))
-	most := 0
-	for i, r := range requests {
-		longest[i] = 1
-		for j := range i {
-			if !requests[j].End.IsZero() && requests[j].End.Before(r.Begin) && longest[j] >= longest[i] {
-				longest[i] = longest[j] + 1
-			}
-		}
-		most = max(most, longest[i])
-	}
-	return most
-}
+// RoundTrips is [Trace.RoundTrips] of this registry's requests alone.
+func (s *Server) RoundTrips() int { return roundTrips(s.Requests()) }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.seen++
-	record := &Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Begin: time.Now()}
-	s.requests = append(s.requests, record)
-	latency, intercept := s.latency, s.intercept
+	trace, latency, intercept := s.trace, s.latency, s.intercept
 	cut, deliver := s.cutAt > 0 && s.seen >= s.cutAt, s.delivered && s.seen == s.cutAt
 	s.mu.Unlock()
 
-	out := &recorder{ResponseWriter: w}
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		record.End, record.Status = time.Now(), out.status
-	}()
+	record := trace.begin(Request{Server: s.Host, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone()})
+	out := &recorder{ResponseWriter: w, via: &s.out}
+	var in *countedBody
+	if r.Body != nil && r.Body != http.NoBody {
+		in = &countedBody{ReadCloser: r.Body, via: &s.in}
+		r.Body = in
+	}
+	defer func() { trace.end(record, out, in) }()
 	if latency > 0 {
 		time.Sleep(latency)
 	}
@@ -243,23 +232,23 @@ func hangUp(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-type recorder struct {
-	http.ResponseWriter
-	status int
-}
-
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	return r.ResponseWriter.Write(b)
+// withoutShortcuts makes a mount of an absent blob open an upload, as zot, olareg and distribution do; ociserver
+// answers 404.
+func withoutShortcuts(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || !r.URL.Query().Has("mount") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		mounted := httptest.NewRecorder()
+		next.ServeHTTP(mounted, r)
+		if mounted.Code == http.StatusCreated {
+			maps.Copy(w.Header(), mounted.Header())
+			w.WriteHeader(mounted.Code)
+			return
+		}
+		open := r.Clone(r.Context())
+		open.URL.RawQuery = ""
+		next.ServeHTTP(w, open)
+	})
 }
