@@ -63,8 +63,8 @@ func (s *signing) setClaims() error {
 		return nil
 	}
 	var tags, names []string
-	if s.o.Tag != "" {
-		tags = append(tags, s.repo.Reference().With(s.o.Tag, "").BareTag())
+	for _, t := range s.known() {
+		tags = append(tags, s.repo.Reference().With(t, "").BareTag())
 	}
 	for _, c := range s.o.Claims {
 		if strings.Contains(c, "/") {
@@ -80,6 +80,14 @@ func (s *signing) setClaims() error {
 	s.claims, s.result.Claims = claims, claims
 	s.result.NoClaims = len(claims) == 0
 	return nil
+}
+
+// known are the tags (in a layout: NAMEs) of subject that the registry need not be asked about.
+func (s *signing) known() []string {
+	if s.o.Tag == "" {
+		return s.o.Tags
+	}
+	return append([]string{s.o.Tag}, s.o.Tags...)
 }
 
 // checkMetadata says what may be signed besides the claims (CASES.md A16). Control characters are refused in names,
@@ -140,10 +148,10 @@ func (s *signing) checkClaims(ctx context.Context) error {
 // may move need no answer.
 func (s *signing) heldClaims() []held {
 	var list []held
-	here := s.repo.Reference()
+	here, known := s.repo.Reference(), s.known()
 	add := func(claim, tag, bare string) {
 		h := held{claim, tag}
-		if tag != s.o.Tag && !s.mayMove(bare) && !slices.Contains(list, h) {
+		if !slices.Contains(known, tag) && !s.mayMove(bare) && !slices.Contains(list, h) {
 			list = append(list, h)
 		}
 	}

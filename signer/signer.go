@@ -25,17 +25,25 @@ type Options struct {
 	Format envelope.Format // "" is JWS
 	// Tag is the tag (of a layout, the NAME) by which subject was resolved; "" if it was resolved by digest alone. It
 	// is claimed, and as it names subject by that very resolution the registry is not asked about it again.
-	Tag       string
+	Tag string
+	// Tags are further tags that are going to name subject. They are claimed, and the registry is not asked who holds them:
+	// the caller has found each free, subject's already, or allowed to move.
+	Tags      []string
 	Claims    []string // further tags, and qualified names; canonicalised and checked
 	NoClaims  bool     // leave the annotation out everywhere
 	Metadata  map[string]string
 	Expiry    time.Duration // 0: none
 	Recursive bool          // children, and referrers that are not signatures, too; they claim nothing ([])
-	Again     bool          // sign although the same key signed the same payload
-	Move      []string      // globs of claims that may leave the digest which holds them
-	DryRun    bool          // all checks, no signature, no write
-	Agent     string
-	Now       time.Time // required
+	// Also are further manifests of repo that are signed with subject. They claim nothing, as what Recursive adds.
+	Also   []registry.Manifest
+	Again  bool     // sign although the same key signed the same payload
+	Move   []string // globs of claims that may leave the digest which holds them
+	DryRun bool     // all checks, no signature, no write
+	// ReadBack reads each new signature as anybody would before Sign returns: it is listed for its subject, verifies, and says what was
+	// asked for. registry.ErrUnsettled if it does not come to that.
+	ReadBack bool
+	Agent    string
+	Now      time.Time // required
 }
 
 // What became of an artifact that Sign dealt with.
@@ -106,15 +114,26 @@ func Sign(ctx context.Context, repo *registry.Repo, subject registry.Manifest, k
 	return s.result, err
 }
 
+// Check does those checks of [Sign] that ask nothing of subject, so that they can come before it is brought to repo: chain, key,
+// claims, and who holds these in repo. If the key tells only with an envelope who signs, the last has to wait for Sign.
+func Check(ctx context.Context, repo *registry.Repo, subject registry.Manifest, key kms.Key, chain certchain.Chain, o Options) error {
+	s := newSigning(repo, subject, key, o)
+	if err := s.prepare(chain); err != nil || s.hand == nil {
+		return err
+	}
+	return s.checkClaims(ctx)
+}
+
 // A signing is one call of Sign.
 type signing struct {
-	repo    *registry.Repo
-	subject registry.Manifest
-	key     kms.Key // metered
-	calls   *atomic.Int64
-	o       Options
-	claims  []string
-	expiry  time.Time // zero: none
+	repo      *registry.Repo
+	subject   registry.Manifest
+	key       kms.Key // metered
+	atService bool    // what is asked of the key costs something
+	calls     *atomic.Int64
+	o         Options
+	claims    []string
+	expiry    time.Time // zero: none
 
 	chain certchain.Chain
 	hand  *hand // nil: not known yet
@@ -127,7 +146,7 @@ type signing struct {
 }
 
 func newSigning(repo *registry.Repo, subject registry.Manifest, key kms.Key, o Options) *signing {
-	s := &signing{repo: repo, subject: subject, o: o}
+	s := &signing{repo: repo, subject: subject, o: o, atService: kms.Describe(key).Service != ""}
 	s.key, s.calls = kms.Metered(key)
 	s.whole, _ = s.key.(kms.EnvelopeSigner)
 	if s.o.Format == "" {
@@ -186,12 +205,32 @@ func (s *signing) run(ctx context.Context) error {
 		}
 		return nil
 	}
+	if err := s.probe(ctx); err != nil {
+		return err
+	}
 	if s.whole != nil {
 		if err := s.learn(ctx); err != nil {
 			return err
 		}
 	}
-	return s.sign(ctx)
+	if err := s.sign(ctx); err != nil || !s.o.ReadBack {
+		return err
+	}
+	return s.readBack(ctx)
+}
+
+// probe finds out a registry that takes no writes before a call of the key's service is spent on a signature for it (CASES.md F30). What
+// it writes, the empty configuration, each signature needs anyway: the client writes it to a repository once.
+func (s *signing) probe(ctx context.Context) error {
+	unsigned := func(signed Signed) bool { return signed.Status == StatusPlanned }
+	if !s.atService || !slices.ContainsFunc(s.result.Signatures, unsigned) {
+		return nil
+	}
+	empty := ocispec.DescriptorEmptyJSON
+	if err := s.repo.PushBytes(ctx, empty, empty.Data); err != nil {
+		return fmt.Errorf("writing the empty configuration of signatures, before the key is asked for one: %w", err)
+	}
+	return nil
 }
 
 // look does every check that needs the registry: who holds the claims, what there is to sign, what is signed already.
@@ -206,7 +245,8 @@ func (s *signing) look(ctx context.Context) error {
 	// These depend on nothing of one another, so they travel together: each round trip in a row costs. With Recursive
 	// the graph has the lists.
 	var there existing
-	if !s.o.Recursive {
+	alone := !s.o.Recursive && len(s.o.Also) == 0
+	if alone {
 		tasks = append(tasks, func() (err error) {
 			there, err = s.existing(ctx, target{subject: s.subject.Descriptor, root: true}, s.hand)
 			return err
@@ -215,7 +255,7 @@ func (s *signing) look(ctx context.Context) error {
 	if err := each(ctx, len(tasks), len(tasks), func(i int) error { return tasks[i]() }); err != nil {
 		return err
 	}
-	if s.o.Recursive {
+	if !alone {
 		return s.findExisting(ctx)
 	}
 	s.note(0, there)
@@ -270,6 +310,12 @@ func (s *signing) signOne(ctx context.Context, i int) error {
 	if err != nil {
 		return s.of(t, err)
 	}
+	if s.o.ReadBack {
+		if s.targets[i].content, err = e.Verify(); err != nil {
+			return s.of(t, err)
+		}
+		s.targets[i].read = readStrictly
+	}
 	return s.push(ctx, i, e, map[string]string{
 		registry.AnnotationThumbprint: thumbprints(s.chain),
 		ocispec.AnnotationCreated:     stamp(s.o.Now),
@@ -290,6 +336,7 @@ func (s *signing) push(ctx context.Context, i int, e *envelope.Envelope, annotat
 	if err := s.repo.PushSignature(ctx, t.subject, m, e.Bytes()); err != nil {
 		return fmt.Errorf("pushing the signature of %s: %w", t.subject.Digest, err)
 	}
+	s.targets[i].pushed = m
 	s.result.Signatures[i].Status, s.result.Signatures[i].Signature = StatusNew, m.Descriptor.Digest
 	return nil
 }

@@ -23,6 +23,10 @@ type target struct {
 	root    bool
 	node    *registry.Node // nil unless Recursive
 	made    *envelope.Made // nil unless an envelope was made for it that is not pushed yet
+
+	pushed  registry.Manifest // the signature, once it is
+	content envelope.Content  // what that says
+	read    func(mediaType string, b []byte) (envelope.Content, error)
 }
 
 func (s *signing) add(what string, t target) {
@@ -44,9 +48,28 @@ func (s *signing) findTargets(ctx context.Context) error {
 		return fmt.Errorf("reading manifest %s: %w", s.subject.Descriptor.Digest, err)
 	}
 	s.add(what(parts), target{subject: s.subject.Descriptor, root: true})
-	if !s.o.Recursive {
-		return nil
+	seen := map[digest.Digest]bool{s.subject.Descriptor.Digest: true}
+	if s.o.Recursive {
+		if err := s.findBelow(ctx, seen); err != nil {
+			return err
+		}
 	}
+	for _, m := range s.o.Also {
+		if seen[m.Descriptor.Digest] {
+			continue
+		}
+		seen[m.Descriptor.Digest] = true
+		parts, err := m.Parse()
+		if err != nil {
+			return fmt.Errorf("reading manifest %s: %w", m.Descriptor.Digest, err)
+		}
+		s.add(what(parts), target{subject: m.Descriptor})
+	}
+	return nil
+}
+
+// findBelow lists the root's children and all that refers to any of them.
+func (s *signing) findBelow(ctx context.Context, seen map[digest.Digest]bool) error {
 	root, skipped, err := s.repo.Graph(ctx, s.subject, registry.GraphOptions{
 		Referrer: func(r registry.Referrer) bool { return r.ArtifactType != registry.ArtifactTypeSignature },
 	})
@@ -57,7 +80,6 @@ func (s *signing) findTargets(ctx context.Context) error {
 	for _, skip := range skipped {
 		s.warn("skipped %s: %s", skip.Descriptor.Digest, skip.Detail)
 	}
-	seen := map[digest.Digest]bool{s.subject.Descriptor.Digest: true}
 	s.addChildren(root, seen)
 	s.addReferrers(root, "", seen)
 	return nil

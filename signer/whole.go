@@ -119,5 +119,6 @@ func (s *signing) signWhole(ctx context.Context, i int) error {
 	maps.Copy(annotations, m.Annotations)
 	annotations[registry.AnnotationThumbprint] = thumbprints(m.Content.Chain)
 	annotations[ocispec.AnnotationCreated] = stamp(m.Content.SignedAt())
+	s.targets[i].content, s.targets[i].read = m.Content, m.Read
 	return s.push(ctx, i, m.Envelope, annotations)
 }
