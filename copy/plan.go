@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -72,42 +71,16 @@ func (c *copier) check() error {
 	default:
 		return fail(codeOptions, "copying referrers: %q is neither %s nor %s nor %s", c.o.Referrers, All, Signatures, None)
 	}
-	for _, p := range c.o.Move {
-		if _, err := path.Match(p, ""); err != nil {
-			return fail(codeOptions, "the pattern %q of tags that may move: %w", p, err)
-		}
-	}
-	return nil
+	return checkPatterns(c.o.Move)
 }
 
 // lookUp asks where the tags are now, refuses those that may not move, and reports whether root is at the destination.
 func (c *copier) lookUp(ctx context.Context, root registry.Manifest) (there bool, err error) {
-	tags := make([]TagResult, len(c.o.Tags))
-	err = parallel(ctx, len(tags), func(ctx context.Context, i int) error {
-		tags[i].Tag = c.o.Tags[i]
-		was, err := c.dst.Tagged(ctx, c.o.Tags[i])
-		if errors.Is(err, registry.ErrNotFound) {
-			return nil
-		}
-		tags[i].Was = was
-		return err
-	})
+	c.result.Tags, err = CheckTags(ctx, c.dst, root.Descriptor.Digest, c.o.Tags, c.o.Move)
 	if err != nil {
 		return false, err
 	}
-	for i, t := range tags {
-		switch {
-		case t.Was == root.Descriptor.Digest:
-			there = true
-			tags[i].Status = There
-		case t.Was != "" && !c.mayMove(t.Tag):
-			return false, fail(codeTagMoves, "%w: %s names %s, and %s was to be copied there",
-				registry.ErrTagMoves, c.dst.Reference().With(t.Tag, ""), t.Was, root.Descriptor.Digest)
-		default:
-			tags[i].Status = Planned
-		}
-	}
-	c.result.Tags = tags
+	there = slices.ContainsFunc(c.result.Tags, func(t TagResult) bool { return t.Status == There })
 	if there {
 		return true, nil
 	}
@@ -116,15 +89,6 @@ func (c *copier) lookUp(ctx context.Context, root registry.Manifest) (there bool
 		return false, nil
 	}
 	return there, err
-}
-
-// mayMove reports whether a tag may leave the digest that holds it. Of a full name the tag counts.
-func (c *copier) mayMove(tag string) bool {
-	tag = c.dst.Reference().With(tag, "").BareTag()
-	return slices.ContainsFunc(c.o.Move, func(p string) bool {
-		ok, err := path.Match(p, tag)
-		return ok && err == nil
-	})
 }
 
 // read reads the source's graph.
