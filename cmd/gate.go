@@ -1,7 +1,7 @@
 package cmd
 
 import (
-	"context"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/imprint-oci/imprint/copy"
+	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/trust"
@@ -22,7 +22,7 @@ type gate struct {
 	as               registry.Reference
 	requireSignature bool
 	onlyAccepted     bool                // what the policy does not accept stays behind
-	chain            []*x509.Certificate // to renew signatures with on the way
+	chain            []*x509.Certificate // to renew signatures by on the way
 	now              time.Time
 }
 
@@ -54,12 +54,31 @@ func (p passage) claimed() []string {
 	return tags
 }
 
-// A refusal is that a policy does not accept what was to be copied or written.
-type refusal struct{ report trust.Report }
+// A refusal is that what was to be copied or written is not accepted: by a policy, or for want of a signature.
+type refusal struct {
+	report trust.Report
+	source string // where it is, if it was judged under another name
+	text   string // the whole error, where no policy was asked
+}
 
 // unsigned is the refusal of what has no signature where no policy was asked.
 func unsigned(reference, why string) error {
-	return &refusal{trust.Report{Reference: reference, Verdict: trust.Rejected, Reason: "unsigned", Detail: why}}
+	return &refusal{
+		report: trust.Report{Reference: reference, Verdict: trust.Rejected, Reason: "unsigned", Detail: why},
+		text:   fmt.Sprintf("%s has no signature: %s", reference, why),
+	}
+}
+
+// unverified is the refusal of what has signatures and none that matches its certificate.
+func unverified(reference string, signatures int, why string) error {
+	what := "its signature does not"
+	if signatures > 1 {
+		what = fmt.Sprintf("none of its %d signatures does", signatures)
+	}
+	return &refusal{
+		report: trust.Report{Reference: reference, Verdict: trust.Rejected, Reason: "signature-invalid", Detail: what},
+		text:   fmt.Sprintf("%s has no signature that verifies: %s: %s", reference, what, why),
+	}
 }
 
 // why says what the reason code does not.
@@ -74,12 +93,11 @@ func (e *refusal) why() string {
 }
 
 func (e *refusal) Error() string {
-	why := e.why()
-	if e.report.Scope == nil && e.report.PolicyFile == "" && e.report.Reason == "unsigned" {
-		return fmt.Sprintf("%s has no signature: %s", e.report.Reference, why)
+	if e.text != "" {
+		return e.text
 	}
 	text := fmt.Sprintf("the policy does not accept %s: %s", e.report.Reference, e.report.Reason)
-	if why != "" {
+	if why := e.why(); why != "" {
 		text += " (" + why + ")"
 	}
 	return text
@@ -92,54 +110,13 @@ func (e *refusal) exitCode() int {
 	return exitRejected
 }
 
-// judge judges the source under its own name (or --as) with each tag of the destination, and without a policy warns
-// of a tag that its signatures do not claim.
-func (g gate) judge(ctx context.Context, p passage) (warnings []string, err error) {
-	if g.policy == nil && !g.requireSignature && len(p.tags) == 0 {
-		return nil, nil
+// hint says what to do next, of the place where the artifact is; what explains the policy is asked by the name that was judged.
+func (e *refusal) hint() string {
+	report := e.report
+	if e.source != "" && report.Reason != "no-scope" && report.Reason != "rejected-by-policy" {
+		report.Reference = e.source
 	}
-	sigs, err := p.repo.Signatures(ctx, p.root.Descriptor)
-	if err != nil {
-		return nil, err
-	}
-	if g.policy != nil {
-		if err := g.judgeByPolicy(p, sigs); err != nil {
-			return nil, err
-		}
-	}
-	contents, failed := verified(sigs, p.root)
-	if g.requireSignature && len(contents) == 0 {
-		if failed != nil {
-			return nil, failed
-		}
-		return nil, unsigned(p.source.String(), "--require-signature asks for one")
-	}
-	if g.policy != nil {
-		return nil, nil
-	}
-	return unclaimed(contents, p.destination, p.claimed()), nil
-}
-
-func (g gate) judgeByPolicy(p passage, sigs []registry.Signature) error {
-	at, err := g.judgedAs(p.source)
-	if err != nil {
-		return err
-	}
-	names := p.claimed()
-	if len(names) == 0 {
-		names = []string{g.as.Tag} // "": by its digest alone
-	}
-	for _, tag := range names {
-		ref := at.With(tag, p.root.Descriptor.Digest)
-		if report := g.policy.Judge(ref, p.root.Descriptor, sigs, g.now); !report.Passed() {
-			report.Reference = ref.With(tag, "").String()
-			if tag == "" {
-				report.Reference = ref.String()
-			}
-			return &refusal{report}
-		}
-	}
-	return nil
+	return ui.VerifyHint(report)
 }
 
 // judgedAs returns the name by which the source is judged.
@@ -157,26 +134,38 @@ func (g gate) judgedAs(source registry.Reference) (registry.Reference, error) {
 	return source, nil
 }
 
-// verified returns what the signatures of root say that match their own certificates, and why one could not be fetched.
-func verified(sigs []registry.Signature, root registry.Manifest) (out []envelope.Content, failed error) {
+// verified returns what the signatures of root say that match their own certificates; of the others, why one could not be fetched,
+// and why one is wrong.
+func verified(sigs []registry.Signature, root registry.Manifest) (out []envelope.Content, unfetched, wrong error) {
 	for _, sig := range sigs {
 		if sig.Err != nil {
-			if errors.Is(sig.Err, registry.ErrUnavailable) || errors.Is(sig.Err, registry.ErrUnauthorized) {
-				failed = sig.Err
+			if unread(sig.Err) {
+				unfetched = cmp.Or(unfetched, sig.Err)
+			} else {
+				wrong = cmp.Or(wrong, sig.Err)
 			}
 			continue
 		}
 		e, err := envelope.Parse(sig.MediaType, sig.Envelope)
-		if err != nil {
-			continue
+		var c envelope.Content
+		if err == nil {
+			c, err = e.Verify()
 		}
-		c, err := e.Verify()
-		if err != nil || c.Payload.Digest != root.Descriptor.Digest {
+		if err == nil && c.Payload.Digest != root.Descriptor.Digest {
+			err = fmt.Errorf("%w: it signs %s", envelope.ErrSignature, c.Payload.Digest)
+		}
+		if err != nil {
+			wrong = cmp.Or(wrong, fmt.Errorf("signature %s: %w", sig.Descriptor.Digest, err))
 			continue
 		}
 		out = append(out, c)
 	}
-	return out, failed
+	return out, unfetched, wrong
+}
+
+// unread reports whether an error of reading a signature says that it could not be had, and not that it is wrong.
+func unread(err error) bool {
+	return !errors.Is(err, registry.ErrMalformed) && !errors.Is(err, registry.ErrAmbiguous) && !errors.Is(err, registry.ErrTooLarge)
 }
 
 // unclaimed warns of each tag that none of the signatures covers although some claim others.
@@ -210,52 +199,4 @@ func unclaimed(contents []envelope.Content, destination registry.Reference, tags
 		out = append(out, fmt.Sprintf("no signature claims the tag %s (they claim %s): imprint verify will not accept it under that name", tag, says))
 	}
 	return out
-}
-
-// review returns what [copy.Artifact] asks before a byte moves, nil if nothing is to be asked: then remark may have something to say.
-func (g gate) review(p passage) func(context.Context, copy.Graph) (copy.Review, error) {
-	if g.policy == nil && !g.requireSignature && !g.onlyAccepted && len(g.chain) == 0 {
-		return nil
-	}
-	return func(ctx context.Context, graph copy.Graph) (copy.Review, error) {
-		p.root = graph.Root.Manifest
-		sigs, err := graph.Signatures(ctx, graph.Root)
-		if err != nil {
-			return copy.Review{}, err
-		}
-		if g.policy != nil {
-			return copy.Review{}, g.judgeByPolicy(p, sigs)
-		}
-		contents, failed := verified(sigs, p.root)
-		if g.requireSignature && len(contents) == 0 {
-			if failed != nil {
-				return copy.Review{}, failed
-			}
-			return copy.Review{}, unsigned(p.source.String(), "--require-signature asks for one")
-		}
-		return copy.Review{Warnings: unclaimed(contents, p.destination, p.claimed())}, nil
-	}
-}
-
-// remark returns what warns of tags that no signature claims where there is no review, for [copy.Options.Remark]: nothing waits for it.
-func (g gate) remark(p passage) func(context.Context, copy.Graph) []string {
-	if g.review(p) != nil || len(p.tags) == 0 {
-		return nil
-	}
-	return func(ctx context.Context, graph copy.Graph) []string {
-		sigs, err := graph.Signatures(ctx, graph.Root)
-		if err != nil {
-			return nil
-		}
-		contents, _ := verified(sigs, graph.Root.Manifest)
-		return unclaimed(contents, p.destination, p.claimed())
-	}
-}
-
-// check refuses flags that need one another.
-func (g gate) check() error {
-	if g.onlyAccepted && g.policy == nil {
-		return usageHint("name what to judge by: --policy FILE or --root FILE", "--only-accepted without a policy or a root")
-	}
-	return nil
 }

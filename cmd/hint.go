@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/imprint-oci/imprint/certchain"
-	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
@@ -127,7 +126,7 @@ func hint(err error) string {
 	}
 	var r *refusal
 	if errors.As(err, &r) {
-		return ui.VerifyHint(r.report)
+		return r.hint()
 	}
 	if h, ok := reasonHints[reason(err)]; ok {
 		return h

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -162,36 +161,17 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 		Replace:             in.replace,
 		Now:                 s.now,
 	}
-	for _, sig := range sigs {
-		if sig.Err == nil { // a ghost is not there for being listed
-			o.Listed = append(o.Listed, sig.Descriptor.Digest)
-		}
+	r, err := planChains(sigs, certs, o)
+	if err != nil {
+		return nil, nil, err
 	}
-	var skipped error
-	fits := 0
-	for _, sig := range sigs {
-		p, err := signer.PlanRechain(sig, certs, o)
-		if err != nil && sig.Err != nil && !skippable(err) {
-			return nil, nil, err
-		}
-		plans = append(plans, p)
-		switch {
-		case err == nil:
-			fits++
-		case !skippable(err):
-			refused = cmp.Or(refused, err)
-		case skipped == nil || reason(skipped) == "leaf-key-differs":
-			// Of several the reason that says most: a wrong signature before one that is somebody else's.
-			skipped = err
-		}
+	if r.fits == 0 && r.refused != nil {
+		return r.plans, nil, r.refused
 	}
-	if fits == 0 && refused != nil {
-		return plans, nil, refused
+	if r.fits == 0 && (in.alone || reason(r.skipped) != "leaf-key-differs") {
+		return r.plans, nil, r.skipped
 	}
-	if fits == 0 && (in.alone || reason(skipped) != "leaf-key-differs") {
-		return plans, nil, skipped
-	}
-	return plans, refused, nil
+	return r.plans, r.refused, nil
 }
 
 // nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one
@@ -217,8 +197,7 @@ func (e *misfit) exitCode() int  { return exitUsage }
 
 // skippable reports whether a signature that could not be planned may be left as it is while others are renewed.
 func skippable(err error) bool {
-	if errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrUnauthorized) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if unavailable(err) {
 		return false
 	}
 	switch reason(err) {
@@ -252,7 +231,7 @@ func (g gate) judgePlans(ref registry.Reference, root registry.Manifest, plans [
 		report := g.policy.Judge(as, root.Descriptor, []registry.Signature{p.Proposed()}, g.now)
 		if !report.Passed() {
 			report.Reference = fmt.Sprintf("%s with the new chain of signature %.19s", ref, p.Signature)
-			return &refusal{report}
+			return &refusal{report: report}
 		}
 	}
 	return nil
