@@ -19,7 +19,8 @@ import (
 	"github.com/imprint-oci/imprint/signer"
 )
 
-type signInputs struct {
+// signingFlags are the flags of commands that sign.
+type signingFlags struct {
 	key        keyFlags
 	chain      []string
 	format     string
@@ -32,7 +33,27 @@ type signInputs struct {
 	move       []string
 	again      bool
 	dryRun     bool
-	batch      batchFlags
+}
+
+func (in *signingFlags) bind(c *cobra.Command) {
+	f := c.Flags()
+	in.key.bind(c)
+	f.StringArrayVar(&in.chain, "chain", nil, "the certificates in `FILE`, from the signing one to the root, in any order")
+	f.StringVar(&in.format, "signature-format", "jws", "write signatures in the format `jws|cose`: JSON or CBOR")
+	f.StringArrayVar(&in.claims, "claim", nil, "also claim `TAG`")
+	f.StringArrayVar(&in.claimNames, "claim-name", nil, "also claim the name `HOST/REPO[:TAG]`")
+	f.BoolVar(&in.noClaims, "no-claims", false, "claim nothing, not even the tag")
+	f.StringArrayVarP(&in.metadata, "metadata", "m", nil, "sign `KEY=VALUE` too")
+	f.Var(&in.expiry, "expiry", "the signature ends after `DURATION`, as 90d")
+	f.BoolVar(&in.recursive, "recursive", false, "sign platform images, SBOMs and all else that belongs to it too")
+	f.StringArrayVar(&in.move, "move", nil, "claims that match `PATTERN` may leave the digest that holds them")
+	f.BoolVar(&in.again, "again", false, "sign although the same key has signed the same")
+	f.BoolVar(&in.dryRun, "dry-run", false, "check everything, write nothing")
+}
+
+type signInputs struct {
+	signingFlags
+	batch batchFlags
 }
 
 func newSign(s *session) *cobra.Command {
@@ -52,19 +73,7 @@ the configuration names beside the key, or that its service keeps (imprint help 
 			"3 usage, key or chain   4 registry   5 not authorised   6 key service   7 partly done, run it again   8 local disk"},
 		RunE: s.run(func(ctx context.Context, args []string) error { return runSign(ctx, s, in, args) }),
 	}
-	f := c.Flags()
-	in.key.bind(c)
-	f.StringArrayVar(&in.chain, "chain", nil, "the certificates in `FILE`, from the signing one to the root, in any order")
-	f.StringVar(&in.format, "signature-format", "jws", "write signatures in the format `jws|cose`: JSON or CBOR")
-	f.StringArrayVar(&in.claims, "claim", nil, "also claim `TAG`")
-	f.StringArrayVar(&in.claimNames, "claim-name", nil, "also claim the name `HOST/REPO[:TAG]`")
-	f.BoolVar(&in.noClaims, "no-claims", false, "claim nothing, not even the tag")
-	f.StringArrayVarP(&in.metadata, "metadata", "m", nil, "sign `KEY=VALUE` too")
-	f.Var(&in.expiry, "expiry", "the signature ends after `DURATION`, as 90d")
-	f.BoolVar(&in.recursive, "recursive", false, "sign platform images, SBOMs and all else that belongs to it too")
-	f.StringArrayVar(&in.move, "move", nil, "claims that match `PATTERN` may leave the digest that holds them")
-	f.BoolVar(&in.again, "again", false, "sign although the same key has signed the same")
-	f.BoolVar(&in.dryRun, "dry-run", false, "check everything, write nothing")
+	in.signingFlags.bind(c)
 	in.batch.bind(c)
 	return c
 }
@@ -83,36 +92,14 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 			return err
 		}
 	}
-	if in.key.key == "" {
-		_, err := in.key.open(ctx, s)
-		return err
-	}
-	given, err := s.givenChain(in.chain, in.key.key)
+	p, err := in.open(ctx, s, in.batch.jobs)
 	if err != nil {
 		return err
 	}
-	if given.chain != nil {
-		if err := given.chain.Check(time.Time{}); err != nil {
-			return &handedIn{fmt.Errorf("checking the chain: %w", err)}
-		}
-	}
-	key, err := in.key.openFor(ctx, s, in.key.key, given.leaf())
-	if err != nil {
-		return err
-	}
-	chain, err := s.chainOf(ctx, given, key, in.key.key)
-	if err != nil {
-		return err
-	}
-	ahead := 0
-	if jobs := in.batch.jobs; jobs > 1 && kms.Describe(key).Service != "" {
-		// While a signature waits for the key service, the next artifacts are looked up: the service is never idle.
-		ahead, key = jobs, kms.Limited(key, jobs)
-	}
-	run := &signRun{s: s, key: key, chain: chain, options: o}
+	run := &signRun{s: s, pen: p, options: o}
 	return runBatch(ctx, s, in.batch, items, batch[signer.Result]{
 		kind:  "sign",
-		ahead: ahead,
+		ahead: p.ahead,
 		do: func(ctx context.Context, it item) (signer.Result, error) {
 			r, err := run.sign(ctx, it[0])
 			r.Key = publicURI(r.Key)
@@ -125,14 +112,54 @@ func runSign(ctx context.Context, s *session, in signInputs, args []string) erro
 		line:  func(w io.Writer, r signer.Result) { ui.SignLine(w, r, s.now) },
 		word:  func(r signer.Result) string { return ui.SignWord(r) },
 		calls: func(r signer.Result) int { return r.KeyCalls },
-		uses: func(n int) (text, name string) {
-			return ui.Uses(ui.Key{Service: kms.Describe(key).Service}, n), keyName(key, in.key.key)
-		},
+		uses:  p.uses,
 	})
 }
 
+// A pen is a key with its chain, ready to sign.
+type pen struct {
+	key   kms.Key
+	chain certchain.Chain
+	given string // how the key was named
+	ahead int    // how many items more than --jobs may be worked on
+}
+
+// open checks the chain that was given, opens the key, and finds its chain if none was given.
+func (in signingFlags) open(ctx context.Context, s *session, jobs int) (pen, error) {
+	p := pen{given: in.key.key}
+	if in.key.key == "" {
+		_, err := in.key.open(ctx, s)
+		return p, err
+	}
+	given, err := s.givenChain(in.chain, in.key.key)
+	if err != nil {
+		return p, err
+	}
+	if given.chain != nil {
+		if err := given.chain.Check(time.Time{}); err != nil {
+			return p, &handedIn{fmt.Errorf("checking the chain: %w", err)}
+		}
+	}
+	if p.key, err = in.key.openFor(ctx, s, in.key.key, given.leaf()); err != nil {
+		return p, err
+	}
+	if p.chain, err = s.chainOf(ctx, given, p.key, in.key.key); err != nil {
+		return p, err
+	}
+	if jobs > 1 && kms.Describe(p.key).Service != "" {
+		// While a signature waits for the key service, the next artifacts are looked up: the service is never idle.
+		p.ahead, p.key = jobs, kms.Limited(p.key, jobs)
+	}
+	return p, nil
+}
+
+// uses says how often the key was used, and which it is.
+func (p pen) uses(n int) (text, name string) {
+	return ui.Uses(ui.Key{Service: kms.Describe(p.key).Service}, n), keyName(p.key, p.given)
+}
+
 // options checks the flags that hold for every reference.
-func (in signInputs) options(s *session) (signer.Options, error) {
+func (in signingFlags) options(s *session) (signer.Options, error) {
 	format, err := envelope.ParseFormat(in.format)
 	if err != nil {
 		return signer.Options{}, usage("--signature-format %s: it is jws or cose", in.format)
@@ -239,8 +266,7 @@ func keyCalls(err error) int {
 // A signRun is what holds for all items of a sign.
 type signRun struct {
 	s       *session
-	key     kms.Key
-	chain   certchain.Chain
+	pen     pen
 	options signer.Options
 	turn    turns
 }
@@ -263,7 +289,7 @@ func (run *signRun) sign(ctx context.Context, text string) (signer.Result, error
 	}
 	// Beside one another two items of the same artifact would each find it unsigned.
 	defer run.turn.take(ref.Repository().With("", subject.Descriptor.Digest).String())()
-	r, err := signer.Sign(ctx, repo, subject, run.key, run.chain, o)
+	r, err := signer.Sign(ctx, repo, subject, run.pen.key, run.pen.chain, o)
 	r.Reference = ref.String()
 	if ref.Tag != "" && ref.Digest == "" && err == nil {
 		s.warnOnce("signed-by-tag", fmt.Sprintf("sign and deploy digests, since a tag can move between two looks: this one is now %s",
