@@ -52,7 +52,7 @@ var rooms = map[string][]string{
 }
 
 // testRooms may import anything; the product imports none of them.
-var testRooms = []string{"kms/kmstest/azuretest", "kms/kmstest/awstest", "e2e", "e2e/judge", "e2e/demo", "registry/regtest", "docs", "e2e/keys"}
+var testRooms = []string{"kms/kmstest/azuretest", "kms/kmstest/awstest", "e2e", "e2e/judge", "e2e/demo", "e2e/fixture", "e2e/bench", "registry/regtest", "docs", "e2e/keys"}
 
 // foreign must never be linked into imprint.
 var foreign = []string{
