@@ -25,8 +25,8 @@ type Options struct {
 	CAFile, ClientCert, ClientKey string
 	PlainHTTP                     bool
 	TrustRealms                   []string      // further hosts whose token realms are believed: HOST (any port) or HOST:PORT
-	Timeout                       time.Duration // of one object; 0: 5 minutes
-	PerHost                       int           // requests in flight per host; 0: 16
+	Timeout                       time.Duration // of one object that does not move; 0: 5 minutes
+	PerHost                       int           // requests in flight per host, bodies that are streamed apart; 0: 16
 	MaxRate                       int64         // bytes of blobs a second, in each direction, of the whole client; 0: unbounded
 	UserAgent                     string
 	// Credentials returns what docker's configuration holds for host; nil: anonymous. See [DockerCredentials].
@@ -41,6 +41,8 @@ type Client struct {
 	options Options
 	retry   *retrier
 	auth    *authorizer
+	down    *bandwidth
+	up      *bandwidth
 	now     func() time.Time // bounds the settling; tests shorten it
 
 	mu     sync.Mutex
@@ -68,6 +70,8 @@ func (h *hostState) clock() time.Time {
 // repoState is what was learned of one repository of a registry.
 type repoState struct {
 	api fact // the referrers API; some registries have it for some repositories only (proxies)
+	// absent: the registry has said that there is no such repository. It is not taken back once something is pushed.
+	absent atomic.Bool
 
 	mu      sync.Mutex
 	locks   map[string]chan struct{}   // one per fallback tag: merges of one process take turns
@@ -111,7 +115,8 @@ func NewClient(o Options) (*Client, error) {
 		repos:   make(map[string]*repoState),
 		warned:  make(map[string]bool),
 	}
-	c.retry = newRetrier(base, o.PerHost)
+	c.retry = newRetrier(base, o)
+	c.down, c.up = newBandwidth(o.MaxRate), newBandwidth(o.MaxRate)
 	c.auth = newAuthorizer(c.retry, o)
 	return c, nil
 }
@@ -141,6 +146,10 @@ func (c *Client) Open(ctx context.Context, ref Reference) (*Repo, error) {
 // CreateOptions of [Client.Create].
 type CreateOptions struct {
 	Overwrite bool // replace an archive that exists, which is otherwise an error
+	// Append keeps what is in an archive that exists, names too, and adds to it; one that does not exist is begun.
+	// Files of other formats in the same tar (docker's manifest.json and repositories) describe only what was there
+	// before, and are left out.
+	Append bool
 }
 
 // Create opens where ref is for writing; a layout's folder is made, an archive begun, which is there once
