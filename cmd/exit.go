@@ -66,6 +66,7 @@ var exitCodes = []struct {
 	{registry.ErrUnsupported, exitUnknown},
 	{registry.ErrRefused, exitUnknown},
 	{registry.ErrExists, exitUsage},
+	{registry.ErrFile, exitUsage},
 	{registry.ErrDigestMismatch, exitUnknown},
 	{registry.ErrTooLarge, exitUnknown},
 	{registry.ErrMalformed, exitUnknown},

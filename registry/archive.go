@@ -24,11 +24,12 @@ type extent struct{ offset, size int64 }
 
 // An archive is a tar of an OCI layout, read where it lies: nothing is unpacked, so no name in it can lead anywhere.
 type archive struct {
-	file  string
-	f     *os.File
-	blobs map[digest.Digest]extent
-	index *layoutIndex
-	has   *contents
+	file    string
+	f       *os.File
+	spooled bool // f is ours, and to be removed
+	blobs   map[digest.Digest]extent
+	index   *layoutIndex
+	has     *contents
 }
 
 var _ store = (*archive)(nil)
@@ -47,11 +48,19 @@ func readArchive(file string) (store, error) {
 	if err != nil {
 		return nil, diskError(doing, err)
 	}
-	a := &archive{file: file, f: f}
-	a.has = &contents{blobs: a}
-	if err := a.scan(); err != nil {
+	a, err := archiveIn(file, f)
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	return a, nil
+}
+
+// archiveIn reads the archive in an open file, which is the caller's still if that goes wrong.
+func archiveIn(name string, f *os.File) (*archive, error) {
+	a := &archive{file: name, f: f}
+	if err := a.scan(); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
@@ -64,17 +73,31 @@ var compressed = []struct{ magic, name, tool string }{
 	{"BZh", "bzip2", "bunzip2"},
 }
 
+// magicBytes are enough to tell what a file is compressed with.
+const magicBytes = 6
+
+func refuseCompressed(start []byte) error {
+	for _, c := range compressed {
+		if bytes.HasPrefix(start, []byte(c.magic)) {
+			return malformed("it is compressed with %s and must be decompressed first (%s): imprint reads archives in place", c.name, c.tool)
+		}
+	}
+	return nil
+}
+
 // scan reads the headers, index.json and oci-layout.
 func (a *archive) scan() error {
-	var start [6]byte
+	a.has = &contents{blobs: a}
+	var start [magicBytes]byte
 	n, err := a.f.ReadAt(start[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return diskError("reading", err)
 	}
-	for _, c := range compressed {
-		if bytes.HasPrefix(start[:n], []byte(c.magic)) {
-			return malformed("it is compressed with %s and must be decompressed first (%s): imprint reads archives in place", c.name, c.tool)
-		}
+	if err := refuseCompressed(start[:n]); err != nil {
+		return err
+	}
+	if _, err := a.f.Seek(0, io.SeekStart); err != nil {
+		return diskError("reading", err)
 	}
 	files := make(map[string][]byte)
 	a.blobs = make(map[digest.Digest]extent)
@@ -294,4 +317,11 @@ func (a *archive) examine(ctx context.Context, write bool) (Capabilities, error)
 }
 
 func (a *archive) commit() error { return nil }
-func (a *archive) close() error  { return diskError("closing "+a.file, a.f.Close()) }
+
+func (a *archive) close() error {
+	err := diskError("closing "+a.file, a.f.Close())
+	if a.spooled {
+		err = errors.Join(err, diskError("removing "+a.f.Name(), os.Remove(a.f.Name())))
+	}
+	return err
+}

@@ -17,6 +17,8 @@ var reasons = map[string]string{
 	CodeUnsettled:    "The list of referrers did not come to hold what was written; running the command again repairs it.",
 	codeDisk:         "The local disk refused to read or write.",
 	codeExists:       "The file exists, and nothing said that it may be replaced.",
+	codeFile:         "A file that was named cannot be part of an artifact: a folder, a device, a title that stands twice or leads elsewhere, no media type.",
+	codeFileChanged:  "A file was written to between the computing of its digest and its sending; nothing of it was stored.",
 	codeConfig:       "Docker's configuration, a credential helper's name, or a certificate file of the network flags cannot be used.",
 
 	codeForbidden:     "The registry knows who is asking and does not allow it.",
@@ -47,6 +49,8 @@ const (
 	codeMalformed    = "manifest-malformed"
 	codeDisk         = "disk"
 	codeExists       = "file-exists"
+	codeFile         = "file-unfit"
+	codeFileChanged  = "file-changed"
 	codeConfig       = "registry-config"
 )
 

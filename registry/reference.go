@@ -16,6 +16,7 @@ const (
 	Remote  Kind = iota // host[:port]/repo
 	Layout              // oci:DIR
 	Archive             // oci-archive:FILE.tar
+	Files               // local files, see [Assemble]: Path lists them for people, and cannot be parsed
 )
 
 // A Reference names an artifact, or with neither Tag nor Digest a repository, a layout or an archive (DESIGN.md section 3).
@@ -306,6 +307,7 @@ func (r Reference) String() string {
 		b.WriteString(layoutPrefix)
 	case Archive:
 		b.WriteString(archivePrefix)
+	case Files:
 	default:
 		b.WriteString(r.Host)
 		b.WriteByte('/')

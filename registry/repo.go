@@ -302,7 +302,7 @@ func (r *Repo) PushBlob(ctx context.Context, d ocispec.Descriptor, from *Repo, b
 	}
 	var source store
 	if from != nil {
-		source = from.store
+		source = underlying(from.store)
 	}
 	sent, err := r.store.pushBlob(ctx, d, source, body)
 	if err != nil {
