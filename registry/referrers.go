@@ -53,6 +53,13 @@ func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifa
 	return out, nil
 }
 
+// Absent reports whether the registry said, when something was listed, that there is no such repository: then there is
+// nothing else in it either, but for what this process has pushed since.
+func (r *Repo) Absent() bool {
+	s, ok := r.store.(*remote)
+	return ok && s.state.absent.Load()
+}
+
 // Attach stores manifests that all have subject as their subject, and returns when the list of referrers has them: by
 // the registry (OCI-Subject, or seen in the list), or by the tag schema written as DESIGN.md section 6.6 says: one
 // settled write for all of them. Their blobs must be there. ErrUnsettled if the list does not come to hold them.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,12 +17,33 @@ import (
 // referrers asks the API, and the fallback tag where there is no API or it lists nothing (CASES.md G11): a registry
 // that has gained the API since does not know what was attached before.
 func (s *remote) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
+	// Hardly ever does anything refer to a signature, and then both are asked: at once, where the answers are foreseen.
+	if subject.ArtifactType == ArtifactTypeSignature && s.state.api.yes() {
+		var lists [2][]Referrer
+		err := parallel(ctx, len(lists), func(ctx context.Context, i int) (err error) {
+			if i == 0 {
+				lists[0], _, err = s.listAPI(ctx, subject, artifactType)
+				return err
+			}
+			lists[1], err = s.listTag(ctx, subject, artifactType)
+			return err
+		})
+		if err != nil || len(lists[0]) > 0 {
+			return lists[0], err
+		}
+		return lists[1], nil
+	}
 	if !s.state.api.no() {
 		list, ok, err := s.listAPI(ctx, subject, artifactType)
 		if err != nil || ok && len(list) > 0 {
 			return list, err
 		}
 	}
+	return s.listTag(ctx, subject, artifactType)
+}
+
+// listTag lists by the tag schema. What occupies the tag and is no list hides nothing that the API lists.
+func (s *remote) listTag(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
 	index, err := s.readFallback(ctx, subject)
 	if errors.Is(err, errOccupied) {
 		s.client.warn(codeOccupied, s.name+"@"+string(subject.Digest), err.Error())
@@ -152,21 +174,12 @@ func (s *remote) attach(ctx context.Context, subject ocispec.Descriptor, manifes
 		if err != nil {
 			return err
 		}
-		if ok && listsAll(list, manifests) {
+		if ok && len(unlisted(list, manifests)) == 0 {
 			return nil
 		}
 	}
 	_, err = s.settle(ctx, subject, change{add: manifests})
 	return err
-}
-
-func listsAll(list []Referrer, manifests []Manifest) bool {
-	for _, m := range manifests {
-		if !slices.ContainsFunc(list, func(r Referrer) bool { return r.Digest == m.Descriptor.Digest }) {
-			return false
-		}
-	}
-	return true
 }
 
 // putReferrers stores manifests at the same time; noticed says that each answer named the subject.
@@ -184,17 +197,63 @@ func (s *remote) putReferrers(ctx context.Context, subject ocispec.Descriptor, m
 	return !slices.ContainsFunc(subjects, func(d digest.Digest) bool { return d != subject.Digest }), nil
 }
 
+// Of the reading back of a list that does not show what was pushed.
+const (
+	maxReadBacks = 5
+	readBackWait = 50 * time.Millisecond // doubled each time
+)
+
+// confirm reads the list back. Some registries forget some of many that come at once, though each was answered well
+// (COPY.md part B): what is missing is pushed again. Some have the API and take no notice of what is pushed (CASES.md
+// G13): there the tag schema is written, as where there is no API.
 func (s *remote) confirm(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
-	if !s.state.api.no() {
+	for _, m := range manifests {
+		s.state.setRemoved(m.Descriptor.Digest, false)
+	}
+	missing, noticed := manifests, true
+	for try := 1; !s.state.api.no(); try++ {
 		list, ok, err := s.listAPI(ctx, subject, "")
 		if err != nil {
 			return err
 		}
-		if ok && listsAll(list, manifests) {
+		if !ok {
+			break
+		}
+		if missing = unlisted(list, manifests); len(missing) == 0 {
 			return nil
 		}
+		if try == maxReadBacks {
+			return fail(CodeUnsettled, "%w: %s does not list %d of what was pushed to refer to %s", ErrUnsettled, s.host, len(missing), subject.Digest)
+		}
+		if !noticed {
+			break
+		}
+		if try > 1 { // the first time without waiting: what was forgotten is there as soon as it was pushed again
+			if err := s.client.retry.sleep(ctx, readBackWait<<try); err != nil {
+				return err
+			}
+		}
+		if noticed, err = s.putReferrers(ctx, subject, missing); err != nil {
+			return err
+		}
 	}
-	return s.attach(ctx, subject, manifests)
+	_, err := s.settle(ctx, subject, change{add: missing})
+	return err
+}
+
+// unlisted returns those of manifests that a list does not have.
+func unlisted(list []Referrer, manifests []Manifest) []Manifest {
+	listed := make(map[digest.Digest]bool, len(list))
+	for _, r := range list {
+		listed[r.Digest] = true
+	}
+	var missing []Manifest
+	for _, m := range manifests {
+		if !listed[m.Descriptor.Digest] {
+			missing = append(missing, m)
+		}
+	}
+	return missing
 }
 
 // detach takes a referrer out of the list and then deletes it. In that order: a listed manifest that is gone makes
