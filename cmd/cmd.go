@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,20 @@ type Env struct {
 type Terminal struct {
 	Out, Err bool
 	Width    int // columns; 0: unknown
+	// Size is how large Err is now; nil: as wide as Width.
+	Size func() (columns, rows int)
 	// Secret asks the person for a secret without echo; nil: nobody can be asked.
 	Secret func(ctx context.Context, prompt string) ([]byte, error)
+}
+
+// size is how large the terminal is now, as far as is known.
+func (t Terminal) size() (columns, rows int) {
+	if t.Size != nil {
+		if columns, rows = t.Size(); columns > 0 && rows > 0 {
+			return columns, rows
+		}
+	}
+	return cmp.Or(t.Width, 80), 24
 }
 
 // Getenv returns the last value of name in the environment, "" if there is none.
@@ -85,7 +98,11 @@ func Main() {
 		},
 	}
 	if env.Terminal.Err {
-		env.Terminal.Width, _, _ = term.GetSize(int(os.Stderr.Fd()))
+		env.Terminal.Size = func() (columns, rows int) {
+			columns, rows, _ = term.GetSize(int(os.Stderr.Fd()))
+			return columns, rows
+		}
+		env.Terminal.Width, _ = env.Terminal.Size()
 	}
 	os.Exit(Run(ctx, os.Args[1:], env))
 }

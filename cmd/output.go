@@ -49,14 +49,14 @@ func (s *session) answer(kind string, v any, text func(w io.Writer)) error {
 	if !s.json {
 		var b bytes.Buffer
 		text(&b)
-		s.out.Write(b.Bytes())
+		s.aside(func() { s.out.Write(b.Bytes()) })
 		return nil
 	}
 	line, err := jsonLine(kind, v)
 	if err != nil {
 		return err
 	}
-	s.out.Write(line)
+	s.aside(func() { s.out.Write(line) })
 	return nil
 }
 
@@ -136,8 +136,21 @@ func (s *session) waiting(why string) {
 	}
 }
 
+// aside writes something while progress may be shown: that gives way.
+func (s *session) aside(write func()) {
+	s.mu.Lock()
+	p := s.progress
+	s.mu.Unlock()
+	p.aside(write)
+}
+
 // talk writes one message to standard error, wrapped where that is a terminal.
 func (s *session) talk(prefix, text string) {
+	s.aside(func() { s.speak(prefix, text) })
+}
+
+// speak is talk where no progress is in the way.
+func (s *session) speak(prefix, text string) {
 	line := prefix + ui.Escape(redact(text))
 	if s.env.Terminal.Err && s.env.Terminal.Width > 20 {
 		line = wrap(line, s.env.Terminal.Width, "         ")

@@ -39,6 +39,8 @@ type session struct {
 	warned map[string]bool
 	held   []warning // until the next answer or error
 	shared *registry.Client
+
+	progress *progress // nil: nobody is told of any
 }
 
 func newSession(env Env) *session {
