@@ -30,6 +30,7 @@ type listed struct {
 func commands(s *session) []listed {
 	return []listed{
 		{groupRelease, "", newSign(s)},
+		{groupRelease, "", newPublish(s)},
 		{groupRelease, "", newCopy(s)},
 		{groupJudge, "", newVerify(s)},
 		{groupJudge, "reads only", newInspect(s)},
@@ -51,7 +52,7 @@ func newRoot(s *session) *cobra.Command {
 	all := commands(s)
 	root := &cobra.Command{
 		Use:                   "imprint COMMAND [flags]",
-		Short:                 "sign, copy and verify OCI artifacts",
+		Short:                 "sign, publish, copy and verify OCI artifacts",
 		SilenceErrors:         true,
 		SilenceUsage:          true,
 		DisableFlagsInUseLine: true,
@@ -134,16 +135,16 @@ func unknownCommand(c *cobra.Command, word string) error {
 // notBuilt names, for each command and "" for all, what the design has and this version has not, so that nobody takes it for a
 // misspelling.
 var notBuilt = map[string][]string{
-	"":        {"publish", "timestamp", "prune", "audit"},
+	"":        {"timestamp", "prune", "audit"},
 	"sign":    {"aia", "timestamp-url", "timestamp-roots"},
 	"verify":  {"crl", "offline"},
-	"copy":    {"crl", "offline", "only-accepted", "digest-tags", "chain", "all-tags", "match", "map", "append", "max-rate"},
+	"copy":    {"crl", "offline"},
 	"rechain": {"crl", "offline", "aia", "replacing", "signed-by", "expiring", "all", "limit", "timestamp-url"},
 	"chain":   {"compare"},
 	"policy":  {"init", "test", "import", "export", "delegate"},
 	"explain": {"all"},
 	"build":   {"aia"},
-	"*":       {"shard", "allow-private"},
+	"*":       {"allow-private"},
 }
 
 // flagError explains a flag that could not be parsed.

@@ -31,6 +31,26 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	headline(w, style, word, r.Reference, "")
 	under(w, word, r.Digest.String())
 	fmt.Fprintln(w)
+	signFields(w, r, now)
+	fmt.Fprintln(w)
+	planned := signTable(w, r)
+	fmt.Fprintln(w)
+	switch {
+	case r.DryRun:
+		fmt.Fprintf(w, "%s to write, %d there already. Nothing was written.\n", plural(planned, "signature"), r.There)
+	case r.Written == 0:
+		spent := ""
+		if r.KeyCalls > 0 { // who signs was known only then
+			spent = "; " + KeyCalls(r)
+		}
+		fmt.Fprintf(w, "already signed by this key: nothing was written%s\n", spent)
+	default:
+		fmt.Fprintf(w, "%s written, %d there already; %s\n", plural(r.Written, "signature"), r.There, KeyCalls(r))
+	}
+}
+
+// signFields writes who signs what, and how long it holds.
+func signFields(w io.Writer, r signer.Result, now time.Time) {
 	unknown := len(r.Chain) == 0 // a plugin that makes whole envelopes tells it in them
 	if unknown {
 		field(w, 2, "identity", "not known before the key has signed")
@@ -52,8 +72,10 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 		field(w, 2, "timestamp", "none: the signature holds as long as its certificates")
 		field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s", day(r.HoldsUntil), left(r.HoldsUntil, now), ending(r.FirstToEnd)))
 	}
+}
 
-	planned := 0
+// signTable writes what was signed, or is to be, and returns how much is to be.
+func signTable(w io.Writer, r signer.Result) (planned int) {
 	rows := make([][]string, 0, len(r.Signatures))
 	for _, sig := range r.Signatures {
 		status := sig.Status
@@ -66,21 +88,8 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 		}
 		rows = append(rows, []string{middle(sig.What, 54), short(sig.Subject.Digest), short(sig.Signature), status})
 	}
-	fmt.Fprintln(w)
 	table(w, []column{{head: what(r)}, {head: "SUBJECT"}, {head: "SIGNATURE"}, {}}, rows)
-	fmt.Fprintln(w)
-	switch {
-	case r.DryRun:
-		fmt.Fprintf(w, "%s to write, %d there already. Nothing was written.\n", plural(planned, "signature"), r.There)
-	case r.Written == 0:
-		spent := ""
-		if r.KeyCalls > 0 { // who signs was known only then
-			spent = "; " + KeyCalls(r)
-		}
-		fmt.Fprintf(w, "already signed by this key: nothing was written%s\n", spent)
-	default:
-		fmt.Fprintf(w, "%s written, %d there already; %s\n", plural(r.Written, "signature"), r.There, KeyCalls(r))
-	}
+	return planned
 }
 
 // KeyCalls counts what was asked of the key: calls to its service, repeated ones too, or uses of a key in a file.
