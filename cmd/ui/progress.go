@@ -35,8 +35,12 @@ func ProgressFrame(p Progress, columns, rows int) []string {
 	width := max(20, min(columns-5, Columns))
 	var lines []string
 	shown := min(len(p.Bars), maxBars, max(0, rows-2))
+	column := 0
 	for _, b := range p.Bars[:shown] {
-		lines = append(lines, barLine(b, width))
+		column = max(column, Width(bytesOf(b.Size)))
+	}
+	for _, b := range p.Bars[:shown] {
+		lines = append(lines, barLine(b, width, column))
 	}
 	if more := len(p.Bars) - shown; more > 0 && rows > 1 {
 		lines = append(lines, fmt.Sprintf("  … %s more", number(more)))
@@ -85,14 +89,17 @@ func ProgressLine(p Progress) string {
 	return strings.Join(parts, ", ")
 }
 
-// barLine draws a bar with its figures; what it belongs to is shown as far as there is room.
-func barLine(b Bar, width int) string {
+// barLine draws a bar with its figures, sizes in a column; what it belongs to is shown as far as there is room.
+func barLine(b Bar, width, column int) string {
 	head := fmt.Sprintf("  %s  ", short(b.Digest))
-	figures := fmt.Sprintf("  %4s  %*s of %s", percent(b.Sent, b.Size), Width(bytesOf(b.Size)), bytesOf(min(b.Sent, b.Size)), bytesOf(b.Size))
+	figures := fmt.Sprintf("  %4s  %*s of %*s", percent(b.Sent, b.Size), column, bytesOf(min(b.Sent, b.Size)), column, bytesOf(b.Size))
 	const least, most = 10, 30
 	room := width - Width(head) - Width(figures) - len("[]")
 	if room < least { // the figures say it all
-		return cut(head+strings.TrimLeft(figures, " "), width)
+		if Width(head+figures) > width+2 {
+			return cut(head+percent(b.Sent, b.Size), width)
+		}
+		return head + figures[2:]
 	}
 	length, item := min(room, most), ""
 	if b.Item != "" && room-least > 14 {
