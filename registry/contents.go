@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -24,11 +25,21 @@ type blobs interface {
 type contents struct {
 	blobs blobs
 
-	mu     sync.Mutex
-	known  map[digest.Digest]*outline
-	index  *layoutIndex // the index that the following two were made for
-	reach  map[digest.Digest]bool
-	listed map[digest.Digest][]Referrer // by subject
+	mu    sync.Mutex
+	known map[digest.Digest]*outline
+	// What the first scanned entries of an index lead to.
+	descent *descent
+	scanned int
+	reach   map[digest.Digest]bool
+	listed  map[digest.Digest][]Referrer // by subject
+	absent  map[digest.Digest]visit      // it may come yet
+	came    []visit                      // it was absent
+}
+
+// A visit is a manifest to look at.
+type visit struct {
+	d     ocispec.Descriptor
+	depth int
 }
 
 // An outline is what matters for listing referrers, read as leniently as a registry reads.
@@ -45,10 +56,8 @@ func (c *contents) manifest(ix *layoutIndex, d digest.Digest) (mediaType string,
 	if body, err = c.read(d); err != nil {
 		return "", nil, err
 	}
-	for _, e := range ix.entries {
-		if e.Digest == d {
-			return e.MediaType, body, nil
-		}
+	if mediaType, listed := ix.mediaType(d); listed {
+		return mediaType, body, nil
 	}
 	return statedType(body), body, nil
 }
@@ -87,7 +96,7 @@ func (c *contents) referrers(ix *layoutIndex, subject digest.Digest) ([]Referrer
 	if err := c.scan(ix); err != nil {
 		return nil, err
 	}
-	return c.listed[subject], nil
+	return slices.Clone(c.listed[subject]), nil
 }
 
 // reachable reports whether the index leads to d.
@@ -110,38 +119,65 @@ func (c *contents) list(old, ix *layoutIndex, manifests []Manifest) (changed boo
 		if reachable || ix.lists(m.Descriptor.Digest) {
 			continue
 		}
-		ix.entries = append(ix.entries, entry{Descriptor: listing(m)})
+		ix.add(listing(m))
 		changed = true
 	}
 	return changed, nil
 }
 
-// scan walks all that ix leads to, unless it did for this very index. Call with mu held.
+// stored is told of a manifest that was written: something may have led to it already.
+func (c *contents) stored(d digest.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, was := c.absent[d]; was {
+		delete(c.absent, d)
+		c.came = append(c.came, v)
+	}
+}
+
+// scan walks all that ix leads to, as far as that was not done already. Call with mu held.
 func (c *contents) scan(ix *layoutIndex) error {
-	if c.index == ix {
-		return nil
+	of, added, all := ix.since(c.descent, c.scanned)
+	if all {
+		c.descent, c.scanned = of, 0
+		c.reach = make(map[digest.Digest]bool, len(added))
+		c.listed = make(map[digest.Digest][]Referrer)
+		c.absent = make(map[digest.Digest]visit)
+		c.came = nil
 	}
-	type visit struct {
-		d     ocispec.Descriptor
-		depth int
+	queue := c.came
+	for _, v := range queue {
+		delete(c.reach, v.d.Digest)
 	}
-	queue := make([]visit, 0, len(ix.entries))
-	for _, e := range ix.entries {
-		queue = append(queue, visit{e.Descriptor, 0})
+	for _, d := range added {
+		queue = append(queue, visit{d, 0})
 	}
-	reach := make(map[digest.Digest]bool, len(queue))
-	listed := make(map[digest.Digest][]Referrer)
+	if err := c.walk(queue); err != nil {
+		c.descent = nil // it was walked in part
+		return err
+	}
+	c.scanned += len(added)
+	c.came = nil
+	return nil
+}
+
+// walk visits what was not reached yet.
+func (c *contents) walk(queue []visit) error {
 	for ; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
-		if reach[at.d.Digest] {
+		if c.reach[at.d.Digest] {
 			continue
 		}
-		if len(reach) >= maxScanned || at.depth > MaxDepth {
+		if len(c.reach) >= maxScanned || at.depth > MaxDepth {
 			return fail(codeTooLarge, "%s: %w: more than %d manifests, or indexes nested deeper than %d",
 				indexFile, ErrTooLarge, maxScanned, MaxDepth)
 		}
-		reach[at.d.Digest] = true
+		c.reach[at.d.Digest] = true
 		o, err := c.outline(at.d)
+		if errors.Is(err, ErrNotFound) {
+			c.absent[at.d.Digest] = at // a part that was left out
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -151,25 +187,22 @@ func (c *contents) scan(ix *layoutIndex) error {
 		if o.subject != "" {
 			d := o.descriptor
 			d.Annotations = o.annotations
-			listed[o.subject] = append(listed[o.subject], Referrer{d})
+			c.listed[o.subject] = append(c.listed[o.subject], Referrer{d})
 		}
 		for _, child := range o.children {
 			queue = append(queue, visit{child, at.depth + 1})
 		}
 	}
-	c.index, c.reach, c.listed = ix, reach, listed
 	return nil
 }
 
-// outline reads what a manifest refers to; nil where nothing can be said of it: a part that was left out, or no manifest at all.
+// outline reads what a manifest refers to; nil where nothing can be said of it, as it is no manifest at all.
 func (c *contents) outline(d ocispec.Descriptor) (*outline, error) {
 	if o, ok := c.known[d.Digest]; ok {
 		return o, nil
 	}
 	body, err := c.read(d.Digest)
 	switch {
-	case errors.Is(err, ErrNotFound):
-		return nil, nil // it may come yet
 	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrDigestMismatch):
 		c.remember(d.Digest, nil)
 		return nil, nil

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -24,14 +25,17 @@ const temporary = ".imprint-"
 // Readers need no lock: every file is whole from its first moment. Writers of index.json take turns by a lock on the
 // oci-layout file, other processes too.
 type layout struct {
-	dir  string
-	root *os.Root
-	has  *contents
+	dir     string
+	root    *os.Root
+	has     *contents
+	flights flights
+	swept   sync.Once
 
-	mu    sync.Mutex
-	index *layoutIndex // as of the file below
-	stat  fs.FileInfo
-	turn  chan struct{} // this process's turn to write index.json
+	mu      sync.Mutex
+	index   *layoutIndex // as of the file below
+	stat    fs.FileInfo
+	pending []*indexChange
+	turn    chan struct{} // this process's turn to write index.json
 }
 
 var _ store = (*layout)(nil)
@@ -228,6 +232,14 @@ func (l *layout) pushBlob(ctx context.Context, d ocispec.Descriptor, from store,
 	if there, err := l.hasFile(d.Digest, d.Size); there || err != nil {
 		return Sent{There: there}, err
 	}
+	leave, err := l.flights.enter(ctx, d.Digest)
+	if err != nil {
+		return Sent{}, err
+	}
+	defer leave()
+	if there, err := l.hasFile(d.Digest, d.Size); there || err != nil {
+		return Sent{There: there}, err
+	}
 	rc, err := body(ctx, 0)
 	if err != nil {
 		return Sent{}, err
@@ -253,24 +265,41 @@ func (l *layout) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) 
 }
 
 func (l *layout) pushManifest(ctx context.Context, m Manifest) error {
-	return l.pushBytes(ctx, m.Descriptor, m.Bytes)
+	if err := l.pushBytes(ctx, m.Descriptor, m.Bytes); err != nil {
+		return err
+	}
+	l.has.stored(m.Descriptor.Digest)
+	return nil
 }
 
 func (l *layout) tag(ctx context.Context, m Manifest, tag string) error {
-	return l.change(ctx, func(_, ix *layoutIndex) (bool, error) {
-		there, err := l.hasFile(m.Descriptor.Digest, m.Descriptor.Size)
-		if err != nil {
-			return false, err
-		}
-		if !there {
-			return false, fail(codeNotFound, "manifest %s: %w", m.Descriptor.Digest, ErrNotFound)
-		}
-		return ix.setTag(indexEntry(m), tag), nil
-	})
+	return l.setTags(ctx, m, []string{tag})
 }
 
 func (l *layout) setTags(ctx context.Context, m Manifest, tags []string) error {
-	return eachTag(tags, func(t string) error { return l.tag(ctx, m, t) })
+	there := func() error {
+		has, err := l.hasFile(m.Descriptor.Digest, m.Descriptor.Size)
+		if err == nil && !has {
+			err = fail(codeNotFound, "manifest %s: %w", m.Descriptor.Digest, ErrNotFound)
+		}
+		return err
+	}
+	ix, err := l.load()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(tags, func(t string) bool { return !ix.means(t, m.Descriptor.Digest) }) {
+		return there()
+	}
+	return l.change(ctx, func(_, ix *layoutIndex) (changed bool, err error) {
+		if err := there(); err != nil {
+			return false, err
+		}
+		for _, t := range tags {
+			changed = ix.setTag(indexEntry(m), t) || changed
+		}
+		return changed, nil
+	})
 }
 
 func (l *layout) confirm(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
@@ -286,8 +315,28 @@ func (l *layout) referrers(ctx context.Context, subject ocispec.Descriptor, arti
 }
 
 func (l *layout) attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
-	// Under the lock, so that nobody deletes what is about to be listed.
+	for _, m := range manifests {
+		if err := l.pushManifest(ctx, m); err != nil {
+			return err
+		}
+	}
+	ix, err := l.load()
+	if err != nil {
+		return err
+	}
+	listed := true
+	for _, m := range manifests {
+		reachable, err := l.has.reachable(ix, m.Descriptor.Digest)
+		if err != nil {
+			return err
+		}
+		listed = listed && reachable
+	}
+	if listed {
+		return nil
+	}
 	return l.change(ctx, func(old, ix *layoutIndex) (bool, error) {
+		// Once more under the lock: somebody may have deleted what was not listed yet.
 		for _, m := range manifests {
 			if err := l.pushManifest(ctx, m); err != nil {
 				return false, err

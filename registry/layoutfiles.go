@@ -10,7 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // readFile reads a small file of the layout's own.
@@ -73,23 +76,98 @@ func (l *layout) load() (*layoutIndex, error) {
 	return ix, nil
 }
 
-// change writes what edit makes of a copy of the index, with the lock held and the file read afresh. edit reports
-// whether it changed anything.
+// An indexChange waits to be written.
+type indexChange struct {
+	ctx  context.Context //nolint:containedctx // of the caller, who waits
+	edit func(old, ix *layoutIndex) (bool, error)
+	done chan error
+}
+
+// change writes what edit makes of a copy of the index, with the lock held and the file read afresh; edit reports
+// whether it changed anything, and changes nothing with an error. Changes that come while one is being written are
+// written together: the file is as long as the layout has artifacts, and many are copied at once.
 func (l *layout) change(ctx context.Context, edit func(old, ix *layoutIndex) (bool, error)) error {
-	unlock, err := l.lock(ctx)
+	c := &indexChange{ctx: ctx, edit: edit, done: make(chan error, 1)}
+	l.mu.Lock()
+	l.pending = append(l.pending, c)
+	l.mu.Unlock()
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return l.withdraw(c)
+	case l.turn <- struct{}{}:
+	}
+	defer func() { <-l.turn }()
+	select {
+	case err := <-c.done:
+		return err
+	default:
+	}
+	unlock, err := l.lockFile(ctx)
 	if err != nil {
+		// The others lock for themselves.
+		if gone := l.withdraw(c); gone != nil {
+			err = errors.Join(err, gone)
+		}
 		return err
 	}
 	defer unlock()
-	old, err := l.load()
-	if err != nil {
-		return err
+	l.mu.Lock()
+	pending := l.pending
+	l.pending = nil
+	l.mu.Unlock()
+	l.writeChanges(context.WithoutCancel(ctx), pending)
+	return <-c.done
+}
+
+// withdraw takes back a change that nobody has begun to write, else it says how that ended.
+func (l *layout) withdraw(c *indexChange) error {
+	l.mu.Lock()
+	at := slices.Index(l.pending, c)
+	if at >= 0 {
+		l.pending = slices.Delete(l.pending, at, at+1)
 	}
-	ix := old.clone()
-	changed, err := edit(old, ix)
-	if err != nil || !changed {
-		return err
+	l.mu.Unlock()
+	if at >= 0 {
+		return context.Cause(c.ctx)
 	}
+	return <-c.done
+}
+
+// writeChanges writes changes at once and tells each how it went. Call with the lock held.
+func (l *layout) writeChanges(ctx context.Context, changes []*indexChange) {
+	var waiting []*indexChange
+	err := func() error {
+		old, err := l.load()
+		if err != nil {
+			waiting = changes
+			return err
+		}
+		ix := old.clone()
+		for _, c := range changes {
+			changed, err := false, context.Cause(c.ctx)
+			if err == nil {
+				changed, err = c.edit(old, ix)
+			}
+			if err != nil || !changed {
+				c.done <- err
+				continue
+			}
+			waiting = append(waiting, c)
+		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		return l.writeIndex(ctx, ix)
+	}()
+	for _, c := range waiting {
+		c.done <- err
+	}
+}
+
+// writeIndex makes ix the index.
+func (l *layout) writeIndex(ctx context.Context, ix *layoutIndex) error {
 	b, err := ix.encode()
 	if err != nil {
 		return err
@@ -118,32 +196,44 @@ func (l *layout) lock(ctx context.Context) (unlock func(), err error) {
 	select {
 	case l.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
+	release, err := l.lockFile(ctx)
+	if err != nil {
+		<-l.turn
+		return nil, err
+	}
+	return func() { release(); <-l.turn }, nil
+}
+
+// lockFile takes the turn among processes.
+func (l *layout) lockFile(ctx context.Context) (unlock func(), err error) {
 	doing := "locking the layout " + l.dir
 	f, err := l.root.Open(layoutFile)
 	if err != nil {
-		<-l.turn
 		return nil, diskError(doing, err)
 	}
-	for {
-		ok, err := tryLock(f)
-		if ok {
-			return func() { f.Close(); <-l.turn }, nil
-		}
-		if err == nil {
-			select {
-			case <-time.After(5 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
-		} else {
+	if err := waitLock(ctx, f); err != nil {
+		f.Close()
+		if ctx.Err() == nil {
 			err = diskError(doing, err)
 		}
-		f.Close()
-		<-l.turn
 		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// waitLock waits for the lock of an open file.
+func waitLock(ctx context.Context, f *os.File) error {
+	for {
+		if ok, err := tryLock(f); ok || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -192,6 +282,8 @@ func (l *layout) spool(ctx context.Context, name string, r io.Reader) (temp stri
 	if err != nil {
 		return "", diskError(doing, err)
 	}
+	claim(f)
+	l.swept.Do(func() { l.sweep(f) })
 	_, err = io.Copy(&diskWriter{w: f, doing: doing}, &contextReader{ctx: ctx, r: r})
 	if err == nil {
 		err = diskError(doing, f.Sync())
@@ -204,6 +296,18 @@ func (l *layout) spool(ctx context.Context, name string, r io.Reader) (temp stri
 		return "", err
 	}
 	return temp, nil
+}
+
+// sweep removes what killed writers left, by the time of a file that was just made.
+func (l *layout) sweep(f *os.File) {
+	info, err := f.Stat()
+	if err != nil {
+		return
+	}
+	every := func(string) bool { return true }
+	for _, dir := range []string{".", path.Join(ocispec.ImageBlobsDir, "sha256"), path.Join(ocispec.ImageBlobsDir, "sha512")} {
+		sweep(l.root, dir, info.ModTime(), every)
+	}
 }
 
 func (l *layout) syncDir(name string) error {
