@@ -38,5 +38,6 @@ fuzz: ## each fuzz target for FUZZTIME
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; done; done
 
-bench: ## requests, round trips and ratios
+bench: ## requests, round trips and ratios; copy beside the other tools that are on PATH
 	go test -run '^$$' -bench . -benchtime 3x ./e2e ./e2e/keys
+	go run ./e2e/bench
