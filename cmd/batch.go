@@ -1,28 +1,15 @@
 package cmd
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/imprint-oci/imprint/cmd/ui"
-)
-
-// Limits of a batch.
-const (
-	maxBatchBytes = 64 << 20
-	maxBatchLine  = 4 << 20 // a result in JSON can be long
-	maxBatchItems = 1_000_000
 )
 
 // batchFlags are the flags of commands that take many items.
@@ -30,148 +17,15 @@ type batchFlags struct {
 	file     string
 	jobs     int
 	failFast bool
+	shard    shard
 }
 
 func (b *batchFlags) bind(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&b.file, "batch", "", "take the items from `FILE`, one a line (- for stdin)")
 	f.IntVar(&b.jobs, "jobs", 16, "work on `N` items at once")
+	f.Var(&b.shard, "shard", "of the items of --batch only the share `I/N`, I from 0: one list for N processes")
 	f.BoolVar(&b.failFast, "fail-fast", false, "stop a batch at the first failure")
-}
-
-// An item is one piece of work: as many words as the command takes for one.
-type item []string
-
-// items returns the items of the arguments, or those of --batch: each has width words.
-func (b batchFlags) items(s *session, args []string, width int, usageLine string) ([]item, error) {
-	if b.jobs < 1 || b.jobs > 1000 {
-		return nil, usage("--jobs %d: it is a number from 1 to 1000", b.jobs)
-	}
-	if b.file == "" {
-		if len(args) == 0 {
-			return nil, usageHint(s.command.CommandPath()+" --help", "%s: %s is missing", commandWords(s.command), usageLine)
-		}
-		if len(args)%width != 0 {
-			return nil, usage("%s: %d arguments", usageLine, len(args))
-		}
-		var out []item
-		for i := 0; i+width <= len(args); i += width {
-			out = append(out, args[i:i+width])
-		}
-		return out, nil
-	}
-	if len(args) > 0 {
-		return nil, usage("%s and --batch exclude each other", usageLine)
-	}
-	in := s.env.In
-	if b.file != "-" {
-		f, err := os.OpenFile(b.file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-		if err != nil {
-			return nil, unreadable("the batch "+b.file, err)
-		}
-		defer f.Close()
-		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			return nil, usageHint("name a file with one item a line; standard input is --batch -",
-				"reading the batch %s: it is not a regular file", b.file)
-		}
-		in = f
-	}
-	const form = "one item a line; # starts a comment; or imprint's own JSON lines"
-	name := b.file
-	if name == "-" {
-		name = "on standard input"
-	}
-	out, err := readItems(in, width)
-	if err != nil {
-		return nil, usageHint(form, "reading the batch %s: %w", name, err)
-	}
-	if len(out) == 0 {
-		return nil, usageHint(form, "reading the batch: %s holds no item", strings.TrimPrefix(name, "on "))
-	}
-	return out, nil
-}
-
-// readItems reads one item a line: words separated by blanks, # starts a comment; or a line of imprint's own JSON.
-func readItems(r io.Reader, width int) ([]item, error) {
-	limited := &io.LimitedReader{R: r, N: maxBatchBytes + 1}
-	lines := bufio.NewScanner(limited)
-	lines.Buffer(nil, maxBatchLine)
-	var out []item
-	for n := 1; lines.Scan(); n++ {
-		text := strings.TrimSpace(lines.Text())
-		if n == 1 {
-			text = strings.TrimPrefix(text, "\ufeff")
-		}
-		if text == "" || text[0] == '#' {
-			continue
-		}
-		var words item
-		if text[0] == '{' {
-			var err error
-			if words, err = itemOfJSON([]byte(text), width); err != nil {
-				return nil, fmt.Errorf("line %d: %w", n, err)
-			}
-			if words == nil {
-				continue
-			}
-		} else {
-			for _, w := range strings.Fields(text) {
-				if w[0] == '#' {
-					break
-				}
-				words = append(words, w)
-			}
-		}
-		if len(words) != width {
-			return nil, fmt.Errorf("line %d: %d words where %d are expected", n, len(words), width)
-		}
-		if out = append(out, words); len(out) > maxBatchItems {
-			return nil, fmt.Errorf("more than %d items", maxBatchItems)
-		}
-	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("a line is longer than %d bytes", maxBatchLine)
-	} else if err != nil {
-		return nil, err
-	}
-	if limited.N == 0 {
-		return nil, fmt.Errorf("more than %d bytes", maxBatchBytes)
-	}
-	return out, nil
-}
-
-// itemOfJSON returns the item of one line that imprint wrote: of a failure the very words, of a result what it named
-// pinned to the digest that it had, so that what was reviewed is what runs. A summary is none.
-func itemOfJSON(b []byte, width int) (item, error) {
-	var line struct {
-		Kind        string   `json:"kind"`
-		Item        []string `json:"item"`
-		Reference   string   `json:"reference"`
-		Source      string   `json:"source"`
-		Destination string   `json:"destination"`
-		Digest      string   `json:"digest"`
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(&line); err != nil {
-		return nil, fmt.Errorf("not a line of imprint's JSON: %w", err)
-	}
-	pinned := func(ref string) string {
-		if line.Digest == "" || strings.Contains(ref, "@") {
-			return ref
-		}
-		return ref + "@" + line.Digest
-	}
-	switch {
-	case line.Kind == "summary":
-		return nil, nil
-	case len(line.Item) > 0:
-		return line.Item, nil
-	case width == 2 && line.Source != "" && line.Destination != "":
-		return item{pinned(line.Source), line.Destination}, nil
-	case width == 1 && line.Reference != "":
-		return item{pinned(line.Reference)}, nil
-	}
-	return nil, errors.New("this line of JSON names no item")
 }
 
 // A batch is what a command does with each of its items.
@@ -183,8 +37,13 @@ type batch[T any] struct {
 	do func(ctx context.Context, it item) (T, error)
 	// full writes the result of the only item; line that of one among many.
 	full, line func(w io.Writer, v T)
-	// whole, if not nil, writes all results at the end instead of line.
+	// whole, if not nil, writes all results at the end instead of line; kept, if not nil, is what it needs of one.
 	whole func(w io.Writer, all []T, failed []ui.Failure)
+	kept  func(v T) T
+	// several: the items are a batch even if there is only one.
+	several bool
+	// finish, if not nil, ends what the items had in common, once none of them runs any more and before the last line.
+	finish func(ctx context.Context) error
 	// word says what became of an item, for the summary: "signed", "already signed".
 	word func(v T) string
 	// calls, if not nil, says how often a result used the key; uses says it of them all, and by which key.
@@ -232,7 +91,7 @@ type outcome[T any] struct {
 // runBatch does the items, at most jobs at once, and says of each in their order what became of it. One item that did
 // not come from a batch is no batch: its error is the run's.
 func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []item, b batch[T]) error {
-	if len(items) == 1 && flags.file == "" {
+	if len(items) == 1 && flags.file == "" && !b.several {
 		return b.runOne(ctx, s, items[0])
 	}
 	work, stop := context.WithCancel(ctx)
@@ -241,11 +100,11 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 	if flags.failFast {
 		failed = stop
 	}
-	outcomes, wait := b.start(work, items, flags.jobs+b.ahead, failed)
+	queue := b.start(work, items, flags.jobs+b.ahead, failed)
 
-	r := record[T]{tally: tally{words: map[string]int{}, of: len(items)}}
-	for i, it := range items {
-		o := <-outcomes[i]
+	r := record[T]{tally: tally{words: map[string]int{}, of: len(items), shard: flags.shard.String()}}
+	for _, it := range items {
+		o := queue.next()
 		r.spend(b, o)
 		if !o.ran || ctx.Err() == nil && work.Err() != nil && errors.Is(o.err, context.Canceled) {
 			continue // stopped by --fail-fast
@@ -257,7 +116,14 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 		}
 		r.add(s, b, it, o)
 	}
-	wait()
+	queue.wait()
+	if b.finish != nil {
+		if err := b.finish(ctx); err != nil && ctx.Err() == nil {
+			s.report(err, nil)
+			r.hint(s.hint(err))
+			r.end = exitCode(err)
+		}
+	}
 	if b.whole != nil && !s.json {
 		_ = s.answer(b.kind, nil, func(w io.Writer) { b.whole(w, r.results, r.failures) })
 	}
@@ -273,6 +139,11 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 
 func (b batch[T]) runOne(ctx context.Context, s *session, it item) error {
 	v, err := b.do(ctx, it)
+	if b.finish != nil {
+		if ended := b.finish(ctx); err == nil {
+			err = ended
+		}
+	}
 	if b.shown(err) {
 		if failed := s.answer(b.kind, v, func(w io.Writer) { b.full(w, v) }); failed != nil {
 			return failed
@@ -287,44 +158,64 @@ func (b batch[T]) shown(err error) bool {
 	return err == nil || b.judged && errors.As(err, &said)
 }
 
-// start begins the items, at most jobs at once, until work ends, and returns where the outcome of each is going to
-// come, and what waits until nothing runs any more. failed is called on an error before another item is taken.
-func (b batch[T]) start(work context.Context, items []item, jobs int, failed func()) (outcomes []chan outcome[T], wait func()) {
-	outcomes = make([]chan outcome[T], len(items))
-	for i := range outcomes {
-		outcomes[i] = make(chan outcome[T], 1)
+// maxAhead is how many items may be done before one that still runs: what became of them is said in their order, and
+// waits in memory for it.
+const maxAhead = 1024
+
+// A queue is the items of a batch on their way: next returns the outcome of each in their order.
+type queue[T any] struct {
+	outcomes []chan outcome[T] // of item i at i modulo their number
+	room     chan struct{}     // one for each item that is under way and not yet taken by next
+	at       int
+	workers  sync.WaitGroup
+}
+
+func (q *queue[T]) next() outcome[T] {
+	o := <-q.outcomes[q.at]
+	q.at = (q.at + 1) % len(q.outcomes)
+	<-q.room
+	return o
+}
+
+// wait waits until nothing runs any more.
+func (q *queue[T]) wait() { q.workers.Wait() }
+
+// start begins the items, at most jobs at once, until work ends. failed is called on an error before another item is
+// taken.
+func (b batch[T]) start(work context.Context, items []item, jobs int, failed func()) *queue[T] {
+	ahead := min(max(jobs, maxAhead), max(len(items), 1))
+	q := &queue[T]{outcomes: make([]chan outcome[T], ahead), room: make(chan struct{}, ahead)}
+	for i := range q.outcomes {
+		q.outcomes[i] = make(chan outcome[T], 1)
 	}
-	var workers sync.WaitGroup
 	next := make(chan int)
 	for range min(jobs, len(items)) {
-		workers.Go(func() {
+		q.workers.Go(func() {
 			for i := range next {
 				if work.Err() != nil {
-					outcomes[i] <- outcome[T]{err: context.Cause(work)}
+					q.outcomes[i%ahead] <- outcome[T]{err: context.Cause(work)}
 					continue
 				}
 				v, err := b.do(work, items[i])
 				if err != nil {
 					failed()
 				}
-				outcomes[i] <- outcome[T]{v, err, true}
+				q.outcomes[i%ahead] <- outcome[T]{v, err, true}
 			}
 		})
 	}
-	go func() {
+	q.workers.Go(func() {
 		defer close(next)
 		for i := range items {
+			q.room <- struct{}{}
 			select {
 			case next <- i:
 			case <-work.Done():
-				for j := i; j < len(items); j++ {
-					outcomes[j] <- outcome[T]{err: context.Cause(work)}
-				}
-				return
+				q.outcomes[i%ahead] <- outcome[T]{err: context.Cause(work)}
 			}
 		}
-	}()
-	return outcomes, workers.Wait
+	})
+	return q
 }
 
 // A record is what a batch has come to so far.
@@ -356,17 +247,28 @@ func (r *record[T]) add(s *session, b batch[T], it item, o outcome[T]) {
 		r.count(o.err)
 	}
 	if b.shown(o.err) {
-		r.results = append(r.results, o.value)
 		r.word(b.word(o.value))
 		if b.whole == nil || s.json {
 			_ = s.answer(b.kind, o.value, func(w io.Writer) { b.line(w, o.value) })
+		} else {
+			r.keep(b, o.value)
 		}
 	}
 	if o.err != nil {
 		s.report(o.err, it)
-		r.failures = append(r.failures, failure(it, o.err))
+		if b.whole != nil && !s.json {
+			r.failures = append(r.failures, failure(it, o.err))
+		}
 		r.hint(s.hint(o.err))
 	}
+}
+
+// keep keeps what the whole of a batch shows of a result. All else is forgotten once it is said: a batch may be long.
+func (r *record[T]) keep(b batch[T], v T) {
+	if b.kept != nil {
+		v = b.kept(v)
+	}
+	r.results = append(r.results, v)
 }
 
 // failure describes a failed item for a plan.

@@ -459,25 +459,6 @@ func TestA22TheSameTwiceInABatch(t *testing.T) {
 	}
 }
 
-// TestTwoItemsOneArchive: each would write the archive whole, and the last one would be all there is.
-func TestTwoItemsOneArchive(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.image("lay", "one", "1.0")
-	w.image("lay", "two", "2.0")
-	list := w.file("list", fmt.Sprintf("oci:%[1]s:1.0 oci-archive:%[2]s:1.0\noci:%[1]s:2.0 oci-archive:%[3]s:2.0\n", w.path("lay"), w.path("both.tar"), w.dir+"/./both.tar"))
-	for _, more := range [][]string{nil, {"--overwrite"}, {"--jobs", "1"}} {
-		got := w.want(3, append([]string{"copy", "--batch", list}, more...)...)
-		oneErrorOneHint(t, got)
-		if !strings.Contains(got.err, "copy: two items write the archive") {
-			t.Errorf("%s", got.err)
-		}
-	}
-	if _, err := os.Stat(w.path("both.tar")); err == nil {
-		t.Error("an archive was written")
-	}
-}
-
 // TestTwoItemsOneTag: the second of a batch finds the tag of the first, however many are worked on at once.
 func TestTwoItemsOneTag(t *testing.T) {
 	t.Parallel()

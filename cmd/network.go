@@ -15,6 +15,7 @@ type networkFlags struct {
 	plainHTTP                     bool
 	trustRealms                   []string
 	timeout                       duration
+	maxRate                       byteRate // bound by the commands that move blobs
 }
 
 func (n *networkFlags) bind(f *pflag.FlagSet) {
@@ -35,6 +36,7 @@ func (n networkFlags) options(s *session) registry.Options {
 		PlainHTTP:   n.plainHTTP,
 		TrustRealms: n.trustRealms,
 		Timeout:     time.Duration(n.timeout),
+		MaxRate:     n.maxRate.perSecond,
 		UserAgent:   agent(),
 		Credentials: registry.DockerCredentials(s.dockerDir()),
 		Warn:        s.warn,

@@ -13,6 +13,8 @@ type tally struct {
 	skipped                         []error // why, each
 	first                           int     // exit code of the first failure
 	signal                          int     // exit code of an interruption
+	end                             int     // exit code of what the items had in common, once they were through
+	shard                           string  // I/N, "" of none
 	calls                           int     // of the key service, or uses of a key in a file
 	words                           map[string]int
 	order, hints                    []string
@@ -60,6 +62,8 @@ func (t *tally) code() int {
 	switch {
 	case t.signal != 0:
 		return t.signal
+	case t.end != 0:
+		return t.end
 	case t.verdicts+t.failed == 0 && t.done == 0 && len(t.skipped) > 0:
 		return exitCode(t.skipped[0])
 	case t.verdicts+t.failed == 0:
@@ -75,6 +79,7 @@ func (t *tally) code() int {
 // summary is the last line of a batch.
 type summary struct {
 	Items    int            `json:"items"`
+	Shard    string         `json:"shard,omitempty"` // the share of the batch that these items are
 	Done     int            `json:"done"`
 	Rejected int            `json:"rejected"`
 	Failed   int            `json:"failed"`
@@ -82,6 +87,7 @@ type summary struct {
 	NotRun   int            `json:"notRun,omitempty"`
 	Statuses map[string]int `json:"statuses,omitempty"`
 	KeyCalls *int           `json:"keyCalls,omitempty"` // of commands that use a key
+	DryRun   bool           `json:"dryRun,omitempty"`
 	ExitCode int            `json:"exitCode"`
 }
 
@@ -96,13 +102,19 @@ func (t *tally) advise(s *session) {
 	}
 }
 
+// dryRun reports whether the command only says what it would do.
+func (s *session) dryRun() bool {
+	f := s.command.Flags().Lookup("dry-run")
+	return f != nil && f.Value.String() == "true"
+}
+
 // summarise answers with the summary. uses, if not nil, says how often the key was used, and which it was.
 func (t *tally) summarise(s *session, uses func(n int) (text, key string)) {
 	sum := summary{
-		Items: t.of, Done: t.done, Rejected: t.verdicts, Failed: t.failed, Skipped: len(t.skipped), NotRun: t.of - t.ran,
+		Items: t.of, Shard: t.shard, DryRun: s.dryRun(), Done: t.done, Rejected: t.verdicts, Failed: t.failed, Skipped: len(t.skipped), NotRun: t.of - t.ran,
 		Statuses: t.words, ExitCode: t.code(),
 	}
-	counts := ui.Counts{Items: sum.Items, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
+	counts := ui.Counts{Items: sum.Items, Shard: t.shard, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
 	if uses != nil {
 		sum.KeyCalls = &t.calls
 		counts.Uses, counts.Key = uses(t.calls)

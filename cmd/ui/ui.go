@@ -52,6 +52,7 @@ type Counts struct {
 	Items, Rejected, Failed, NotRun int
 	Words                           []Count
 	Key, Uses                       string // by which key, and how often it was used; "" by none
+	Shard                           string // the share of a list that the items are, as 0/8; "" all of it
 }
 
 // Summary writes the last line of a batch.
@@ -79,7 +80,15 @@ func Summary(w io.Writer, c Counts) {
 		whole(w, 0, "key", c.Key)
 		uses = "; " + c.Uses
 	}
-	fmt.Fprintf(w, "%s of %s%s\n", strings.Join(parts, ", "), plural(c.Items, "item"), uses)
+	of := plural(c.Items, "item")
+	if c.Shard != "" {
+		of += " of shard " + c.Shard
+	}
+	if len(parts) == 0 {
+		fmt.Fprintf(w, "nothing to do: %s\n", of)
+		return
+	}
+	fmt.Fprintf(w, "%s of %s%s\n", strings.Join(parts, ", "), of, uses)
 }
 
 // short is the beginning of a digest as screens show it.
