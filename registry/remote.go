@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	_ "crypto/sha256" // digests of manifests are of one of these two
 	_ "crypto/sha512"
@@ -15,7 +14,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -62,14 +60,40 @@ type call struct {
 
 	body []byte
 	// open makes the body instead, of size bytes; such a request is sent once (see [withoutRetry]), and opened again
-	// only to answer a challenge.
+	// only to answer a challenge. While it moves (see [pace]) it has no deadline but the context's.
 	open func() (io.ReadCloser, error)
 	size int64
+}
+
+// class is the class of the call's request.
+func (c call) class() class {
+	switch {
+	case c.open == nil:
+		return classPlain
+	case c.size < bigBody:
+		return classStream
+	}
+	return classBig
 }
 
 // do sends a call. The caller closes the answer's body; its errors wrap the sentinels, and name the host, never a
 // URL: those may carry secrets.
 func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
+	if c.open == nil {
+		return s.request(ctx, c, nil)
+	}
+	ctx, cancel := context.WithCancelCause(withoutRetry(inClass(ctx, c.class())))
+	resp, err := s.request(ctx, c, cancel)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &ending{resp.Body, func() { cancel(nil) }}
+	return resp, nil
+}
+
+// request is do; stop breaks off a body that is streamed.
+func (s *remote) request(ctx context.Context, c call, stop context.CancelCauseFunc) (*http.Response, error) {
 	target := c.url
 	if target == nil {
 		u, err := url.Parse(s.base + "/v2/" + s.name + "/" + c.path)
@@ -79,22 +103,19 @@ func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
 		u.RawQuery = c.query.Encode()
 		target = u
 	}
-	if c.open != nil {
-		ctx = withoutRetry(ctx)
-	}
 	req, err := http.NewRequestWithContext(ctx, c.method, target.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case c.open != nil:
-		body, err := c.open()
-		if err != nil {
+		req.GetBody = s.outgoing(ctx, stop, c.open)
+		if req.Body, err = req.GetBody(); err != nil {
 			return nil, err
 		}
-		req.Body, req.GetBody, req.ContentLength = body, c.open, c.size
+		req.ContentLength = c.size
 	case len(c.body) > 0:
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
+		req.GetBody = func() (io.ReadCloser, error) { return s.client.up.reader(ctx, c.body), nil }
 		req.Body, _ = req.GetBody()
 		req.ContentLength = int64(len(c.body))
 	case c.method == http.MethodPost || c.method == http.MethodPut:
@@ -110,7 +131,7 @@ func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
 	}
 	resp, err := s.client.auth.do(req, s.host, scopes)
 	if err != nil {
-		return nil, transportError(ctx, s.host, err)
+		return nil, s.failed(ctx, err)
 	}
 	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil && resp.Request.URL.Host == target.Host {
 		s.learnt.date.Store(at.Unix())
@@ -118,15 +139,61 @@ func (s *remote) do(ctx context.Context, c call) (*http.Response, error) {
 	return resp, nil
 }
 
+// outgoing opens a body that is watched on its way. A body without bytes is none.
+func (s *remote) outgoing(ctx context.Context, stop context.CancelCauseFunc, open func() (io.ReadCloser, error)) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) {
+		body, err := open()
+		if err != nil || body == http.NoBody {
+			return body, err
+		}
+		return &outgoing{ctx: ctx, body: body, pace: newPace(s.client.retry.patience, stop), band: s.client.up}, nil
+	}
+}
+
+// failed says what became of a request that was not answered, or of an answer that broke off.
+func (s *remote) failed(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errSlow):
+		return slowError(s.host, s.client.retry.patience)
+	case errors.Is(cause, errLate):
+		return fail(codeUnavailable, "%w: %s did not finish in time", ErrUnavailable, s.host)
+	}
+	return transportError(ctx, s.host, err)
+}
+
 // bounded gives one object its time.
 func (s *remote) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.client.options.Timeout)
 }
 
-// read sends a call and reads the whole answer, which must have one of the statuses (200 if none is named).
+// read sends a call and reads the whole answer, which must have status 200. An answer that breaks off is asked for again.
 func (s *remote) read(ctx context.Context, c call, limit int64) (*http.Response, []byte, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
+	for try := 1; ; try++ {
+		resp, body, err := s.readOnce(ctx, c, limit)
+		var broke *brokenError
+		if !errors.As(err, &broke) {
+			return resp, body, err
+		}
+		wait, again := s.client.retry.pause(ctx, try, nil, broke.err)
+		if !again {
+			return resp, nil, s.failed(ctx, broke.err)
+		}
+		if err := s.client.retry.sleep(ctx, wait); err != nil {
+			return resp, nil, s.failed(ctx, err)
+		}
+	}
+}
+
+// A brokenError is why the body of an answer broke off.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return e.err.Error() }
+
+func (s *remote) readOnce(ctx context.Context, c call, limit int64) (*http.Response, []byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	resp, err := s.do(ctx, c)
 	if err != nil {
 		return nil, nil, err
@@ -134,10 +201,14 @@ func (s *remote) read(ctx context.Context, c call, limit int64) (*http.Response,
 	if resp.StatusCode != http.StatusOK {
 		return resp, nil, s.refused(resp)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	in := &incoming{ctx: ctx, body: resp.Body, pace: newPace(s.client.retry.patience, cancel)}
+	defer func() { _ = in.Close() }()
+	body, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err != nil {
-		return resp, nil, transportError(ctx, s.host, err)
+		if errors.Is(context.Cause(ctx), errSlow) {
+			err = errSlow
+		}
+		return resp, nil, &brokenError{err}
 	}
 	if int64(len(body)) > limit {
 		return resp, nil, fail(codeTooLarge, "%w: %s sent more than %d bytes", ErrTooLarge, s.host, limit)
@@ -278,71 +349,12 @@ func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// blob streams. Everything up to the first byte is retried by the transport; that the bytes are right is for the caller to check.
-func (s *remote) blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	ctx, cancel := s.bounded(ctx)
-	c := call{method: http.MethodGet, path: "blobs/" + d.Digest.String(), action: actionPull}
-	if offset > 0 {
-		// Closed: some registries answer 416 to a range without an end.
-		c.header = map[string]string{"Range": fmt.Sprintf("bytes=%d-%d", offset, d.Size-1)}
-	}
-	resp, err := s.do(ctx, c)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	if offset > 0 && resp.StatusCode == http.StatusPartialContent {
-		return &download{ctx: ctx, cancel: cancel, body: resp.Body, host: s.host}, nil
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer cancel()
-		return nil, s.refused(resp)
-	}
-	if resp.ContentLength >= 0 && resp.ContentLength != d.Size {
-		defer cancel()
-		_ = resp.Body.Close()
-		return nil, fail(codeDigest, "%w: %s announces %d bytes, the descriptor %d", ErrDigestMismatch, s.host, resp.ContentLength, d.Size)
-	}
-	whole := &download{ctx: ctx, cancel: cancel, body: resp.Body, host: s.host}
-	if _, err := io.CopyN(io.Discard, whole, offset); err != nil {
-		whole.Close()
-		return nil, err
-	}
-	return whole, nil
-}
-
 func (s *remote) hasBlob(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	_, err := s.exec(ctx, call{method: http.MethodHead, path: "blobs/" + d.Digest.String(), action: actionPull})
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// A download is a blob on its way. It ends when nothing arrives for a while.
-type download struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	body   io.ReadCloser
-	host   string
-}
-
-func (d *download) Read(p []byte) (int, error) {
-	idle := time.AfterFunc(headerTimeout, d.cancel)
-	n, err := d.body.Read(p)
-	stalled := !idle.Stop()
-	if err == nil || err == io.EOF {
-		return n, err
-	}
-	if stalled {
-		return n, fail(codeUnavailable, "%w: %s sent nothing for %s", ErrUnavailable, d.host, headerTimeout)
-	}
-	return n, transportError(d.ctx, d.host, err)
-}
-
-func (d *download) Close() error {
-	defer d.cancel()
-	return d.body.Close()
 }
 
 func (s *remote) commit() error { return nil }

@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -26,6 +28,15 @@ const (
 	maxRetryAfter   = 2 * time.Minute
 	headerTimeout   = 30 * time.Second
 	dialTimeout     = 10 * time.Second
+	slowWindow      = 30 * time.Second
+	slowFloor       = 1 << 10 // bytes a second
+)
+
+// Buffers of a connection: what one read or write of a body moves. Larger ones save system calls, and cost memory for
+// each connection.
+const (
+	readBuffer  = 64 << 10
+	writeBuffer = 64 << 10
 )
 
 // newTransport makes the one HTTP transport of a client.
@@ -55,20 +66,42 @@ func newTransport(o Options) (*http.Transport, error) {
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       config,
-		TLSHandshakeTimeout:   dialTimeout,
-		ResponseHeaderTimeout: headerTimeout,
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         newDialer().DialContext,
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: dialTimeout,
+		// How long an answer may take depends on the request: see [retrier.send].
 		ExpectContinueTimeout: time.Second,
 		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   2 * o.PerHost,
+		MaxIdleConnsPerHost:   int(classes) * o.PerHost,
 		ForceAttemptHTTP2:     true,
+		ReadBufferSize:        readBuffer,
+		WriteBufferSize:       writeBuffer,
 		// A digest is of the bytes as stored: nothing on the way may unpack them.
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
-	}, nil
+	}
+	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+		if resp.StatusCode != http.StatusOK {
+			return &connectError{status: resp.StatusCode}
+		}
+		return nil
+	}
+	return t, nil
+}
+
+// newDialer makes what connects: to all addresses of a name, the other family a moment later (RFC 8305), so that a
+// dead one costs little (CASES.md F46).
+func newDialer() *net.Dialer {
+	return &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+}
+
+// A connectError is a proxy's refusal to connect.
+type connectError struct{ status int }
+
+func (e *connectError) Error() string {
+	return fmt.Sprintf("it answers CONNECT with %d %s", e.status, http.StatusText(e.status))
 }
 
 // maxPEM limits a file of certificates, or of a key; the bundles of whole systems have some 300 KiB.
@@ -108,16 +141,22 @@ func readLimited(path string, limit int64) ([]byte, error) {
 // not be repeated as it stands (the body of an upload session) is sent under [withoutRetry] and started afresh by its
 // caller, by the same rules ([retrier.pause]).
 type retrier struct {
-	next  http.RoundTripper
-	sleep func(ctx context.Context, d time.Duration) error
+	next     http.RoundTripper
+	proxy    func(*http.Request) (*url.URL, error) // nil: there is none
+	sleep    func(ctx context.Context, d time.Duration) error
+	now      func() time.Time
+	patience patience
 
 	perHost int
 	mu      sync.Mutex
-	slots   map[string]chan struct{}
+	limits  map[string]*limiter
 }
 
-func newRetrier(next http.RoundTripper, perHost int) *retrier {
-	return &retrier{next: next, sleep: sleep, perHost: perHost, slots: make(map[string]chan struct{})}
+func newRetrier(next *http.Transport, o Options) *retrier {
+	return &retrier{
+		next: next, proxy: next.Proxy, sleep: sleep, now: time.Now, patience: newPatience(o.Timeout), perHost: o.PerHost,
+		limits: make(map[string]*limiter),
+	}
 }
 
 type noRetryKey struct{}
@@ -127,10 +166,19 @@ func withoutRetry(ctx context.Context) context.Context {
 	return context.WithValue(ctx, noRetryKey{}, true)
 }
 
+type classKey struct{}
+
+// inClass makes a request wait for a slot of the class.
+func inClass(ctx context.Context, c class) context.Context {
+	return context.WithValue(ctx, classKey{}, c)
+}
+
 // RoundTrip implements [http.RoundTripper].
 func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	replayable := (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil) && ctx.Value(noRetryKey{}) == nil
+	limits := r.limiter(req.URL.Host)
+	var served time.Time
 	for try := 1; ; try++ {
 		attempt := req
 		if try > 1 {
@@ -143,7 +191,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 				attempt.Body = body
 			}
 		}
-		resp, err := r.once(attempt)
+		resp, err := r.once(attempt, limits, served)
 		if !replayable {
 			return resp, err
 		}
@@ -154,6 +202,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		if resp != nil {
 			discard(resp)
 		}
+		served = r.now().Add(wait) // in which a Retry-After of this answer is contained
 		if err := r.sleep(ctx, wait); err != nil {
 			return nil, err
 		}
@@ -162,29 +211,91 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // once sends a request when its host has a slot free. The slot is given back as soon as the answer begins: a body
 // that is read slowly, or streamed into another request to the same host, must not keep that one waiting.
-func (r *retrier) once(req *http.Request) (*http.Response, error) {
-	slots := r.host(req.URL.Host)
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-req.Context().Done():
+func (r *retrier) once(req *http.Request, limits *limiter, served time.Time) (*http.Response, error) {
+	c, _ := req.Context().Value(classKey{}).(class)
+	slot, err := limits.acquire(req.Context(), c, served)
+	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
-		return nil, req.Context().Err()
+		return nil, err
 	}
-	return r.next.RoundTrip(req)
+	resp, err := r.send(req)
+	limits.release(slot, resp)
+	if err != nil && r.proxy != nil {
+		if via, _ := r.proxy(req); via != nil {
+			err = fmt.Errorf("through the proxy %s: %w", via.Host, err)
+		}
+	}
+	return resp, err
 }
 
-func (r *retrier) host(name string) chan struct{} {
+// send sends a request and waits for the beginning of its answer, from when the request is written on.
+func (r *retrier) send(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	limit := r.patience.answer(req.ContentLength)
+	var (
+		mu    sync.Mutex
+		timer *time.Timer
+		over  bool // the answer has begun, or will not
+		late  bool
+	)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) {
+		mu.Lock()
+		defer mu.Unlock()
+		if over || timer != nil {
+			return
+		}
+		timer = time.AfterFunc(limit, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if !over {
+				late = true
+				cancel(errLate)
+			}
+		})
+	}})
+	resp, err := r.next.RoundTrip(req.WithContext(ctx))
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
+	if timer != nil {
+		timer.Stop()
+	}
+	if late {
+		if resp != nil {
+			_ = resp.Body.Close()
+		}
+		return nil, fmt.Errorf("it did not answer for %s", limit)
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &ending{resp.Body, func() { cancel(nil) }}
+	return resp, nil
+}
+
+// An ending body ends what belongs to it when it is closed.
+type ending struct {
+	io.ReadCloser
+	end func()
+}
+
+func (e *ending) Close() error {
+	defer e.end()
+	return e.ReadCloser.Close()
+}
+
+func (r *retrier) limiter(host string) *limiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.slots[name]
-	if s == nil {
-		s = make(chan struct{}, r.perHost)
-		r.slots[name] = s
+	l := r.limits[host]
+	if l == nil {
+		l = newLimiter(host, r.perHost, func() time.Time { return r.now() }, func(ctx context.Context, d time.Duration) error { return r.sleep(ctx, d) })
+		r.limits[host] = l
 	}
-	return s
+	return l
 }
 
 // pause says whether what was tried try times, and ended in resp or err, may be tried again, and after how long.
@@ -205,13 +316,13 @@ func (r *retrier) pause(ctx context.Context, try int, resp *http.Response, err e
 		return 0, false
 	}
 	wait = backoff(try)
-	if after, ok := retryAfter(resp.Header.Get("Retry-After"), time.Now()); ok {
+	if after, ok := retryAfter(resp.Header.Get("Retry-After"), r.now()); ok {
 		if after > maxRetryAfter {
 			return 0, false
 		}
 		wait = max(wait, after)
 	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+	if deadline, ok := deadlineOf(ctx); ok && time.Until(deadline) < wait {
 		return 0, false
 	}
 	return wait, try < maxTries
@@ -256,6 +367,7 @@ func retryAfter(s string, now time.Time) (time.Duration, bool) {
 func isFinal(err error) bool {
 	var (
 		own         *Error
+		connect     *connectError
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
 		alert       tls.AlertError
@@ -263,6 +375,9 @@ func isFinal(err error) bool {
 		hostname    x509.HostnameError
 		invalid     x509.CertificateInvalidError
 	)
+	if errors.As(err, &connect) {
+		return !isTransient(connect.status)
+	}
 	return errors.Is(err, context.Canceled) || errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &own) || errors.As(err, &certificate) || errors.As(err, &record) ||
 		errors.As(err, &alert) || errors.As(err, &authority) || errors.As(err, &hostname) || errors.As(err, &invalid)
 }
