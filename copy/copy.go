@@ -120,6 +120,7 @@ type Object struct {
 	Descriptor   ocispec.Descriptor `json:"descriptor"`
 	Status       string             `json:"status"` // "copied", "there", "planned", "superseded", "skipped"
 	Reason       string             `json:"reason,omitempty"`
+	Added        bool               `json:"added,omitempty"` // by the review: the source has it not
 }
 
 // A TagResult is one tag at the destination.
