@@ -50,6 +50,7 @@ var exitCodes = []struct {
 	code int
 }{
 	{registry.ErrUnsettled, exitPartly},
+	{registry.ErrCapped, exitPartly}, // CASES.md C02
 	// Whatever a key service died of (a deadline, an answer that could be a registry's), it is the key service.
 	{kms.ErrService, exitKey},
 	{envelope.ErrKeyMisbehaved, exitKey},

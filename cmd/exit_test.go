@@ -78,6 +78,7 @@ func TestExitCodes(t *testing.T) {
 		{kms.ErrService, 6},
 		{envelope.ErrKeyMisbehaved, 6},
 		{registry.ErrUnsettled, 7},
+		{fmt.Errorf("%w (%w): x", registry.ErrCapped, registry.ErrTooLarge), 7},
 		{&partly{registry.ErrUnavailable}, 7},
 		{registry.ErrDisk, 8},
 		{&diskError{errors.New("full")}, 8},

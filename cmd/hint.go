@@ -75,6 +75,7 @@ var errorHints = []struct {
 	{registry.ErrUnavailable, "nothing was lost: run it again when the registry answers; imprint doctor REF looks closer"},
 	{registry.ErrUnsupported, "imprint doctor REF shows what this registry can do"},
 	{registry.ErrDigestMismatch, "the registry or a proxy before it sends wrong bytes: nothing of it was used"},
+	{registry.ErrCapped, "the registry lists more than imprint follows, or in circles: who owns it should look; nothing of that list was used"},
 	{registry.ErrTooLarge, "what the registry sent is beyond imprint's limits: nothing of it was used"},
 	{registry.ErrMalformed, "what is there is damaged, or not what its name says: nothing of it was used"},
 	{registry.ErrRefused, "the registry's answer says why: its owner may have made tags immutable, or set a quota; imprint doctor REF shows what it can do"},

@@ -17,6 +17,7 @@ var (
 	ErrExists         = errors.New("already exists") // a file that nothing said may be replaced: exit 3
 	ErrMalformed      = errors.New("malformed")
 	ErrTagMoves       = errors.New("the tag names another digest there")
+	ErrCapped         = errors.New("list not read to its end")          // more of it than is followed, or where it is not followed: exit 7
 	ErrUnsettled      = errors.New("the referrers list did not settle") // exit 7
 	ErrDisk           = errors.New("local disk")                        // exit 8
 	ErrConfig         = errors.New("registry configuration")            // docker's config.json, CA file: exit 3

@@ -322,7 +322,7 @@ func (g *growth) follow(of *find) error {
 			continue
 		}
 		if len(g.finds) >= maxNodes {
-			return fail(codeTooLarge, "%w: more than %d manifests", ErrTooLarge, maxNodes)
+			return fail(codeCapped, "%w (%w): more than %d manifests", ErrCapped, ErrTooLarge, maxNodes)
 		}
 		f = &find{entry: l.entry, looks: []*look{l}}
 		g.finds[l.entry.Digest] = f

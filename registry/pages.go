@@ -24,16 +24,16 @@ func (p *pager) next(resp *http.Response) (*url.URL, error) {
 	}
 	u, err := resp.Request.URL.Parse(target)
 	if err != nil || !sameOrigin(u, base) {
-		return nil, fail(codeLink, "%w: the next page of a list of %s is said to be somewhere else", ErrMalformed, p.store.host)
+		return nil, fail(codeLink, "%w (%w): after %d pages of a list of %s the next is said to be somewhere else", ErrCapped, ErrMalformed, max(1, len(p.seen)), p.store.host)
 	}
 	if p.seen == nil {
 		p.seen = map[string]bool{resp.Request.URL.String(): true}
 	}
 	if p.seen[u.String()] {
-		return nil, fail(codeLink, "%w: a list of %s goes in a circle", ErrMalformed, p.store.host)
+		return nil, fail(codeLink, "%w (%w): a list of %s goes in a circle after %d pages", ErrCapped, ErrMalformed, p.store.host, len(p.seen))
 	}
 	if len(p.seen) >= MaxPages {
-		return nil, fail(codeTooLarge, "%w: a list of %s has more than %d pages", ErrTooLarge, p.store.host, MaxPages)
+		return nil, fail(codeCapped, "%w (%w): a list of %s has more than %d pages", ErrCapped, ErrTooLarge, p.store.host, MaxPages)
 	}
 	p.seen[u.String()] = true
 	return u, nil

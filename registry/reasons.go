@@ -26,6 +26,7 @@ var reasons = map[string]string{
 	codeRealm:         "The registry names a token service on another host, which is believed only if --trust-realm names it.",
 	codeRedirect:      "The registry redirects in circles, or to where the connection would not be encrypted.",
 	codeLocation:      "The registry wants an upload sent to another host; nothing is sent there.",
+	codeCapped:        "A list (referrers of a subject, tags) has more entries or pages than imprint follows; the error says how many.",
 	codeLink:          "The next page of a list is on another host, or the list goes in a circle.",
 	codeOccupied:      "The tag that should list the referrers of a subject holds something else, which is not overwritten.",
 	codeHelper:        "Docker's credential helper failed, did not answer in time, or answered with something that is no credential.",
@@ -46,6 +47,7 @@ const (
 	codeAmbiguous    = "ambiguous-manifest"
 	codeTagDigest    = "tag-digest-mismatch"
 	codeTooLarge     = "too-large"
+	codeCapped       = "list-capped"
 	codeMalformed    = "manifest-malformed"
 	codeDisk         = "disk"
 	codeExists       = "file-exists"

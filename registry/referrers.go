@@ -47,8 +47,8 @@ func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifa
 		out = append(out, ref)
 	}
 	if len(out) > MaxReferrers {
-		return nil, fail(codeTooLarge, "listing what refers to %s: %w: %d referrers, at most %d are followed", r.ref.With("",
-			subject.Digest), ErrTooLarge, len(out), MaxReferrers)
+		return nil, fail(codeCapped, "listing what refers to %s: %w (%w): %d referrers, at most %d are followed", r.ref.With("",
+			subject.Digest), ErrCapped, ErrTooLarge, len(out), MaxReferrers)
 	}
 	return out, nil
 }

@@ -227,7 +227,7 @@ func TestReferrersPages(t *testing.T) {
 			}
 			return fmt.Sprintf("/v2/app/referrers/x?page=%d", n+1)
 		}, 3, ""},
-		"for ever":      {func(n int) string { return fmt.Sprintf("?page=%d", n+1) }, 0, "too-large"},
+		"for ever":      {func(n int) string { return fmt.Sprintf("?page=%d", n+1) }, 0, "list-capped"},
 		"a circle":      {func(int) string { return "?page=1" }, 0, "link-refused"},
 		"elsewhere":     {func(int) string { return "https://evil.example/v2/app/referrers/x" }, 0, "link-refused"},
 		"another port":  {func(int) string { return "http://127.0.0.1:1/v2/app/referrers/x" }, 0, "link-refused"},
@@ -243,7 +243,7 @@ func TestReferrersPages(t *testing.T) {
 			}))
 			r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
 			list, err := r.Referrers(t.Context(), blobOf([]byte("x")), ArtifactTypeSignature)
-			if reason(err) != test.reason || len(list) != test.count {
+			if reason(err) != test.reason || len(list) != test.count || errors.Is(err, ErrCapped) != (test.reason != "") {
 				t.Errorf("%d listed, %v", len(list), err)
 			}
 			if n := s.Count(nil); n > MaxPages {

@@ -66,7 +66,7 @@ func (s *remote) listTag(ctx context.Context, subject ocispec.Descriptor, artifa
 }
 
 func (s *remote) tooMany(subject ocispec.Descriptor) error {
-	return fail(codeTooLarge, "%w: %s lists more than %d referrers of %s", ErrTooLarge, s.host, MaxReferrers, subject.Digest)
+	return fail(codeCapped, "%w (%w): %s lists more than %d referrers of %s", ErrCapped, ErrTooLarge, s.host, MaxReferrers, subject.Digest)
 }
 
 // listAPI lists by the referrers API; ok is false where there is none for this repository, which is remembered.
