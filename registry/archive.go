@@ -30,6 +30,10 @@ type archive struct {
 	blobs   map[digest.Digest]extent
 	index   *layoutIndex
 	has     *contents
+
+	// Up to span there are only blobs and their folders; scattered: there are more behind it.
+	span      int64
+	scattered bool
 }
 
 var _ store = (*archive)(nil)
@@ -101,7 +105,7 @@ func (a *archive) scan() error {
 	}
 	files := make(map[string][]byte)
 	a.blobs = make(map[digest.Digest]extent)
-	docker := false
+	docker, only := false, true
 	t := tar.NewReader(a.f)
 	for count := 0; ; count++ {
 		h, err := t.Next()
@@ -118,17 +122,31 @@ func (a *archive) scan() error {
 		if err != nil {
 			return err
 		}
+		// The tar reader has no buffer: the file stands where the content begins.
+		at, err := a.f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return diskError("reading", err)
+		}
+		blob := h.Typeflag == tar.TypeReg && strings.HasPrefix(name, ocispec.ImageBlobsDir+"/")
 		switch {
 		case h.Typeflag == tar.TypeDir:
 		case name == indexFile || name == layoutFile:
 			err = a.scanFile(files, name, t, h)
-		case strings.HasPrefix(name, ocispec.ImageBlobsDir+"/"):
-			err = a.scanBlob(name, h)
+		case blob:
+			err = a.scanBlob(name, extent{at, h.Size})
 		case name == "manifest.json":
 			docker = true
 		}
 		if err != nil {
 			return err
+		}
+		switch only = only && (blob || h.Typeflag == tar.TypeDir); {
+		case only && blob:
+			a.span = at + padded(h.Size)
+		case only:
+			a.span = at
+		case blob:
+			a.scattered = true
 		}
 	}
 	if files[indexFile] == nil || files[layoutFile] == nil {
@@ -192,22 +210,17 @@ func (a *archive) scanFile(files map[string][]byte, name string, r io.Reader, h 
 	return nil
 }
 
-func (a *archive) scanBlob(name string, h *tar.Header) error {
+func (a *archive) scanBlob(name string, e extent) error {
 	algorithm, hex, _ := strings.Cut(strings.TrimPrefix(name, ocispec.ImageBlobsDir+"/"), "/")
 	d, err := parseDigest(algorithm + ":" + hex)
 	if err != nil {
 		return malformed("its entry %q is no blob: %w", clip(name), err)
 	}
-	// The tar reader has no buffer: the file stands where the content begins.
-	at, err := a.f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return diskError("reading", err)
-	}
-	if before, twice := a.blobs[d]; twice && before.size != h.Size {
+	if before, twice := a.blobs[d]; twice && before.size != e.size {
 		return ambiguous("it has two different blobs %s", d)
 	}
 	// Of two copies that claim to be the same either may be read: the digest is checked.
-	a.blobs[d] = extent{at, h.Size}
+	a.blobs[d] = e
 	return nil
 }
 
@@ -216,7 +229,15 @@ func (a *archive) open(d digest.Digest) (io.ReadCloser, int64, error) {
 	if !ok {
 		return nil, 0, fail(codeNotFound, "%s in %s: %w", d, a.file, ErrNotFound)
 	}
-	return io.NopCloser(io.NewSectionReader(a.f, e.offset, e.size)), e.size, nil
+	return section(a.f, e), e.size, nil
+}
+
+// section opens part of a file.
+func section(f *os.File, e extent) io.ReadCloser {
+	return struct {
+		*io.SectionReader
+		io.Closer
+	}{io.NewSectionReader(f, e.offset, e.size), io.NopCloser(nil)}
 }
 
 func (a *archive) manifest(ctx context.Context, tag string, d digest.Digest) (mediaType string, body []byte, err error) {

@@ -23,7 +23,7 @@ import (
 
 func createArchive(t testing.TB, file string) *Repo {
 	t.Helper()
-	s, err := beginArchive(file, CreateOptions{})
+	s, err := beginArchive(context.Background(), file, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,10 +143,10 @@ func TestArchiveClose(t *testing.T) {
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := beginArchive(file, CreateOptions{}); !errors.Is(err, ErrExists) || reasonOf(err) != "file-exists" {
+	if _, err := beginArchive(context.Background(), file, CreateOptions{}); !errors.Is(err, ErrExists) || reasonOf(err) != "file-exists" {
 		t.Errorf("over a file: %v", err)
 	}
-	s, err := beginArchive(file, CreateOptions{Overwrite: true})
+	s, err := beginArchive(context.Background(), file, CreateOptions{Overwrite: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,10 +177,10 @@ func TestArchiveClose(t *testing.T) {
 	if b, _ := os.ReadFile(late); string(b) != "mine" {
 		t.Errorf("it was replaced: %q", b)
 	}
-	if _, err := beginArchive(filepath.Join(dir, "no", "folder.tar"), CreateOptions{}); !errors.Is(err, ErrDisk) {
+	if _, err := beginArchive(context.Background(), filepath.Join(dir, "no", "folder.tar"), CreateOptions{}); !errors.Is(err, ErrDisk) {
 		t.Errorf("in no folder: %v", err)
 	}
-	if _, err := beginArchive(dir, CreateOptions{Overwrite: true}); !errors.Is(err, ErrExists) {
+	if _, err := beginArchive(context.Background(), dir, CreateOptions{Overwrite: true}); !errors.Is(err, ErrExists) {
 		t.Errorf("over a folder: %v", err)
 	}
 	noLeftovers(t, dir)

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -27,47 +28,66 @@ const tarBlock = 512
 type newArchive struct {
 	file      string
 	overwrite bool
-	f         *os.File
+	old       *kept // what is added to; nil: nothing
 	has       *contents
+	flights   flights
 	turn      chan struct{} // to append
+	index     *layoutIndex
+
+	editing sync.Mutex // of the index, and changed
+	changed bool
 
 	mu     sync.Mutex
-	end    int64 // where the next entry begins
-	blobs  map[digest.Digest]extent
-	index  *layoutIndex // replaced, never changed
-	broken error        // a failed entry that could not be taken back
+	f      *os.File // nil until something is added to the old one
+	end    int64    // where the next entry begins
+	blobs  map[digest.Digest]placed
+	broken error // a failed entry that could not be taken back
 	closed bool
+}
+
+// A placed is where the bytes of a blob lie.
+type placed struct {
+	f *os.File
+	extent
 }
 
 var _ store = (*newArchive)(nil)
 
-// beginArchive begins the tar of a layout. A file of that name is an error, or with Overwrite replaced in the end; any
-// other thing of that name is an error.
-func beginArchive(file string, o CreateOptions) (store, error) {
-	doing := "writing the archive " + file
-	info, err := os.Stat(file)
-	switch {
-	case err == nil && !info.Mode().IsRegular():
-		return nil, fail(codeExists, "%s: the name %w and is no regular file", doing, ErrExists)
-	case err == nil && !o.Overwrite:
-		return nil, existsError(doing)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, diskError(doing, err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(file), temporary+filepath.Base(file)+"-*")
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fail(codeDisk, "%s: %w: %w", doing, ErrDisk, err)
-		}
-		return nil, diskError(doing, err)
-	}
+// beginArchive begins the tar of a layout. A file of that name is an error, or with Overwrite replaced in the end, or
+// with Append added to; any other thing of that name is an error.
+func beginArchive(ctx context.Context, file string, o CreateOptions) (store, error) {
 	a := &newArchive{
-		file: file, overwrite: o.Overwrite, f: f,
+		file: file, overwrite: o.Overwrite,
 		turn:  make(chan struct{}, 1),
-		blobs: make(map[digest.Digest]extent),
+		blobs: make(map[digest.Digest]placed),
 		index: newLayoutIndex(),
 	}
 	a.has = &contents{blobs: a}
+	if o.Append {
+		var err error
+		if a.old, err = keep(ctx, file); err != nil {
+			return nil, err
+		}
+	}
+	if a.old != nil {
+		a.index = a.old.index
+		for d, e := range a.old.blobs {
+			a.blobs[d] = placed{a.old.f, e}
+		}
+		return a, nil
+	}
+	info, err := os.Stat(file)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fail(codeExists, "%s: the name %w and is no regular file", a.doing(), ErrExists)
+	case err == nil && !o.Overwrite:
+		return nil, existsError(a.doing())
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, diskError(a.doing(), err)
+	}
+	if err := a.begin(ctx); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -77,22 +97,74 @@ func existsError(doing string) error {
 
 func (a *newArchive) doing() string { return "writing the archive " + a.file }
 
+// target is the file that is replaced in the end: where it is a link, what that leads to.
+func (a *newArchive) target() string {
+	if a.old != nil {
+		return a.old.target
+	}
+	return a.file
+}
+
+// begin makes the temporary file, with what is kept of the old archive.
+func (a *newArchive) begin(ctx context.Context) error {
+	f, err := a.temporary()
+	if err != nil {
+		return err
+	}
+	var end int64
+	if a.old != nil {
+		end, err = a.old.copyTo(ctx, f, a.doing())
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.f, a.end = f, end
+	return nil
+}
+
+// temporary makes a file beside the archive, and removes those that killed writers of this archive left there.
+func (a *newArchive) temporary() (*os.File, error) {
+	dir, base := filepath.Split(a.target())
+	if dir == "" {
+		dir = "."
+	}
+	prefix := temporary + base + "-"
+	f, err := os.CreateTemp(dir, prefix+"*")
+	if err != nil {
+		return nil, fail(codeDisk, "%s: %w: %w", a.doing(), ErrDisk, err) // also where the folder is not there: nothing was sought
+	}
+	claim(f)
+	if info, err := f.Stat(); err == nil {
+		if root, err := os.OpenRoot(dir); err == nil {
+			sweep(root, ".", info.ModTime(), func(name string) bool {
+				number, ok := strings.CutPrefix(name, prefix)
+				return ok && number != "" && strings.Trim(number, "0123456789") == ""
+			})
+			root.Close()
+		}
+	}
+	return f, nil
+}
+
 // append adds a file of exactly size bytes, and returns where they lie. What was begun and failed is taken back.
 func (a *newArchive) append(ctx context.Context, name string, size int64, r io.Reader) (extent, error) {
 	var header bytes.Buffer
-	// Nothing of the machine goes in: the same content gives the same entry.
-	if err := tar.NewWriter(&header).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644}); err != nil {
+	if err := tar.NewWriter(&header).WriteHeader(tarHeader(name, size)); err != nil {
 		return extent{}, diskError(a.doing(), err)
 	}
 	a.mu.Lock()
-	start, broken := a.end, a.broken
+	f, start, broken := a.f, a.end, a.broken
 	a.mu.Unlock()
 	if broken != nil {
 		return extent{}, broken
 	}
 	e := extent{start + int64(header.Len()), size}
-	padding := make([]byte, (tarBlock-size%tarBlock)%tarBlock)
-	w := &diskWriter{w: io.NewOffsetWriter(a.f, start), doing: a.doing()}
+	padding := make([]byte, padded(size)-size)
+	w := &diskWriter{w: io.NewOffsetWriter(f, start), doing: a.doing()}
 	_, err := w.Write(header.Bytes())
 	if err == nil {
 		var n int64
@@ -106,7 +178,7 @@ func (a *newArchive) append(ctx context.Context, name string, size int64, r io.R
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
-		if back := a.f.Truncate(start); back != nil {
+		if back := f.Truncate(start); back != nil {
 			a.broken = diskError(a.doing(), back)
 		}
 		return extent{}, err
@@ -115,7 +187,15 @@ func (a *newArchive) append(ctx context.Context, name string, size int64, r io.R
 	return e, nil
 }
 
-// put adds a blob unless it is there.
+// tarHeader has nothing of the machine in it: the same content gives the same entry.
+func tarHeader(name string, size int64) *tar.Header {
+	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644}
+}
+
+// padded is how many bytes a file takes in a tar, without its header.
+func padded(size int64) int64 { return (size + tarBlock - 1) / tarBlock * tarBlock }
+
+// put adds a blob.
 func (a *newArchive) put(ctx context.Context, d ocispec.Descriptor, r io.ReadCloser) error {
 	r = verifying(r, d)
 	if d.Size <= smallBlob {
@@ -127,12 +207,27 @@ func (a *newArchive) put(ctx context.Context, d ocispec.Descriptor, r io.ReadClo
 	}
 	select {
 	case a.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	default:
+		// Others write. A download that waited for them would be given up by the registry: it goes on into a file of its own.
+		if d.Size > smallBlob {
+			spooled, err := a.spool(ctx, r)
+			if err != nil {
+				return err
+			}
+			defer func() { spooled.Close(); os.Remove(spooled.Name()) }()
+			r = spooled
+		}
+		select {
+		case a.turn <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	defer func() { <-a.turn }()
-	if a.holds(d.Digest) {
-		return nil
+	if a.f == nil {
+		if err := a.begin(ctx); err != nil {
+			return err
+		}
 	}
 	e, err := a.append(ctx, blobPath(d.Digest), d.Size, r)
 	if err != nil {
@@ -140,60 +235,65 @@ func (a *newArchive) put(ctx context.Context, d ocispec.Descriptor, r io.ReadClo
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.blobs[d.Digest] = e
+	a.blobs[d.Digest] = placed{a.f, e}
 	return nil
 }
 
-func (a *newArchive) holds(d digest.Digest) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, ok := a.blobs[d]
-	return ok
+// spool writes what r holds to a temporary file, and opens that from its beginning.
+func (a *newArchive) spool(ctx context.Context, r io.Reader) (*os.File, error) {
+	f, err := a.temporary()
+	if err != nil {
+		return nil, err
+	}
+	if _, err = io.Copy(&diskWriter{w: f, doing: a.doing()}, &contextReader{ctx: ctx, r: r}); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+		err = diskError(a.doing(), err)
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return nil, err
+	}
+	return f, nil
 }
 
-// current returns the index, which callers must not change.
-func (a *newArchive) current() *layoutIndex {
+// holds reports whether a blob is there. One of another size under its digest is an error: two files of one name would
+// be read by some as the one and by some as the other.
+func (a *newArchive) holds(d ocispec.Descriptor) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.index
+	at, ok := a.blobs[d.Digest]
+	if ok && at.size != d.Size {
+		return false, fail(codeDigest, "%s: %w: it holds %d bytes as %s, which has %d; write a new archive",
+			a.doing(), ErrDigestMismatch, at.size, d.Digest, d.Size)
+	}
+	return ok, nil
 }
 
-// change replaces the index by what edit makes of a copy of it.
-func (a *newArchive) change(ctx context.Context, edit func(old, ix *layoutIndex) (bool, error)) error {
-	select {
-	case a.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-a.turn }()
-	old := a.current()
-	ix := old.clone()
-	changed, err := edit(old, ix)
-	if err != nil || !changed {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.index = ix
-	return nil
+// change lets edit change the index, which it does not with an error.
+func (a *newArchive) change(edit func() (changed bool, err error)) error {
+	a.editing.Lock()
+	defer a.editing.Unlock()
+	changed, err := edit()
+	a.changed = a.changed || changed
+	return err
 }
 
 func (a *newArchive) open(d digest.Digest) (io.ReadCloser, int64, error) {
 	a.mu.Lock()
-	e, ok := a.blobs[d]
+	at, ok := a.blobs[d]
 	a.mu.Unlock()
 	if !ok {
 		return nil, 0, fail(codeNotFound, "%s in %s: %w", d, a.file, ErrNotFound)
 	}
-	return io.NopCloser(io.NewSectionReader(a.f, e.offset, e.size)), e.size, nil
+	return section(at.f, at.extent), at.size, nil
 }
 
 func (a *newArchive) manifest(ctx context.Context, tag string, d digest.Digest) (mediaType string, body []byte, err error) {
-	ix := a.current()
 	if tag == "" {
-		return a.has.manifest(ix, d)
+		return a.has.manifest(a.index, d)
 	}
-	e, err := ix.find(tag)
+	e, err := a.index.find(tag)
 	if err != nil {
 		return "", nil, err
 	}
@@ -202,23 +302,34 @@ func (a *newArchive) manifest(ctx context.Context, tag string, d digest.Digest) 
 }
 
 func (a *newArchive) hasManifest(ctx context.Context, d digest.Digest) (bool, error) {
-	return a.holds(d), nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.blobs[d]
+	return ok, nil
 }
 
 func (a *newArchive) tagged(ctx context.Context, tag string) (digest.Digest, error) {
-	e, err := a.current().find(tag)
+	e, err := a.index.find(tag)
 	return e.Digest, err
 }
 
-func (a *newArchive) tags(ctx context.Context) iter.Seq2[string, error] { return tagsOf(a.current()) }
+func (a *newArchive) tags(ctx context.Context) iter.Seq2[string, error] { return tagsOf(a.index) }
 
 func (a *newArchive) blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	return sized(a.open, d, offset)
 }
 
 func (a *newArchive) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, body Body) (Sent, error) {
-	if a.holds(d.Digest) {
-		return Sent{There: true}, nil
+	if there, err := a.holds(d); there || err != nil {
+		return Sent{There: there}, err
+	}
+	leave, err := a.flights.enter(ctx, d.Digest)
+	if err != nil {
+		return Sent{}, err
+	}
+	defer leave()
+	if there, err := a.holds(d); there || err != nil {
+		return Sent{There: there}, err
 	}
 	rc, err := body(ctx, 0)
 	if err != nil {
@@ -229,28 +340,43 @@ func (a *newArchive) pushBlob(ctx context.Context, d ocispec.Descriptor, from st
 }
 
 func (a *newArchive) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
-	return a.put(ctx, d, io.NopCloser(bytes.NewReader(b)))
+	_, err := a.pushBlob(ctx, d, nil, BytesBody(b))
+	return err
 }
 
 func (a *newArchive) pushManifest(ctx context.Context, m Manifest) error {
-	return a.pushBytes(ctx, m.Descriptor, m.Bytes)
+	if err := a.pushBytes(ctx, m.Descriptor, m.Bytes); err != nil {
+		return err
+	}
+	a.has.stored(m.Descriptor.Digest)
+	return nil
 }
 
 func (a *newArchive) tag(ctx context.Context, m Manifest, tag string) error {
-	return a.change(ctx, func(_, ix *layoutIndex) (bool, error) {
-		if !a.holds(m.Descriptor.Digest) {
-			return false, fail(codeNotFound, "manifest %s: %w", m.Descriptor.Digest, ErrNotFound)
-		}
-		return ix.setTag(indexEntry(m), tag), nil
-	})
+	return a.setTags(ctx, m, []string{tag})
 }
 
 func (a *newArchive) hasBlob(_ context.Context, d ocispec.Descriptor) (bool, error) {
-	return a.holds(d.Digest), nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, ok := a.blobs[d.Digest]
+	return ok && at.size == d.Size, nil
 }
 
 func (a *newArchive) setTags(ctx context.Context, m Manifest, tags []string) error {
-	return eachTag(tags, func(t string) error { return a.tag(ctx, m, t) })
+	return a.change(func() (changed bool, err error) {
+		there, err := a.holds(m.Descriptor)
+		if err != nil {
+			return false, err
+		}
+		if !there {
+			return false, fail(codeNotFound, "manifest %s: %w", m.Descriptor.Digest, ErrNotFound)
+		}
+		for _, t := range tags {
+			changed = a.index.setTag(indexEntry(m), t) || changed
+		}
+		return changed, nil
+	})
 }
 
 func (a *newArchive) confirm(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
@@ -258,7 +384,7 @@ func (a *newArchive) confirm(ctx context.Context, subject ocispec.Descriptor, ma
 }
 
 func (a *newArchive) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
-	return a.has.referrers(a.current(), subject.Digest)
+	return a.has.referrers(a.index, subject.Digest)
 }
 
 func (a *newArchive) attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
@@ -267,7 +393,7 @@ func (a *newArchive) attach(ctx context.Context, subject ocispec.Descriptor, man
 			return err
 		}
 	}
-	return a.change(ctx, func(old, ix *layoutIndex) (bool, error) { return a.has.list(old, ix, manifests) })
+	return a.change(func() (bool, error) { return a.has.list(a.index, a.index, manifests) })
 }
 
 func (a *newArchive) detach(context.Context, ocispec.Descriptor, digest.Digest) error {
@@ -278,18 +404,30 @@ func (a *newArchive) examine(ctx context.Context, write bool) (Capabilities, err
 	return Capabilities{ReferrersAPI: capYes, Delete: capNo, Mount: capNo, SingleUpload: capYes}, nil
 }
 
-// commit ends the archive and puts it in place, or leaves nothing behind.
+// commit ends the archive and puts it in place, or leaves nothing behind. Where nothing was added to the old one, that
+// stays as it is.
 func (a *newArchive) commit() error {
 	if a.ended() {
 		return nil
 	}
 	defer a.discard()
+	if a.f == nil {
+		if !a.changed {
+			return nil
+		}
+		if err := a.begin(context.Background()); err != nil {
+			return err
+		}
+	}
 	if err := a.finish(); err != nil {
 		return err
 	}
 	// Some systems (Windows) rename no file that is open.
 	if err := a.f.Close(); err != nil {
 		return diskError(a.doing(), err)
+	}
+	if a.old != nil {
+		return a.old.replace(a.f.Name(), a.doing())
 	}
 	return a.place()
 }
@@ -311,13 +449,18 @@ func (a *newArchive) ended() (before bool) {
 
 // discard takes away the temporary file. One that was put in place no longer has that name.
 func (a *newArchive) discard() {
-	a.f.Close()
-	os.Remove(a.f.Name())
+	if a.f != nil {
+		a.f.Close()
+		os.Remove(a.f.Name())
+	}
+	if a.old != nil {
+		a.old.close()
+	}
 }
 
 // finish writes what a reader needs, and the end of the tar.
 func (a *newArchive) finish() error {
-	index, err := a.current().encode()
+	index, err := a.index.encode()
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.doing(), err)
 	}
@@ -332,7 +475,11 @@ func (a *newArchive) finish() error {
 	if _, err := a.f.WriteAt(make([]byte, 2*tarBlock), a.end); err != nil {
 		return diskError(a.doing(), err)
 	}
-	if err := a.f.Chmod(0o644); err != nil {
+	mode := os.FileMode(0o644)
+	if a.old != nil {
+		mode = a.old.was.Mode().Perm()
+	}
+	if err := a.f.Chmod(mode); err != nil {
 		return diskError(a.doing(), err)
 	}
 	return diskError(a.doing(), a.f.Sync())
@@ -355,9 +502,14 @@ func (a *newArchive) place() error {
 	if err != nil {
 		return diskError(a.doing(), err)
 	}
-	if d, err := os.Open(filepath.Dir(a.file)); err == nil {
-		_ = d.Sync() // some file systems cannot sync a folder
+	syncFolder(filepath.Dir(a.file))
+	return nil
+}
+
+// syncFolder makes a rename last; some file systems cannot sync a folder.
+func syncFolder(dir string) {
+	if d, err := os.Open(dir); err == nil {
+		_ = d.Sync()
 		d.Close()
 	}
-	return nil
 }

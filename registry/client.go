@@ -165,7 +165,7 @@ func (c *Client) Create(ctx context.Context, ref Reference, o CreateOptions) (*R
 		}
 		return newRepo(s, ref), nil
 	case Archive:
-		s, err := beginArchive(ref.Path, o)
+		s, err := beginArchive(ctx, ref.Path, o)
 		if err != nil {
 			return nil, err
 		}

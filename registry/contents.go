@@ -109,18 +109,24 @@ func (c *contents) reachable(ix *layoutIndex, d digest.Digest) (bool, error) {
 	return c.reach[d], nil
 }
 
-// list adds referrers to ix, a copy of old, unless that leads to them already, and reports whether it had to.
+// list adds referrers to ix, a copy of old, unless that leads to them already, and reports whether it had to. With an
+// error it changed nothing.
 func (c *contents) list(old, ix *layoutIndex, manifests []Manifest) (changed bool, err error) {
+	var unknown []Manifest
 	for _, m := range manifests {
 		reachable, err := c.reachable(old, m.Descriptor.Digest)
 		if err != nil {
 			return false, err
 		}
-		if reachable || ix.lists(m.Descriptor.Digest) {
-			continue
+		if !reachable {
+			unknown = append(unknown, m)
 		}
-		ix.add(listing(m))
-		changed = true
+	}
+	for _, m := range unknown {
+		if !ix.lists(m.Descriptor.Digest) {
+			ix.add(listing(m))
+			changed = true
+		}
 	}
 	return changed, nil
 }

@@ -676,7 +676,7 @@ func TestF36DiskFull(t *testing.T) {
 		t.Errorf("index.json is %s, %v", after, err)
 	}
 	archive := filepath.Join(filepath.Dir(dir), "a.tar")
-	s, err := beginArchive(archive, CreateOptions{})
+	s, err := beginArchive(context.Background(), archive, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
