@@ -261,8 +261,13 @@ func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (str
 		if try == 2 {
 			return "", nil, fail(codeDigest, "%w: %s sent %s for %s", ErrDigestMismatch, s.host, got, want)
 		}
-		s.client.warn("digest-mismatch-once", want.String(), fmt.Sprintf("%s sent other bytes for %s; asking once more", s.host, want))
+		s.mismatchOnce(want)
 	}
+}
+
+// mismatchOnce tells that other bytes came than were asked for, which are asked for once more (CASES.md F15).
+func (s *remote) mismatchOnce(d digest.Digest) {
+	s.client.warn("digest-mismatch-once", d.String(), fmt.Sprintf("%s sent other bytes for %s; asking once more", s.host, d))
 }
 
 // servedType is the Content-Type exactly as served, but for a charset parameter that says what JSON always is (Nexus adds it).

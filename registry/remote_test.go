@@ -190,7 +190,7 @@ func TestRemoteRequests(t *testing.T) {
 		regtest.WithAPI: {
 			first:  []string{"POST blobs/uploads/?digest 201"},
 			second: []string{"POST blobs/uploads/?digest 201"},
-			blob:   []string{"POST blobs/uploads/?mount 404", "POST blobs/uploads/ 202", "PUT blobs/uploads/…?digest 201"},
+			blob:   []string{"POST blobs/uploads/?mount 404", "POST blobs/uploads/?digest 201"},
 		},
 		regtest.WithoutAPI: {
 			first:  []string{"POST blobs/uploads/?digest 202", "PUT blobs/uploads/…?digest 201"},
@@ -235,7 +235,7 @@ func TestRemoteRequests(t *testing.T) {
 				}
 			}
 			check("a streamed blob", want.blob, blob(nil, 100_000))
-			check("the same streamed blob", []string{"POST blobs/uploads/?mount 201"}, blob(nil, 0))
+			check("the same streamed blob", nil, blob(nil, 0))
 			if opened != 1 {
 				t.Errorf("the source was opened %d times", opened)
 			}
@@ -263,7 +263,7 @@ func TestG18MountThatOpensASession(t *testing.T) {
 	s := regtest.New(t, regtest.WithoutAPI)
 	c := newTestClient(t, Options{})
 	from, to := openTest(t, c, s.Host, "from"), openTest(t, c, s.Host, "app")
-	b := []byte("a blob that the sibling does not have either")
+	b := bytes.Repeat([]byte("a blob that the sibling does not have either"), 2000)
 	sent, err := to.PushBlob(t.Context(), blobOf(b), from, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
 	if err != nil || sent.Bytes != int64(len(b)) {
 		t.Fatal(sent, err)
@@ -287,7 +287,7 @@ func TestPushBlobSourceFails(t *testing.T) {
 		},
 	} {
 		s.Reset()
-		_, err := r.PushBlob(t.Context(), blobOf([]byte("half and half")), nil, open)
+		_, err := r.PushBlob(t.Context(), blobOf(bytes.Repeat([]byte("half and half"), 10_000)), nil, open)
 		if !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -322,7 +322,7 @@ func TestPushBlobAgain(t *testing.T) {
 		failures = failures[1:]
 		return true
 	})
-	b := []byte(strings.Repeat("again ", 1000))
+	b := []byte(strings.Repeat("again ", 20_000))
 	opened := 0
 	_, err := r.PushBlob(t.Context(), blobOf(b), nil, func(context.Context, int64) (io.ReadCloser, error) {
 		opened++

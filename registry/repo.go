@@ -254,12 +254,21 @@ func (r *Repo) ReadBlob(ctx context.Context, d ocispec.Descriptor, limit int64) 
 		}
 		return bytes.Clone(b), nil
 	}
+	b, err := r.readAll(ctx, d)
+	if s, ok := r.store.(*remote); ok && errors.Is(err, ErrDigestMismatch) {
+		s.mismatchOnce(d.Digest)
+		return r.readAll(ctx, d)
+	}
+	return b, err
+}
+
+func (r *Repo) readAll(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	rc, err := r.Blob(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	defer rc.Close()
-	b, err = io.ReadAll(rc)
+	b, err := io.ReadAll(rc)
 	if err != nil {
 		return nil, fmt.Errorf("reading from %s: %w", r.ref, err)
 	}
