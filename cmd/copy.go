@@ -57,8 +57,8 @@ With --map each argument, or line of --batch, is a source. What --dry-run -o jso
 	}
 	f := c.Flags()
 	f.StringArrayVar(&in.tags, "tag", nil, "write `TAG` at the destination")
-	f.BoolVar(&in.allTags, "all-tags", false, "SRC is a whole repository, layout or archive: copy each of its tags")
-	f.StringArrayVar(&in.match, "match", nil, "the same, but only tags that match `PATTERN`, as '1.*'")
+	f.BoolVar(&in.allTags, "all-tags", false, "SRC is a whole repository, layout or archive: copy all of its tags")
+	f.StringArrayVar(&in.match, "match", nil, "of a whole repository, layout or archive copy the tags that match `PATTERN`, as '1.*'")
 	f.StringArrayVar(&in.maps, "map", nil, "make DST of SRC's name: `FROM=TO`, FROM being HOST or HOST/REPO")
 	f.StringArrayVar(&in.move, "move", nil, "tags that match `PATTERN` may leave the digest that holds them")
 	f.StringVar(&in.referrers, "referrers", copy.All, "which referrers go along: `all|signatures|none`")
@@ -72,6 +72,10 @@ With --map each argument, or line of --batch, is a source. What --dry-run -o jso
 	f.BoolVar(&in.overwrite, "overwrite", false, "replace an archive that exists")
 	f.BoolVar(&in.dryRun, "dry-run", false, "check everything, write nothing")
 	f.Var(&s.network.maxRate, "max-rate", "use no more of the line than `RATE`, as 10MB or 5MiB a second")
+	// What the words of the command line mean does not come of the surroundings.
+	for _, name := range []string{"map", "all-tags", "match", "append"} {
+		_ = f.SetAnnotation(name, onlyNamed, []string{"true"})
+	}
 	in.judging.bindGate(c)
 	in.batch.bind(c)
 	return c
@@ -111,7 +115,7 @@ func runCopy(ctx context.Context, s *session, in copyInputs, args []string) erro
 		kind: "copy",
 		do: func(ctx context.Context, it item) (copy.Result, error) {
 			j := jobOf(it)
-			err := made.wrong[keyOfItem(it)]
+			err := made.whyNot(it)
 			var r copy.Result
 			if err == nil {
 				r, err = p.copy(ctx, j)

@@ -120,11 +120,8 @@ type expansion struct {
 
 	mu    sync.Mutex
 	lists map[string]func() ([]string, error) // tags by repository: two items of it are one list
-	wrong map[string]error                    // by item: why it could not be made one
+	wrong map[*string]error                   // by an item's first word: why it could not be made one
 }
-
-// keyOfItem tells items apart.
-func keyOfItem(words item) string { return strings.Join(words, "\n") }
 
 // items expands all that is given, a repository to its tags, at most jobs lists at once. What cannot be expanded stays
 // an item, and fails when its turn comes.
@@ -171,12 +168,15 @@ func (e *expansion) fail(j job, err error) item {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.wrong == nil {
-		e.wrong = map[string]error{}
+		e.wrong = map[*string]error{}
 	}
 	words := j.words()
-	e.wrong[keyOfItem(words)] = err
+	e.wrong[&words[0]] = err // two items may have the same words, and only one of them be wrong
 	return words
 }
+
+// whyNot returns why an item that items made is none.
+func (e *expansion) whyNot(it item) error { return e.wrong[&it[0]] }
 
 // single gives a job its destination, where that comes of the source's name.
 func (e *expansion) single(j job) item {
