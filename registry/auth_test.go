@@ -273,7 +273,7 @@ func TestF18TokenExpires(t *testing.T) {
 	}
 	expire()
 	puts := 0
-	b := []byte(strings.Repeat("body ", 1000))
+	b := []byte(strings.Repeat("body ", 20_000))
 	s.Intercept(func(_ http.ResponseWriter, req *http.Request) bool {
 		if req.Method == http.MethodPut && puts == 0 {
 			puts++

@@ -55,6 +55,12 @@ type Client struct {
 type hostState struct {
 	// singleUpload says whether POST ?digest= with a body is honoured, which costs a request to find out.
 	singleUpload fact
+	// mount says whether POST ?mount= asks for a blob; where it is refused as such, HEAD does.
+	mount fact
+	// tagQuery says whether PUT ?tag= writes tags (OCI-Tag).
+	tagQuery fact
+	// blobs is where blobs are.
+	blobs holdings
 	// date is the clock of its last answer that had one, in seconds since 1970.
 	date atomic.Int64
 }
@@ -76,7 +82,6 @@ type repoState struct {
 	mu      sync.Mutex
 	locks   map[string]chan struct{}   // one per fallback tag: merges of one process take turns
 	removed map[digest.Digest]struct{} // referrers that this process took out: a merge never brings them back
-	pushed  map[digest.Digest]struct{} // small blobs that this process has put there
 }
 
 // A fact is unknown, true or false.
@@ -236,7 +241,6 @@ func (c *Client) repo(name string) *repoState {
 		r = &repoState{
 			locks:   make(map[string]chan struct{}),
 			removed: make(map[digest.Digest]struct{}),
-			pushed:  make(map[digest.Digest]struct{}),
 		}
 		c.repos[name] = r
 	}
@@ -290,17 +294,4 @@ func (r *repoState) isRemoved(d digest.Digest) bool {
 	defer r.mu.Unlock()
 	_, ok := r.removed[d]
 	return ok
-}
-
-func (r *repoState) hasPushed(d digest.Digest) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, ok := r.pushed[d]
-	return ok
-}
-
-func (r *repoState) setPushed(d digest.Digest) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pushed[d] = struct{}{}
 }

@@ -70,7 +70,7 @@ func (s *remote) examine(ctx context.Context, write bool) (found Capabilities, e
 		return found, err
 	}
 
-	if err := s.sendBytes(ctx, d, probe); err != nil {
+	if _, err := s.send(ctx, d, "", BytesBody(probe)); err != nil {
 		return found, err
 	}
 	switch {
@@ -92,24 +92,11 @@ func (s *remote) examine(ctx context.Context, write bool) (found Capabilities, e
 		found.Mount = capYes
 	case http.StatusAccepted:
 		found.Mount = capNo
-		s.abandon(ctx, resp)
+		if session, err := s.location(resp); err == nil {
+			s.abandon(ctx, session)
+		}
 	default:
 		found.Mount = capNo
 	}
 	return found, nil
-}
-
-// abandon closes an upload session that nobody needs, if the registry lets us.
-func (s *remote) abandon(ctx context.Context, session *http.Response) {
-	base, err := url.Parse(s.base)
-	if err != nil {
-		return
-	}
-	u, err := session.Request.URL.Parse(session.Header.Get("Location"))
-	if err != nil || !sameOrigin(u, base) {
-		return
-	}
-	if resp, err := s.do(ctx, call{method: http.MethodDelete, url: u, action: actionPush}); err == nil {
-		discard(resp)
-	}
 }

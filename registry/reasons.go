@@ -22,7 +22,7 @@ var reasons = map[string]string{
 	codeConfig:       "Docker's configuration, a credential helper's name, or a certificate file of the network flags cannot be used.",
 
 	codeForbidden:     "The registry knows who is asking and does not allow it.",
-	codeRefused:       "The registry refused the request for a reason of its own, which the error repeats (an immutable tag, a manifest that it does not take).",
+	codeRefused:       "The registry refused the request for a reason of its own, which the error repeats (a quota, a manifest that it does not take).",
 	codeRealm:         "The registry names a token service on another host, which is believed only if --trust-realm names it.",
 	codeRedirect:      "The registry redirects in circles, or to where the connection would not be encrypted.",
 	codeLocation:      "The registry wants an upload sent to another host; nothing is sent there.",
@@ -30,6 +30,7 @@ var reasons = map[string]string{
 	codeLink:          "The next page of a list is on another host, or the list goes in a circle.",
 	codeOccupied:      "The tag that should list the referrers of a subject holds something else, which is not overwritten.",
 	codeHelper:        "Docker's credential helper failed, did not answer in time, or answered with something that is no credential.",
+	codeImmutable:     "The tag names something else there and may not be changed: the registry, or its owner, has made tags immutable.",
 	codeDeleteRefused: "The registry has deletion and refuses this one (a manifest that an index refers to, a retention rule).",
 }
 

@@ -27,6 +27,7 @@ const (
 	codeOccupied      = "fallback-tag-occupied"
 	codeHelper        = "credential-helper"
 	codeDeleteRefused = "delete-refused"
+	codeImmutable     = "tag-immutable"
 )
 
 // maxErrorBody is how much of an error's body is read.

@@ -3,216 +3,40 @@ package registry
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net/http"
 	"net/url"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxSingleUpload bounds what is sent together with the request that opens an upload: where a registry ignores it, it
-// has travelled for nothing.
-const maxSingleUpload = 4 << 20
-
 // pushBytes stores a small blob: one POST where the registry takes single-request uploads (COPY.md part B: zot,
 // olareg, ociserver), else POST and PUT. Which of both is found out once per host.
 func (s *remote) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
-	if s.state.hasPushed(d.Digest) {
-		return nil
-	}
-	err := s.sendBytes(ctx, d, b)
-	if err == nil {
-		s.state.setPushed(d.Digest)
-	}
+	_, err := s.pushBlob(ctx, d, nil, BytesBody(b))
 	return err
 }
 
-func (s *remote) sendBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
-	body := BytesBody(b)
-	if s.learnt.singleUpload.no() || len(b) == 0 || len(b) > maxSingleUpload {
-		_, err := s.pushBlob(ctx, d, nil, body)
-		return err
-	}
-	ctx, cancel := s.bounded(ctx)
-	defer cancel()
-	resp, err := s.do(ctx, call{
-		method: http.MethodPost, path: "blobs/uploads/", query: url.Values{"digest": {d.Digest.String()}}, action: actionPush,
-		header: map[string]string{"Content-Type": "application/octet-stream"}, body: b,
-	})
-	if err != nil {
-		return err
-	}
-	switch resp.StatusCode {
-	case http.StatusCreated:
-		discard(resp)
-		s.learnt.singleUpload.set(true)
-		return nil
-	case http.StatusAccepted: // it has opened a session instead, and dropped the bytes
-		discard(resp)
-		s.learnt.singleUpload.set(false)
-		err := s.complete(ctx, resp, d, body)
-		if retryUpload(err) {
-			_, err = s.pushBlob(ctx, d, nil, body)
-		}
-		return err
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusUnsupportedMediaType,
-		http.StatusNotImplemented:
-		// Perhaps it is the shortcut that is refused. If it is the repository, the long way says so.
-		discard(resp)
-		if _, err := s.pushBlob(ctx, d, nil, body); err != nil {
-			return err
-		}
-		s.learnt.singleUpload.set(false)
-		return nil
-	}
-	return s.refused(resp)
-}
-
-// pushBlob stores a blob that is not there. A mount from the repository itself asks for it and opens the upload in
-// one request; from a sibling it saves the bytes (COPY.md part B).
+// pushBlob stores a blob, with the fewest requests that make sure that it is there and send no bytes for nothing. What
+// this run has put or found there is not asked for again; what it is sending already, here or to another repository of
+// the registry, is waited for and mounted.
 func (s *remote) pushBlob(ctx context.Context, d ocispec.Descriptor, from store, body Body) (sent Sent, err error) {
-	ctx, cancel := s.bounded(ctx)
-	defer cancel()
-	source := s.name
+	there, done, err := s.learnt.blobs.turn(ctx, s.name, d)
+	if err != nil {
+		return Sent{}, transportError(ctx, s.host, err)
+	}
+	if there {
+		return Sent{There: true}, nil
+	}
+	defer func() { done(err == nil) }()
+	holder := ""
 	if sibling, ok := from.(*remote); ok && sibling.base == s.base && sibling.client == s.client {
-		source = sibling.name
+		holder = sibling.name
 	}
-	for try := 1; ; try++ {
-		there, session, err := s.openUpload(ctx, d.Digest, source)
-		if err != nil {
-			return sent, err
-		}
-		if there {
-			return Sent{Bytes: sent.Bytes, Mounted: source != s.name, There: source == s.name}, nil
-		}
-		err = s.complete(ctx, session, d, body)
-		if err == nil {
-			return Sent{Bytes: sent.Bytes + d.Size}, nil
-		}
-		// An upload session that broke off holds nobody knows how many bytes: a new one is opened, and the source with it.
-		if !retryUpload(err) {
-			return sent, err
-		}
-		wait, again := s.pauseUpload(ctx, try, err)
-		if !again {
-			return sent, err
-		}
-		if err := s.client.retry.sleep(ctx, wait); err != nil {
-			return sent, transportError(ctx, s.host, err)
-		}
-	}
-}
-
-// retryUpload reports whether an upload that ended so may be started afresh.
-func retryUpload(err error) bool {
-	if err == nil || errors.Is(err, errSource) {
-		return false
-	}
-	e, ok := answered(err)
-	if !ok {
-		return errors.Is(err, ErrUnavailable)
-	}
-	return errors.Is(err, ErrUnavailable) || e.has("BLOB_UPLOAD_UNKNOWN") || e.status == http.StatusRequestedRangeNotSatisfiable
-}
-
-// pauseUpload is [retrier.pause] for an upload that ended in err.
-func (s *remote) pauseUpload(ctx context.Context, try int, err error) (wait time.Duration, again bool) {
-	if e, ok := answered(err); ok {
-		resp := &http.Response{StatusCode: e.status, Header: http.Header{"Retry-After": {e.retryAfter}}}
-		if !isTransient(e.status) { // the session is gone, not the registry
-			resp.StatusCode = http.StatusServiceUnavailable
-		}
-		return s.client.retry.pause(ctx, try, resp, nil)
-	}
-	if own, ok := asOwnError(err); ok {
-		err = own.Err // pause judges what the transport said, not what we made of it
-	}
-	return s.client.retry.pause(ctx, try, nil, err)
-}
-
-// openUpload asks for a blob and opens an upload session if it is not there. Any answer to a mount but 201 and 202
-// means "plain upload": some registries answer a mount of an absent blob with an error, others forbid mounting.
-func (s *remote) openUpload(ctx context.Context, d digest.Digest, from string) (there bool, session *http.Response, err error) {
-	resp, err := s.do(ctx, call{
-		method: http.MethodPost, path: "blobs/uploads/", query: url.Values{"mount": {d.String()}, "from": {from}}, action: actionPush, from: from,
-	})
-	if err != nil {
-		return false, nil, err
-	}
-	switch {
-	case resp.StatusCode == http.StatusCreated:
-		discard(resp)
-		return true, nil, nil
-	case resp.StatusCode == http.StatusAccepted:
-		discard(resp)
-		return false, resp, nil
-	case isTransient(resp.StatusCode): // the transport has tried often enough
-		return false, nil, s.refused(resp)
-	}
-	discard(resp)
-	resp, err = s.do(ctx, call{method: http.MethodPost, path: "blobs/uploads/", action: actionPush})
-	if err != nil {
-		return false, nil, err
-	}
-	if resp.StatusCode != http.StatusAccepted {
-		return false, nil, s.refused(resp)
-	}
-	discard(resp)
-	return false, resp, nil
-}
-
-// errSource marks an upload that failed because the source did.
-var errSource = errors.New("reading what is to be uploaded")
-
-// complete sends the whole blob in one PUT to where the session is. That must be on the registry itself, under the
-// same scheme (CASES.md G02).
-func (s *remote) complete(ctx context.Context, session *http.Response, d ocispec.Descriptor, body Body) error {
-	base, err := url.Parse(s.base)
-	if err != nil {
-		return err
-	}
-	location := session.Header.Get("Location")
-	u, err := session.Request.URL.Parse(location)
-	if err != nil || location == "" || !sameOrigin(u, base) || u.User != nil {
-		return fail(codeLocation, "%w: %s wants the upload sent somewhere else", ErrRefused, s.host)
-	}
-	// The digest is added to the query as it stands: its other parameters may be signed.
-	q := "digest=" + url.QueryEscape(d.Digest.String())
-	if u.RawQuery != "" {
-		q = u.RawQuery + "&" + q
-	}
-	u.RawQuery = q
-
-	var out *source
-	resp, err := s.do(ctx, call{
-		method: http.MethodPut, url: u, action: actionPush, header: map[string]string{"Content-Type": "application/octet-stream"}, size: d.Size,
-		open: func() (io.ReadCloser, error) {
-			rc, err := body(ctx, 0)
-			if err != nil {
-				return nil, &sourceError{err}
-			}
-			rc = verifying(rc, d)
-			out = &source{rc: rc}
-			if d.Size == 0 {
-				_ = rc.Close()
-				return http.NoBody, nil
-			}
-			return out, nil
-		},
-	})
-	if err != nil {
-		if out != nil && out.failed() != nil {
-			return &sourceError{out.failed()}
-		}
-		return err
-	}
-	if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusOK {
-		return s.refused(resp)
-	}
-	discard(resp)
-	return nil
+	return s.send(ctx, d, holder, body)
 }
 
 // pushManifest stores a manifest by digest.
@@ -224,14 +48,78 @@ func (s *remote) pushManifest(ctx context.Context, m Manifest) error {
 // putManifest returns the subject that the registry says it has taken notice of (distribution specification, "Pushing
 // Manifests with Subject").
 func (s *remote) putManifest(ctx context.Context, by string, m Manifest) (subject digest.Digest, err error) {
-	resp, err := s.exec(ctx, call{
-		method: http.MethodPut, path: "manifests/" + by, action: actionPush,
-		header: map[string]string{"Content-Type": m.Descriptor.MediaType}, body: m.Bytes,
-	})
+	resp, err := s.put(ctx, by, nil, m)
 	if err != nil {
 		return "", err
 	}
 	return digest.Digest(resp.Header.Get("OCI-Subject")), nil
+}
+
+// put stores a manifest. Registries that come to see a blob only some time after it was stored say of the manifest
+// that its blob is unknown, and are asked again (CASES.md F28).
+func (s *remote) put(ctx context.Context, by string, query url.Values, m Manifest) (*http.Response, error) {
+	for try := 1; ; try++ {
+		resp, err := s.exec(ctx, call{
+			method: http.MethodPut, path: "manifests/" + by, query: query, action: actionPush,
+			header: map[string]string{"Content-Type": m.Descriptor.MediaType}, body: m.Bytes,
+		})
+		e, isAnswer := answered(err)
+		switch {
+		case err == nil || !isAnswer:
+			return resp, err
+		case e.status < 500 && by == m.Descriptor.Digest.String() && m.Descriptor.Digest.Algorithm() != digest.SHA256 && (e.has("DIGEST_INVALID") || e.has("UNSUPPORTED")):
+			return nil, unknownAlgorithm(err, s.host, m.Descriptor.Digest)
+		case e.status >= 500 || !e.has("MANIFEST_BLOB_UNKNOWN") && !e.has("BLOB_UNKNOWN"):
+			return nil, err
+		}
+		if err := s.blobsOf(ctx, m, err); err != nil {
+			return nil, err
+		}
+		slow := fail(codeUnavailable, "%w: %s does not see the blobs of manifest %s, which are there: %w", ErrUnavailable, s.host, m.Descriptor.Digest, err)
+		wait, again := s.pauseUpload(ctx, try, err)
+		if !again {
+			for _, d := range namedBy(m) { // perhaps one of them is not what it seems: the next copy sends them again
+				s.learnt.blobs.lost(s.name, d.Digest)
+			}
+			return nil, slow
+		}
+		if err := s.client.retry.sleep(ctx, wait); err != nil {
+			return nil, transportError(ctx, s.host, err)
+		}
+	}
+}
+
+// blobsOf asks for the blobs of a manifest that was refused for one that is unknown. One that is not there, and that
+// this run has not put there, will not come by waiting: that is an error.
+func (s *remote) blobsOf(ctx context.Context, m Manifest, refusal error) error {
+	blobs := namedBy(m)
+	if len(blobs) == 0 && shapeOf(m.Descriptor.MediaType) != ShapeIndex {
+		return refusal
+	}
+	return parallel(ctx, len(blobs), func(ctx context.Context, i int) error {
+		d := blobs[i]
+		has, err := s.hasBlob(ctx, d)
+		if err != nil || has {
+			return err
+		}
+		if !s.learnt.blobs.has(s.name, d.Digest) {
+			return doing(fmt.Sprintf("blob %s is not there", d.Digest), refusal)
+		}
+		return nil
+	})
+}
+
+// namedBy returns the blobs that a manifest names.
+func namedBy(m Manifest) []ocispec.Descriptor {
+	parts, err := m.Parse()
+	if err != nil {
+		return nil
+	}
+	blobs := slices.Clone(parts.Layers)
+	if parts.Config != nil {
+		blobs = append(blobs, *parts.Config)
+	}
+	return blobs
 }
 
 // tag writes only what is not so already: registries with immutable tags refuse even the same again (CASES.md G16).
@@ -243,13 +131,76 @@ func (s *remote) tag(ctx context.Context, m Manifest, tag string) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	_, err = s.putManifest(ctx, tag, m)
+	return s.putTag(ctx, m, tag)
+}
+
+func (s *remote) putTag(ctx context.Context, m Manifest, tag string) error {
+	_, err := s.put(ctx, tag, nil, m)
+	if err != nil && s.immutable(ctx, err, m, tag) {
+		e, _ := answered(err)
+		return &Error{Code: codeImmutable, Err: &answerError{registryError: e, err: fmt.Errorf("%w: the tag %s cannot be changed there: %s answered %s", ErrRefused, tag, s.host, e)}}
+	}
 	return err
 }
 
+// immutable reports whether a tag was refused because it may not change. Registries say that with several statuses;
+// where nothing else tells, a tag that names something else while the same manifest was taken by its digest does.
+func (s *remote) immutable(ctx context.Context, err error, m Manifest, tag string) bool {
+	e, _ := answered(err)
+	switch e.status {
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return true
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed:
+	default:
+		return false
+	}
+	text := strings.ToLower(e.text)
+	for _, word := range []string{"immutab", "overwrit", "already exist"} { // ECR, Harbor, ACR, Quay, Artifact Registry, ocimem
+		if strings.Contains(text, word) {
+			return true
+		}
+	}
+	for _, other := range []string{"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "DIGEST_INVALID", "SIZE_INVALID", "NAME_INVALID"} {
+		if e.has(other) {
+			return false
+		}
+	}
+	now, err := s.tagged(ctx, tag)
+	return err == nil && now != m.Descriptor.Digest
+}
+
+// maxTagsAtOnce is how many tags every registry that takes several in one request should take (distribution
+// specification, "Pushing Manifests").
+const maxTagsAtOnce = 10
+
+// setTags writes several tags with the manifest's digest in one request where the registry says that it has (OCI-Tag;
+// end-7b of the distribution specification after 1.1), else one after another.
 func (s *remote) setTags(ctx context.Context, m Manifest, tags []string) error {
-	return eachTag(tags, func(t string) error {
-		_, err := s.putManifest(ctx, t, m)
-		return err
-	})
+	left := tags
+	var rest []string
+	for len(left) > 1 && !s.learnt.tagQuery.no() {
+		some := left[:min(len(left), maxTagsAtOnce)]
+		left = left[len(some):]
+		resp, err := s.put(ctx, m.Descriptor.Digest.String(), url.Values{"tag": some}, m)
+		if _, isAnswer := answered(err); err != nil && (!isAnswer || errors.Is(err, ErrUnavailable)) {
+			return err
+		}
+		if err != nil { // one of them may be immutable, or they are too many: one after another tells
+			rest = append(rest, some...)
+			break
+		}
+		var taken []string
+		for _, line := range resp.Header.Values("OCI-Tag") {
+			for t := range strings.SplitSeq(line, ",") {
+				taken = append(taken, strings.TrimSpace(t))
+			}
+		}
+		s.learnt.tagQuery.set(len(taken) > 0)
+		for _, t := range some {
+			if !slices.Contains(taken, t) {
+				rest = append(rest, t)
+			}
+		}
+	}
+	return eachTag(append(rest, left...), func(t string) error { return s.putTag(ctx, m, t) })
 }
