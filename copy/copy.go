@@ -76,14 +76,16 @@ type Result struct {
 	Digest      digest.Digest `json:"digest"`
 	MediaType   string        `json:"mediaType"`
 	Tags        []TagResult   `json:"tags"`
+	DigestTags  []TagResult   `json:"digestTags,omitempty"`
 	Images      int           `json:"images"`     // manifests that are not referrers
 	Referrers   int           `json:"referrers"`  // not signatures
 	Signatures  int           `json:"signatures"` // Notary Project signatures
-	Blobs       int           `json:"blobs"`
-	Bytes       int64         `json:"bytes"`   // to send (dry run) or sent
-	Mounted     int64         `json:"mounted"` // bytes mounted instead of sent
-	There       int           `json:"there"`   // manifests that the destination had
-	Written     int           `json:"written"` // manifests written
+	Blobs       int           `json:"blobs"`      // sent or mounted
+	BlobsThere  int           `json:"blobsThere"` // that were to be sent, and the destination had
+	Bytes       int64         `json:"bytes"`      // to send (dry run) or sent
+	Mounted     int64         `json:"mounted"`    // bytes mounted instead of sent
+	There       int           `json:"there"`      // manifests that the destination had
+	Written     int           `json:"written"`    // manifests written
 	Objects     []Object      `json:"objects,omitempty"`
 	DryRun      bool          `json:"dryRun,omitempty"`
 	Warnings    []string      `json:"warnings,omitempty"`
@@ -126,6 +128,7 @@ type Object struct {
 // A TagResult is one tag at the destination.
 type TagResult struct {
 	Tag    string        `json:"tag"`
+	Digest digest.Digest `json:"digest,omitempty"` // that it names, where that is not the Result's
 	Was    digest.Digest `json:"was,omitempty"`
 	Status string        `json:"status"` // "written", "there", "planned", "moved"
 }

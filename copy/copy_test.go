@@ -108,33 +108,30 @@ func TestTagLast(t *testing.T) {
 			last := map[string]int{}
 			for i, r := range all {
 				switch {
-				case isTag(r, "1.0") || isTag(r, "1"):
-					order = append(order, r.Path[strings.LastIndex(r.Path, "/")+1:])
+				case isTag(r, "1.0"):
+					order = append(order, "1.0")
+					if isTag(r, "1") {
+						order = append(order, "1")
+					}
+				case isTag(r, "1"):
+					order = append(order, "1")
 				case r.Method != http.MethodGet && r.Method != http.MethodHead:
 					last["write"] = i
 				case strings.Contains(r.Path, "/referrers/") || strings.Contains(r.Path, "/manifests/sha256-"):
 					last["list"] = i
 				}
 			}
-			same(t, "tags", []string{"1.0", "1"}, order)
+			if i := slices.Index(order, "1.0"); i < 0 || !slices.Contains(order[i:], "1") {
+				t.Errorf("tags were written so: %q", order)
+			}
 			first := slices.IndexFunc(all, func(r regtest.Request) bool { return isTag(r, "1.0") })
 			if first < last["write"] || first < last["list"] {
 				t.Errorf("the tag was request %d; the last other write was %d, the last list read %d", first, last["write"], last["list"])
 			}
-			// Read back: the lists of the five subjects after the last manifest.
-			read := 0
-			for _, r := range all[last["write"]:first] {
-				if r.Method == http.MethodGet && (strings.Contains(r.Path, "/referrers/") || strings.Contains(r.Path, "/manifests/sha256-")) {
-					read++
-				}
-			}
-			if read < 5 {
-				t.Errorf("%d lists were read back before the tag", read)
-			}
 			// Each manifest came after what it refers to.
 			at := map[digest.Digest]int{}
 			for i, r := range all {
-				if r.Method == http.MethodPut && strings.Contains(r.Path, "/manifests/sha256:") {
+				if r.Method == http.MethodPut && strings.Contains(r.Path, "/manifests/sha256:") && !isTag(r, "1.0") {
 					at[digest.Digest(r.Path[strings.LastIndex(r.Path, "/")+1:])] = i
 				}
 			}
@@ -146,9 +143,20 @@ func TestTagLast(t *testing.T) {
 					before = append(before, *p.Subject)
 				}
 				for _, d := range before {
-					if at[d.Digest] > at[m.Descriptor.Digest] {
-						t.Errorf("%s was sent before %s", m.Descriptor.Digest, d.Digest)
+					if all[at[d.Digest]].End.After(all[at[m.Descriptor.Digest]].Begin) {
+						t.Errorf("%s was sent before %s was there", m.Descriptor.Digest, d.Digest)
 					}
+				}
+				if p.Subject == nil {
+					continue
+				}
+				// Read back: the list of the subject after each of its referrers, and before the tag.
+				s := p.Subject.Digest
+				if !slices.ContainsFunc(all[at[m.Descriptor.Digest]:first], func(r regtest.Request) bool {
+					return r.Method == http.MethodGet && !r.Begin.Before(all[at[m.Descriptor.Digest]].End) && r.End.Before(all[first].Begin) &&
+						(strings.HasSuffix(r.Path, "/referrers/"+s.String()) || strings.HasSuffix(r.Path, "/manifests/sha256-"+s.Encoded()))
+				}) {
+					t.Errorf("the list of %s was not read back after %s", s, m.Descriptor.Digest)
 				}
 			}
 		})
@@ -401,7 +409,8 @@ func TestDryRun(t *testing.T) {
 		}
 		done, err := copy.Artifact(ctx, dst, src, rel.root, copy.Options{Tags: []string{"1.0"}})
 		must(t, err)
-		if done.Blobs != plan.Blobs || done.Bytes != plan.Bytes {
+		// Where single-request uploads are not honoured, what finds that out travels twice.
+		if done.Blobs != plan.Blobs || kind == regtest.WithAPI && done.Bytes != plan.Bytes || done.Bytes < plan.Bytes {
 			t.Errorf("%s: planned %d blobs, %d bytes; done %d, %d", kind, plan.Blobs, plan.Bytes, done.Blobs, done.Bytes)
 		}
 		if plan, err = copy.Artifact(ctx, dst, src, rel.root, copy.Options{Tags: []string{"1.0"}, DryRun: true}); err != nil || plan.Blobs != 0 || plan.There != len(rel.all) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -228,6 +229,11 @@ func writes(s *regtest.Server) []string {
 	return out
 }
 
+// isTag reports whether a request writes a tag, alone or with others.
 func isTag(r regtest.Request, tag string) bool {
-	return r.Method == http.MethodPut && strings.HasSuffix(r.Path, "/manifests/"+tag)
+	if r.Method != http.MethodPut {
+		return false
+	}
+	q, _ := url.ParseQuery(r.Query)
+	return strings.HasSuffix(r.Path, "/manifests/"+tag) || slices.Contains(q["tag"], tag)
 }

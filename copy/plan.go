@@ -2,11 +2,10 @@ package copy
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,17 +22,38 @@ type copier struct {
 	o        Options
 	result   Result
 
-	root     *registry.Node
-	nodes    []*registry.Node                      // each after what it refers to
-	items    map[*registry.Node]*item              // what becomes of each
-	found    map[digest.Digest][]registry.Referrer // by subject: what dst listed before anything was written
-	doubtful map[digest.Digest]bool                // blobs that only malformed manifests want
+	looks, moves *flow // what is asked before anything is decided; what travels
+
+	root    *registry.Node
+	nodes   []*registry.Node                 // each after what it refers to
+	items   map[*registry.Node]*item         // what becomes of each
+	at      map[digest.Digest]*registry.Node // the nodes by digest: of two that were found apart one stands for both
+	skipped []registry.Skipped               // what the source lists and is none
+	aside   []*aside                         // roots that go along by their own tags
+	kept    keep
+	added   map[digest.Digest][]byte         // blobs of additions
+	from    map[digest.Digest]*registry.Repo // where to read the others of them
+
+	mu     sync.Mutex
+	there  bool                   // root is at dst
+	absent bool                   // so is nothing else: there is no such repository yet
+	has    map[digest.Digest]bool // manifests that dst has
+	lists  map[digest.Digest]list // by subject: what dst listed before anything was written
+	blobs  map[digest.Digest]*blob
+	order  []*blob // as they were met
+}
+
+// A list is what refers to a subject.
+type list struct {
+	referrers []registry.Referrer
+	has       map[digest.Digest]bool
 }
 
 // An item is what becomes of a node.
 type item struct {
 	object  Object
 	subject *registry.Node // of a referrer: the first under which it stands
+	task    *task
 }
 
 func (c *copier) run(ctx context.Context, root registry.Manifest) error {
@@ -41,28 +61,38 @@ func (c *copier) run(ctx context.Context, root registry.Manifest) error {
 		return err
 	}
 	c.result.Digest, c.result.MediaType = root.Descriptor.Digest, root.Descriptor.MediaType
-	// Tags and the source's graph need nothing of each other, and a tag that must not move ends the run before anything is written.
-	var there bool
-	err := parallel(ctx, 2, func(ctx context.Context, i int) (err error) {
-		if i == 0 {
-			there, err = c.lookUp(ctx, root)
-			return err
-		}
-		return c.read(ctx, root)
-	})
-	if err != nil {
-		return err
+	c.items = make(map[*registry.Node]*item)
+	c.at = make(map[digest.Digest]*registry.Node)
+	c.has = make(map[digest.Digest]bool)
+	c.lists = make(map[digest.Digest]list)
+	c.blobs = make(map[digest.Digest]*blob)
+	c.added = make(map[digest.Digest][]byte)
+	c.from = make(map[digest.Digest]*registry.Repo)
+	c.moves = newFlow(ctx)
+	defer c.moves.close()
+	err := c.prepare(ctx, root)
+	if err == nil && c.o.DryRun {
+		return c.foresee(ctx)
 	}
-	if err := c.plan(ctx, there); err != nil {
-		return err
+	if err == nil {
+		err = c.move()
+	} else {
+		c.moves.stop(err)
+		_ = c.moves.wait()
 	}
-	if c.o.DryRun {
-		c.foresee()
-		return nil
-	}
-	err = c.push(ctx)
 	c.sum()
 	return err
+}
+
+// prepare reads both sides and decides what is to be done.
+func (c *copier) prepare(ctx context.Context, root registry.Manifest) error {
+	if err := c.read(ctx, root); err != nil {
+		return err
+	}
+	if err := c.review(ctx); err != nil {
+		return err
+	}
+	return c.supersede(ctx)
 }
 
 func (c *copier) check() error {
@@ -74,134 +104,272 @@ func (c *copier) check() error {
 	return checkPatterns(c.o.Move)
 }
 
-// lookUp asks where the tags are now, refuses those that may not move, and reports whether root is at the destination.
-func (c *copier) lookUp(ctx context.Context, root registry.Manifest) (there bool, err error) {
-	c.result.Tags, err = CheckTags(ctx, c.dst, root.Descriptor.Digest, c.o.Tags, c.o.Move)
-	if err != nil {
-		return false, err
-	}
-	there = slices.ContainsFunc(c.result.Tags, func(t TagResult) bool { return t.Status == There })
-	if there {
-		return true, nil
-	}
-	there, err = c.dst.HasManifest(ctx, root.Descriptor)
-	if errors.Is(err, registry.ErrNotFound) {
-		return false, nil
-	}
-	return there, err
-}
-
-// read reads the source's graph.
+// read reads the source's graph and, beside it, what the destination has: its tags at once, the rest as soon as the
+// source has said what to ask for. A tag that may not move ends it all before anything is written.
 func (c *copier) read(ctx context.Context, root registry.Manifest) error {
-	o := registry.GraphOptions{NoReferrers: c.o.Referrers == None}
-	if c.o.Referrers == Signatures {
-		o.Referrer = func(r registry.Referrer) bool {
-			return r.ArtifactType == registry.ArtifactTypeSignature || r.ArtifactType == ""
+	c.looks = newFlow(ctx)
+	defer c.looks.close()
+	tags := c.looks.add(small, func(ctx context.Context) error { return c.lookUp(ctx, root) })
+	var others *task
+	if c.o.DigestTags || c.o.DryRun || c.src.Reference().Kind != registry.Remote {
+		others = c.looks.add(small, c.listAside)
+	}
+	p := &planner{c: c, tags: tags, lists: make(map[digest.Digest]*task)}
+	c.looks.add(small, func(ctx context.Context) error {
+		var err error
+		c.root, c.skipped, err = c.src.Graph(ctx, root, c.graphOptions(p.found))
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", c.src.Reference().With("", root.Descriptor.Digest), err)
 		}
+		c.looks.add(small, c.readAside, tags, others)
+		return nil
+	})
+	if err := c.looks.wait(); err != nil {
+		return err
 	}
-	n, skipped, err := c.src.Graph(ctx, root, o)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", c.src.Reference().With("", root.Descriptor.Digest), err)
-	}
-	c.root = n
-	for _, s := range skipped {
+	for _, s := range c.skipped {
 		c.result.Objects = append(c.result.Objects, Object{
 			What: Referrer, ArtifactType: s.Descriptor.ArtifactType, Descriptor: plain(s.Descriptor), Status: Skipped, Reason: s.Reason,
 		})
 		c.warn("%s was left behind: %s", s.Descriptor.Digest, s.Detail)
 	}
+	c.list()
 	return nil
 }
 
-// plain returns a descriptor without what a list adds to it.
-func plain(d ocispec.Descriptor) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+func (c *copier) graphOptions(found func(*registry.Node)) registry.GraphOptions {
+	o := registry.GraphOptions{NoReferrers: c.o.Referrers == None, Found: found}
+	if c.o.Referrers == Signatures {
+		o.Referrer = isSignature
+	}
+	return o
 }
 
-// plan finds out what the destination has. there says that root is: then its children and what refers to them are
-// asked for; else everything is sent, since asking for each would cost as many requests.
-func (c *copier) plan(ctx context.Context, there bool) error {
-	ask, subjects := c.list(there || c.o.DryRun || c.dst.Reference().Kind != registry.Remote)
-	if there {
-		c.items[c.root].object.Status = There
-	}
-	if err := c.ask(ctx, ask, subjects); err != nil {
+// isSignature reports whether an entry of a list may be a signature: one that does not say its type may have any.
+func isSignature(r registry.Referrer) bool {
+	return r.ArtifactType == registry.ArtifactTypeSignature || r.ArtifactType == ""
+}
+
+// lookUp asks where the tags are now, refuses those that may not move, and finds out whether root is at the destination.
+func (c *copier) lookUp(ctx context.Context, root registry.Manifest) error {
+	there, absent, err := c.tags(ctx, root)
+	if err != nil {
 		return err
 	}
-	return c.supersede(ctx, subjects)
+	d := root.Descriptor
+	switch {
+	case there || absent:
+	case c.src.Reference() == c.dst.Reference():
+		there = true // a tag of what is there
+	default:
+		if there, err = c.dst.HasManifest(ctx, d); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.there, c.absent, c.has[d.Digest] = there, absent, there
+	return nil
 }
 
-// list makes an item of each node, and returns the nodes whose manifests are to be asked for at the destination and
-// those whose lists of referrers are.
-func (c *copier) list(askAll bool) (ask, subjects []*registry.Node) {
-	c.items = make(map[*registry.Node]*item)
-	for n := range c.root.All {
-		c.nodes = append(c.nodes, n)
-		it := &item{object: Object{
-			What: what(n), ArtifactType: n.Parts.ArtifactType, Descriptor: plain(n.Manifest.Descriptor), Status: Planned,
-		}}
-		if it.object.What == Image || it.object.What == Index {
-			it.object.ArtifactType = ""
+// tags checks the tags as [CheckTags] does. The first one's answer also tells whether there is such a repository.
+func (c *copier) tags(ctx context.Context, root registry.Manifest) (there, absent bool, err error) {
+	d, tags := root.Descriptor.Digest, c.o.Tags
+	c.result.Tags = []TagResult{}
+	if len(tags) == 0 {
+		return false, false, nil
+	}
+	now := make([]digest.Digest, len(tags))
+	err = parallel(ctx, 2, func(ctx context.Context, i int) error {
+		if i == 0 {
+			was, repository, err := c.dst.Named(ctx, tags[0], d.Algorithm())
+			now[0], absent = was, !repository
+			return err
 		}
-		c.items[n] = it
-		// Of a root that is not there nothing is listed; of a child there may be.
-		if len(n.Referrers) > 0 && (n != c.root || askAll) {
-			subjects = append(subjects, n)
+		others, err := lookUp(ctx, c.dst, tags[1:])
+		copy(now[1:], others)
+		return err
+	})
+	if err != nil {
+		return false, false, err
+	}
+	c.result.Tags, err = checkTags(c.dst, d, tags, now, c.o.Move)
+	return slices.Contains(now, d), absent, err
+}
+
+// A planner asks the destination about nodes of the source's graph as they are found.
+type planner struct {
+	c     *copier
+	tags  *task
+	lists map[digest.Digest]*task // by subject: the asking for its list
+}
+
+// found is told of each node, in no order but that each comes after what led to it. It waits for nothing.
+func (p *planner) found(n *registry.Node) {
+	c, d := p.c, n.Manifest.Descriptor
+	refers := len(n.Listed) > 0
+	if c.o.Referrers == Signatures {
+		refers = slices.ContainsFunc(n.Listed, isSignature)
+	}
+	switch n.Role {
+	case registry.RoleRoot:
+		p.begin(n, p.tags)
+		if refers {
+			p.lists[d.Digest] = c.looks.add(small, func(ctx context.Context) error {
+				if !c.there {
+					return nil // nothing is listed that anybody would look at
+				}
+				return c.ask(ctx, d)
+			}, p.tags)
 		}
-		if n.Role != registry.RoleReferrer && n != c.root && askAll {
-			ask = append(ask, n)
+	case registry.RoleChild:
+		// Where root is, its children should be; where it is not, only those are asked for whose signatures may be there
+		// in a newer form.
+		here := c.looks.add(small, func(ctx context.Context) error {
+			if c.absent || !c.there && !refers {
+				return nil
+			}
+			return c.find(ctx, d)
+		}, p.tags)
+		p.begin(n, here)
+		if refers {
+			p.lists[d.Digest] = c.looks.add(small, func(ctx context.Context) error {
+				if c.there {
+					return c.ask(ctx, d)
+				}
+				return nil
+			}, p.tags)
+			p.lists[d.Digest] = c.looks.add(small, func(ctx context.Context) error {
+				if c.there || !c.hasManifest(d.Digest) {
+					return nil
+				}
+				return c.ask(ctx, d)
+			}, here, p.lists[d.Digest])
 		}
-		if n.Parts.Shape == registry.ShapeUnknown {
-			c.warn("%s is copied as it is: imprint does not know %q, and what it refers to stays behind",
-				n.Manifest.Descriptor.Digest, n.Manifest.Descriptor.MediaType)
+	default:
+		// Of what is not listed for its own subject nobody sees what refers to it.
+		if refers && n.Parts.Subject != nil {
+			subject := n.Parts.Subject.Digest
+			p.lists[d.Digest] = c.looks.add(small, func(ctx context.Context) error {
+				if !c.isListed(subject, d.Digest) {
+					return nil
+				}
+				return c.ask(ctx, d)
+			}, p.tags, p.lists[subject])
+		}
+	}
+}
+
+// begin has the blobs of a node travel as soon as it is known that dst has neither it nor root, unless somebody has still
+// to decide whether anything does.
+func (p *planner) begin(n *registry.Node, known *task) {
+	c, d := p.c, n.Manifest.Descriptor.Digest
+	if c.o.Review != nil || c.o.DryRun {
+		return
+	}
+	blobs := blobsOf(n)
+	c.looks.add(small, func(context.Context) error {
+		if !c.there && !c.hasManifest(d) {
+			for _, b := range c.want(blobs, false) {
+				c.send(b)
+			}
+		}
+		return nil
+	}, known)
+}
+
+// find asks whether dst has a manifest.
+func (c *copier) find(ctx context.Context, d ocispec.Descriptor) error {
+	has, err := c.dst.HasManifest(ctx, d)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.has[d.Digest] = has
+	return err
+}
+
+// ask asks dst what refers to a subject.
+func (c *copier) ask(ctx context.Context, subject ocispec.Descriptor) error {
+	referrers, err := c.dst.Referrers(ctx, subject, "")
+	l := list{referrers: referrers, has: make(map[digest.Digest]bool, len(referrers))}
+	for _, r := range referrers {
+		l.has[r.Digest] = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lists[subject.Digest] = l
+	return err
+}
+
+func (c *copier) hasManifest(d digest.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.has[d]
+}
+
+// isListed reports whether dst lists a referrer of a subject. Present means listed: a manifest that is stored and not
+// listed is seen by nobody.
+func (c *copier) isListed(subject, d digest.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lists[subject].has[d]
+}
+
+// list makes an item of each node, and says what is there.
+func (c *copier) list() {
+	roots := []*registry.Node{c.root}
+	for _, a := range c.aside {
+		roots = append(roots, a.root)
+	}
+	for _, root := range roots {
+		for n := range root.All {
+			if c.at[n.Manifest.Descriptor.Digest] == nil {
+				c.note(n)
+			}
 		}
 	}
 	for _, s := range c.nodes {
 		for _, n := range s.Referrers {
-			c.items[n].object.Subject, c.items[n].subject = s.Manifest.Descriptor.Digest, s
+			c.refer(n, s)
 		}
 	}
-	return ask, subjects
 }
 
-// ask asks the destination for manifests and for lists of referrers, all at once, and notes what is there.
-func (c *copier) ask(ctx context.Context, ask, subjects []*registry.Node) error {
-	c.found = make(map[digest.Digest][]registry.Referrer, len(subjects))
-	lists := make([][]registry.Referrer, len(subjects))
-	err := parallel(ctx, len(ask)+len(subjects), func(ctx context.Context, i int) error {
-		if i < len(ask) {
-			has, err := c.dst.HasManifest(ctx, ask[i].Manifest.Descriptor)
-			if has {
-				c.items[ask[i]].object.Status = There
-			}
-			return err
-		}
-		i -= len(ask)
-		var err error
-		lists[i], err = c.dst.Referrers(ctx, subjects[i].Manifest.Descriptor, "")
-		return err
-	})
-	if err != nil {
-		return err
+// note makes an item of a node.
+func (c *copier) note(n *registry.Node) {
+	c.nodes = append(c.nodes, n)
+	d := n.Manifest.Descriptor
+	c.at[d.Digest] = n
+	it := &item{object: Object{What: what(n), ArtifactType: n.Parts.ArtifactType, Descriptor: plain(d), Status: Planned}}
+	c.items[n] = it
+	if it.object.What == Image || it.object.What == Index {
+		it.object.ArtifactType = ""
 	}
-	for i, s := range subjects {
-		d := s.Manifest.Descriptor.Digest
-		c.found[d] = lists[i]
-		listed := make(map[digest.Digest]bool, len(lists[i]))
-		for _, r := range lists[i] {
-			listed[r.Digest] = true
-		}
-		for _, n := range s.Referrers {
-			it := c.items[n]
-			// Present means listed: a manifest that is stored and not listed is seen by nobody.
-			if listed[n.Manifest.Descriptor.Digest] {
-				it.object.Status = There
-			} else if it.object.Status == There {
-				it.object.Status = Planned
-			}
-		}
+	if n.Role != registry.RoleReferrer && c.has[d.Digest] {
+		it.object.Status = There
 	}
-	return nil
+	if n.Parts.Shape == registry.ShapeUnknown {
+		c.warn("%s is copied as it is: imprint does not know %q, and what it refers to stays behind", d.Digest, d.MediaType)
+	}
+}
+
+// refer says that n stands under s.
+func (c *copier) refer(n, s *registry.Node) {
+	it := c.items[n]
+	it.object.Subject, it.subject = s.Manifest.Descriptor.Digest, s
+	switch listed := c.isListed(it.object.Subject, n.Manifest.Descriptor.Digest); {
+	case listed:
+		it.object.Status = There
+	case it.object.Status == There:
+		it.object.Status = Planned
+	}
+}
+
+// of returns the item of a node, whichever of two it is.
+func (c *copier) of(n *registry.Node) *item { return c.items[c.at[n.Manifest.Descriptor.Digest]] }
+
+// plain returns a descriptor without what a list adds to it.
+func plain(d ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
 // what names a node to people.
@@ -217,107 +385,106 @@ func what(n *registry.Node) string {
 	return Image
 }
 
-// blobs returns what is to be sent for the nodes that are not there: each blob once.
-func (c *copier) blobs() []ocispec.Descriptor {
-	seen := make(map[digest.Digest]bool)
-	var all []ocispec.Descriptor
-	c.doubtful = make(map[digest.Digest]bool)
+// planned returns the nodes that are to be sent, and notes their blobs.
+func (c *copier) planned() []*registry.Node {
+	var nodes []*registry.Node
 	for _, n := range c.nodes {
-		if c.items[n].object.Status != Planned {
-			continue
-		}
-		for _, d := range blobsOf(n) {
-			if foreign(d) {
-				continue
-			}
-			if !seen[d.Digest] {
-				seen[d.Digest], c.doubtful[d.Digest] = true, true
-				all = append(all, d)
-			}
-			if n.Malformed == nil {
-				c.doubtful[d.Digest] = false
-			}
+		if c.items[n].object.Status == Planned {
+			nodes = append(nodes, n)
+			c.want(blobsOf(n), n.Malformed != nil)
 		}
 	}
-	return all
-}
-
-// blobsOf returns the blobs of a node; of one that is malformed, those that a registry's lenient reader would see in it.
-func blobsOf(n *registry.Node) []ocispec.Descriptor {
-	if n.Malformed == nil {
-		return n.Parts.Blobs()
-	}
-	var m struct {
-		Config *ocispec.Descriptor  `json:"config"`
-		Layers []ocispec.Descriptor `json:"layers"`
-		Blobs  []ocispec.Descriptor `json:"blobs"`
-	}
-	if json.Unmarshal(n.Manifest.Bytes, &m) != nil {
-		return nil
-	}
-	all := slices.Concat(m.Layers, m.Blobs)
-	if m.Config != nil {
-		all = append(all, *m.Config)
-	}
-	return slices.DeleteFunc(all, func(d ocispec.Descriptor) bool { return d.Digest.Validate() != nil || d.Size < 0 })
-}
-
-// foreign reports layers that lie elsewhere by licence: they are never fetched from their URLs, and no registry wants
-// them (CASES.md C12).
-func foreign(d ocispec.Descriptor) bool {
-	if len(d.URLs) == 0 {
-		return false
-	}
-	return d.MediaType == "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" ||
-		strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.v1.")
+	return nodes
 }
 
 func (c *copier) warn(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.result.Warnings = append(c.result.Warnings, fmt.Sprintf(format, args...))
 }
 
-// foresee fills the result of a dry run.
-func (c *copier) foresee() {
-	for _, d := range c.blobs() {
-		c.result.Blobs++
-		c.result.Bytes += d.Size
-	}
-	c.sum()
+// mounts reports whether blobs are mounted from the source's repository instead of sent.
+func (c *copier) mounts() bool {
+	from, to := c.src.Reference(), c.dst.Reference()
+	return from.Kind == registry.Remote && to.Kind == registry.Remote && from.Host == to.Host
 }
 
-// sum counts the objects.
+// foresee fills the result of a dry run: each blob is asked for, so that it tells what would be sent.
+func (c *copier) foresee(ctx context.Context) error {
+	c.planned()
+	here := make([]bool, len(c.order))
+	if !c.absent {
+		if err := parallel(ctx, len(c.order), func(ctx context.Context, i int) (err error) {
+			here[i], err = c.dst.HasBlob(ctx, c.order[i].d)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	for i, b := range c.order {
+		_, known := c.known(b.d)
+		switch {
+		case here[i]:
+			b.sent.There = true
+		case c.mounts() && !known:
+			b.sent.Mounted = true
+		default:
+			b.sent.Bytes = b.d.Size
+		}
+	}
+	c.sum()
+	return nil
+}
+
+// sum counts blobs and objects.
 func (c *copier) sum() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := &c.result
+	for _, b := range c.order {
+		if b.refused {
+			continue
+		}
+		r.Bytes += b.sent.Bytes
+		switch {
+		case b.sent.There:
+			r.BlobsThere++
+		case b.sent.Mounted:
+			r.Blobs++
+			r.Mounted += b.d.Size
+		case b.sent.Bytes > 0 || b.d.Size == 0 || c.o.DryRun:
+			r.Blobs++
+		}
+	}
 	for _, n := range c.nodes {
 		it := c.items[n]
-		c.result.Objects = append(c.result.Objects, it.object)
+		r.Objects = append(r.Objects, it.object)
 		switch it.object.What {
 		case Signature:
-			c.result.Signatures++
+			r.Signatures++
 		case Referrer:
-			c.result.Referrers++
+			r.Referrers++
 		default:
-			c.result.Images++
+			r.Images++
 		}
 		switch it.object.Status {
 		case There:
-			c.result.There++
+			r.There++
 		case Copied:
-			c.result.Written++
-			c.result.Bytes += it.object.Descriptor.Size
+			r.Written++
+			r.Bytes += it.object.Descriptor.Size
 		case Planned:
 			if c.o.DryRun {
-				c.result.Bytes += it.object.Descriptor.Size
+				r.Bytes += it.object.Descriptor.Size
 			}
 		}
-	}
-	for _, n := range c.nodes {
-		if c.items[n].object.Status == Superseded || c.items[n].object.Status == There {
+		if it.object.Status != Planned && it.object.Status != Copied {
 			continue
 		}
 		for _, d := range n.Parts.Layers {
 			if foreign(d) {
-				c.warn("layer %s of %s lies at %s and was not copied",
-					d.Digest, n.Manifest.Descriptor.Digest, strings.Join(d.URLs, ", "))
+				r.Warnings = append(r.Warnings, fmt.Sprintf("layer %s of %s lies at %s and was not copied",
+					d.Digest, n.Manifest.Descriptor.Digest, strings.Join(d.URLs, ", ")))
 			}
 		}
 	}

@@ -11,81 +11,83 @@ import (
 
 // supersede marks the source's signatures that the destination has with a chain that holds longer, and what refers to
 // them, unless the caller wants them all the same. Only signatures which the source has not got itself count: a
-// faithful copy carries an old chain and a new one, whichever arrives first.
-func (c *copier) supersede(ctx context.Context, subjects []*registry.Node) error {
+// faithful copy carries an old chain and a new one, whichever arrives first. What only looks like a longer chain (under
+// another root, of another signature, not verifying) keeps nothing away: [envelope.Content.Supersedes].
+func (c *copier) supersede(ctx context.Context) error {
 	if c.o.Downgrade {
 		return nil
-	}
-	type pair struct {
-		subject *registry.Node
-		ref     registry.Referrer
 	}
 	source := make(map[digest.Digest]bool, len(c.nodes))
 	for _, n := range c.nodes {
 		source[n.Manifest.Descriptor.Digest] = true
 	}
+	type pair struct {
+		subject *registry.Node
+		ref     registry.Referrer
+	}
 	var theirs []pair
-	for _, s := range subjects {
-		if !c.sends(s) {
+	for _, s := range c.nodes {
+		if len(c.sends(s)) == 0 {
 			continue
 		}
-		for _, ref := range c.found[s.Manifest.Descriptor.Digest] {
-			if !source[ref.Digest] && (ref.ArtifactType == registry.ArtifactTypeSignature || ref.ArtifactType == "") {
+		for _, ref := range c.lists[s.Manifest.Descriptor.Digest].referrers {
+			if !source[ref.Digest] && isSignature(ref) {
 				theirs = append(theirs, pair{s, ref})
 			}
 		}
 	}
-	if len(theirs) == 0 {
-		return nil
-	}
 	contents := make([]*envelope.Content, len(theirs))
-	if err := parallel(ctx, len(theirs), func(ctx context.Context, i int) error {
+	err := parallel(ctx, len(theirs), func(ctx context.Context, i int) error {
 		contents[i] = content(c.dst.ReadSignature(ctx, theirs[i].subject.Manifest.Descriptor, theirs[i].ref))
 		return ctx.Err()
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	for _, s := range subjects {
-		for _, n := range s.Referrers {
-			it := c.items[n]
-			if it.object.Status != Planned || it.object.What != Signature {
-				continue
-			}
-			ours := content(c.src.SignatureOf(ctx, s.Manifest.Descriptor, n.Manifest))
-			if ours == nil {
-				continue
-			}
-			for i, t := range theirs {
-				if t.subject == s && contents[i] != nil && contents[i].Supersedes(*ours) {
-					c.leave(n)
-					break
-				}
+	there := make(map[*registry.Node][]*envelope.Content)
+	for i, t := range theirs {
+		if contents[i] != nil {
+			there[t.subject] = append(there[t.subject], contents[i])
+		}
+	}
+	type ours struct {
+		subject, node *registry.Node
+		content       *envelope.Content
+	}
+	var all []*ours
+	for s := range there {
+		for _, n := range c.sends(s) {
+			all = append(all, &ours{subject: s, node: n})
+		}
+	}
+	err = parallel(ctx, len(all), func(ctx context.Context, i int) error {
+		o := all[i]
+		o.content = content(c.signature(ctx, o.subject.Manifest.Descriptor, o.node.Manifest))
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		for _, newer := range there[o.subject] {
+			if o.content != nil && newer.Supersedes(*o.content) {
+				c.leave(o.node, Superseded, codeSuperseded)
+				break
 			}
 		}
 	}
-	return ctx.Err()
+	return nil
 }
 
-// sends reports whether a signature of s is to be sent.
-func (c *copier) sends(s *registry.Node) bool {
+// sends returns the signatures of s that are to be sent.
+func (c *copier) sends(s *registry.Node) []*registry.Node {
+	var all []*registry.Node
 	for _, n := range s.Referrers {
-		if c.items[n].object.Status == Planned && c.items[n].object.What == Signature {
-			return true
+		if it := c.items[n]; it.object.Status == Planned && it.object.What == Signature {
+			all = append(all, n)
 		}
 	}
-	return false
-}
-
-// leave marks a superseded signature and what refers to it.
-func (c *copier) leave(n *registry.Node) {
-	it := c.items[n]
-	if it.object.Status != Planned {
-		return
-	}
-	it.object.Status, it.object.Reason = Superseded, codeSuperseded
-	for _, r := range n.Referrers {
-		c.leave(r)
-	}
+	return all
 }
 
 // content returns what a signature says if it can be read and verifies.

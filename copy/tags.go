@@ -22,6 +22,11 @@ func CheckTags(ctx context.Context, dst *registry.Repo, d digest.Digest, tags, m
 	if err != nil {
 		return nil, err
 	}
+	return checkTags(dst, d, tags, now, move)
+}
+
+// checkTags judges what tags name now.
+func checkTags(dst *registry.Repo, d digest.Digest, tags []string, now []digest.Digest, move []string) ([]TagResult, error) {
 	checked := make([]TagResult, len(tags))
 	for i, tag := range tags {
 		checked[i] = TagResult{Tag: tag, Was: now[i], Status: Planned}

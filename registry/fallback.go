@@ -73,9 +73,6 @@ func (s *remote) readFallback(ctx context.Context, subject ocispec.Descriptor) (
 		method: http.MethodGet, path: "manifests/" + tag, action: actionPull, header: map[string]string{"Accept": acceptManifest},
 	}, MaxManifest)
 	if errors.Is(err, ErrNotFound) {
-		if e, _ := answered(err); e.has("NAME_UNKNOWN") {
-			s.state.absent.Store(true)
-		}
 		return fallbackIndex{}, nil
 	}
 	if err != nil {

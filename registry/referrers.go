@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -53,11 +54,27 @@ func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifa
 	return out, nil
 }
 
-// Absent reports whether the registry said, when something was listed, that there is no such repository: then there is
-// nothing else in it either, but for what this process has pushed since.
-func (r *Repo) Absent() bool {
+// Named returns what a tag names now, "" if nothing, and whether there is such a repository at all: where there is none
+// yet, nothing else needs to be asked. Of a registry it reads the manifest, since only a body tells the two apart; the
+// digest is one of the algorithm.
+func (r *Repo) Named(ctx context.Context, tag string, a digest.Algorithm) (d digest.Digest, repository bool, err error) {
 	s, ok := r.store.(*remote)
-	return ok && s.state.absent.Load()
+	if !ok || r.checkTag(tag) != nil || tag == "" {
+		d, err = r.Tagged(ctx, tag)
+		if errors.Is(err, ErrNotFound) {
+			return "", true, nil
+		}
+		return d, true, err
+	}
+	_, body, err := s.manifest(ctx, tag, "")
+	if errors.Is(err, ErrNotFound) {
+		e, _ := answered(err)
+		return "", !e.has("NAME_UNKNOWN"), nil
+	}
+	if err != nil {
+		return "", true, fmt.Errorf("looking up %s: %w", r.ref.With(tag, ""), err)
+	}
+	return a.FromBytes(body), true, nil
 }
 
 // Attach stores manifests that all have subject as their subject, and returns when the list of referrers has them: by

@@ -15,27 +15,12 @@ import (
 )
 
 // referrers asks the API, and the fallback tag where there is no API or it lists nothing (CASES.md G11): a registry
-// that has gained the API since does not know what was attached before.
+// that has gained the API since does not know what was attached before. What the API itself lists as a referrer was
+// pushed since, and what refers to that was pushed later still: there the API's answer is the whole one.
 func (s *remote) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
-	// Hardly ever does anything refer to a signature, and then both are asked: at once, where the answers are foreseen.
-	if subject.ArtifactType == ArtifactTypeSignature && s.state.api.yes() {
-		var lists [2][]Referrer
-		err := parallel(ctx, len(lists), func(ctx context.Context, i int) (err error) {
-			if i == 0 {
-				lists[0], _, err = s.listAPI(ctx, subject, artifactType)
-				return err
-			}
-			lists[1], err = s.listTag(ctx, subject, artifactType)
-			return err
-		})
-		if err != nil || len(lists[0]) > 0 {
-			return lists[0], err
-		}
-		return lists[1], nil
-	}
 	if !s.state.api.no() {
 		list, ok, err := s.listAPI(ctx, subject, artifactType)
-		if err != nil || ok && len(list) > 0 {
+		if err != nil || ok && (len(list) > 0 || s.state.isListed(subject.Digest)) {
 			return list, err
 		}
 	}
@@ -115,6 +100,7 @@ func (s *remote) listAPI(ctx context.Context, subject ocispec.Descriptor, artifa
 				continue
 			}
 			seen[d.Digest] = true
+			s.state.setListed(d.Digest)
 			list = append(list, Referrer{d})
 		}
 		if len(list) > MaxReferrers {
@@ -130,6 +116,27 @@ func (s *remote) listAPI(ctx context.Context, subject ocispec.Descriptor, artifa
 		}
 		next.url = u
 	}
+}
+
+// maxListed bounds what is remembered of a repository's lists.
+const maxListed = 100_000
+
+func (r *repoState) setListed(d digest.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listed == nil {
+		r.listed = make(map[digest.Digest]struct{})
+	}
+	if len(r.listed) < maxListed {
+		r.listed[d] = struct{}{}
+	}
+}
+
+func (r *repoState) isListed(d digest.Digest) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.listed[d]
+	return ok
 }
 
 // oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that (CASES.md G10).

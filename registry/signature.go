@@ -102,6 +102,14 @@ func (r *Repo) ReadSignature(ctx context.Context, subject ocispec.Descriptor, re
 
 // SignatureOf reads the signature whose manifest m is at hand already.
 func (r *Repo) SignatureOf(ctx context.Context, subject ocispec.Descriptor, m Manifest) Signature {
+	return SignatureIn(ctx, subject, m, func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+		return r.ReadBlob(ctx, d, maxEnvelope)
+	})
+}
+
+// SignatureIn is [Repo.SignatureOf] for an envelope that the caller reads, of at most 1 MiB: its bytes are verified by read.
+func SignatureIn(ctx context.Context, subject ocispec.Descriptor, m Manifest,
+	read func(context.Context, ocispec.Descriptor) ([]byte, error)) Signature {
 	s := Signature{Subject: subject, Descriptor: m.Descriptor, Manifest: m}
 	p, err := m.Parse()
 	if err != nil {
@@ -122,7 +130,7 @@ func (r *Repo) SignatureOf(ctx context.Context, subject ocispec.Descriptor, m Ma
 			return s
 		}
 	}
-	if s.Envelope, err = r.ReadBlob(ctx, layer, maxEnvelope); err != nil {
+	if s.Envelope, err = read(ctx, layer); err != nil {
 		s.Err = fmt.Errorf("signature %s: %w", m.Descriptor.Digest, err)
 	}
 	return s
