@@ -62,9 +62,13 @@ With SOURCE_DATE_EPOCH the manifests that it makes say that they were created th
 }
 
 func runPublish(ctx context.Context, s *session, in publishInputs, args []string) error {
-	items, err := in.batch.items(s, args, max(2, len(args)), "SRC… DST")
+	given, err := in.batch.given(s, args, form{words: max(2, len(args)), copies: true}, "SRC… DST")
 	if err != nil {
 		return err
+	}
+	var items []item
+	for _, g := range given {
+		items = append(items, g.words)
 	}
 	p := &publisher{publishInputs: in, s: s, alone: in.batch.file == ""}
 	if err := p.check(); err != nil {
@@ -135,9 +139,14 @@ func (p *publisher) check() error {
 	return nil
 }
 
-// parse reads an item and what of the flags depends on it.
+// parse reads an item and what of the flags depends on it. In a batch an item is SRC DST, and if imprint wrote it the tags follow.
 func (p *publisher) parse(it item) (publication, error) {
+	var tags []string
+	if !p.alone {
+		it, tags = it[:2], it[2:]
+	}
 	pub, err := parsePublication(it)
+	pub.tags = tags
 	switch {
 	case err != nil:
 		return pub, err
@@ -161,7 +170,7 @@ func (p *publisher) parse(it item) (publication, error) {
 // tagsOf are the tags to write: those that were said, else the source's own, never latest by itself.
 func (p *publisher) tagsOf(pub publication) []string {
 	var tags []string
-	for _, t := range append([]string{pub.destination.Tag}, p.tags...) {
+	for _, t := range slices.Concat([]string{pub.destination.Tag}, pub.tags, p.tags) {
 		if t != "" && !slices.Contains(tags, t) {
 			tags = append(tags, t)
 		}
@@ -206,10 +215,9 @@ func publishFailed(r ui.Published, err error) error {
 		}
 	}
 	done := r.Copied.Written+r.Signed.Written+len(tags) > 0
-	if done {
+	if err = spentOn(r.Signed, err); done {
 		err = fmt.Errorf("%w; %s", err, publishDone(r.Copied.Written, r.Signed.Written, tags, r.Destination))
 	}
-	err = spentOn(r.Signed, err)
 	byKey := errors.Is(err, kms.ErrService) || errors.Is(err, envelope.ErrKeyMisbehaved)
 	if exitCode(err) == exitRejected || byKey && r.Signed.Written == 0 {
 		return err

@@ -21,6 +21,7 @@ type publication struct {
 	files       []registry.File    // or what the artifact is made of
 	words       []string           // SRC as it was written
 	destination registry.Reference
+	tags        []string // that the line of a batch names
 }
 
 // source is SRC as it was written.

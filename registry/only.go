@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -20,7 +21,7 @@ func (l *layout) indexed() (*layoutIndex, *contents, error) {
 func (a *archive) indexed() (*layoutIndex, *contents, error) { return a.index, a.has, nil }
 
 // Only resolves the one artifact that a layout or archive holds, for a caller who was given no NAME: the one entry of its
-// index that refers to no other artifact, under whatever names. It is ErrReference where there are several, since which is
+// index that refers to no other artifact and is no part of one, under whatever names. It is ErrReference where there are several, since which is
 // meant is not guessed, and in a repository of a registry.
 func (r *Repo) Only(ctx context.Context) (Manifest, error) {
 	place, ok := r.store.(indexed)
@@ -43,24 +44,28 @@ func (r *Repo) Only(ctx context.Context) (Manifest, error) {
 	return r.Resolve(ctx, r.ref.With("", artifacts[0]))
 }
 
-// artifacts lists the entries of an index that refer to no other artifact, each digest once.
+// artifacts lists the entries of an index that refer to no other artifact and are no part of another, each digest once.
 func (c *contents) artifacts(ix *layoutIndex) ([]digest.Digest, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.scan(ix); err != nil { // which bounds what it reads, and remembers it
+		return nil, err
+	}
+	parts := make(map[digest.Digest]bool)
+	for d := range c.reach {
+		if o := c.known[d]; o != nil {
+			for _, child := range o.children {
+				parts[child.Digest] = true
+			}
+		}
+	}
 	var list []digest.Digest
-	seen := make(map[digest.Digest]bool)
 	for _, e := range ix.entries {
-		if seen[e.Digest] {
+		o := c.known[e.Digest]
+		if parts[e.Digest] || o != nil && o.subject != "" || slices.Contains(list, e.Digest) {
 			continue
 		}
-		seen[e.Digest] = true
-		o, err := c.outline(e.Descriptor)
-		if err != nil {
-			return nil, err
-		}
-		if o == nil || o.subject == "" {
-			list = append(list, e.Digest)
-		}
+		list = append(list, e.Digest)
 	}
 	return list, nil
 }
