@@ -25,8 +25,8 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// noise is n bytes that no compression or luck makes equal.
-func noise(n int, seed byte) []byte {
+// randomBytes is n bytes that no compression or luck makes equal.
+func randomBytes(n int, seed byte) []byte {
 	b := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
 	return b
@@ -119,7 +119,7 @@ func TestUploadRequests(t *testing.T) {
 				{"middle", maxSingleUpload, want.middle},
 				{"huge", maxSingleUpload + 1, want.huge},
 			} {
-				b := noise(step.size, byte(i))
+				b := randomBytes(step.size, byte(i))
 				if step.name == "{}" {
 					b = []byte("{}")
 				}
@@ -157,7 +157,7 @@ func TestUploadMountsWhatItHasPut(t *testing.T) {
 	for _, kind := range regtest.Kinds {
 		s := regtest.New(t, kind)
 		c := newTestClient(t, Options{})
-		b := noise(100_000, 1)
+		b := randomBytes(100_000, 1)
 		push := func(name string) Sent {
 			sent, err := openTest(t, c, s.Host, name).PushBlob(t.Context(), blobOf(b), nil, BytesBody(b))
 			if err != nil {
@@ -193,7 +193,7 @@ func TestUploadMountForbidden(t *testing.T) {
 			return true
 		})
 		for i := range 3 {
-			b := noise(100_000, byte(i))
+			b := randomBytes(100_000, byte(i))
 			sent, err := to.PushBlob(t.Context(), blobOf(b), from, BytesBody(b))
 			if err != nil || sent != (Sent{Bytes: 100_000}) {
 				t.Fatalf("%d: %+v, %v", status, sent, err)
@@ -234,7 +234,7 @@ func TestUploadMountRefused(t *testing.T) {
 		var got []string
 		for i := range 2 {
 			s.Reset()
-			b := noise(100_000, byte(i))
+			b := randomBytes(100_000, byte(i))
 			if _, err := r.PushBlob(t.Context(), blobOf(b), nil, BytesBody(b)); err != nil {
 				t.Fatal(err)
 			}
@@ -275,7 +275,7 @@ func TestUploadSingleRefused(t *testing.T) {
 		})
 		for i, want := range []string{test.first, test.then} {
 			s.Reset()
-			b := noise(1000, byte(i))
+			b := randomBytes(1000, byte(i))
 			if err := r.PushBytes(t.Context(), blobOf(b), b); !errors.Is(err, test.sentinel) {
 				t.Errorf("%d: %v", test.status, err)
 			}
@@ -427,7 +427,7 @@ func cutUpload(t *testing.T, registry http.Handler, size int) {
 	at := int64(size) / 8 * 7
 	broken.once(1, at, int64(size))
 	r := openTest(t, settled(t, broken), s.Host, "app")
-	b := noise(size, 1)
+	b := randomBytes(size, 1)
 	body := &bodyOf{b: b}
 	sent, err := r.PushBlob(t.Context(), blobOf(b), nil, body.open)
 	if err != nil {
@@ -494,7 +494,7 @@ func TestF06UploadInChunks(t *testing.T) {
 		return -1
 	}
 	r := openTest(t, settled(t, broken), s.Host, "app")
-	b := noise(size, 2)
+	b := randomBytes(size, 2)
 	body := &bodyOf{b: b}
 	_, err := r.PushBlob(t.Context(), blobOf(b), nil, body.open)
 	if err != nil {
@@ -621,7 +621,7 @@ func TestF07UploadSessionGone(t *testing.T) {
 				_, _ = io.CopyN(io.Discard, req.Body, 1000)
 				return test.answer(w, req)
 			})
-			b := noise(200_000, 3)
+			b := randomBytes(200_000, 3)
 			sent, err := r.PushBlob(t.Context(), blobOf(b), nil, BytesBody(b))
 			if err != nil || sent.There || sent.Mounted {
 				t.Fatalf("%+v, %v\n%v", sent, err, calls(s))
@@ -645,7 +645,7 @@ func TestF03UploadGivenUp(t *testing.T) {
 		w.WriteHeader(http.StatusBadGateway)
 		return true
 	})
-	b := noise(200_000, 4)
+	b := randomBytes(200_000, 4)
 	_, err := openTest(t, c, s.Host, "app").PushBlob(t.Context(), blobOf(b), nil, BytesBody(b))
 	if !errors.Is(err, ErrUnavailable) || reason(err) != "registry-unavailable" {
 		t.Error(err)
@@ -676,7 +676,7 @@ func TestF08LostAnswer(t *testing.T) {
 			}
 			return false
 		})
-		b := noise(200_000, 5)
+		b := randomBytes(200_000, 5)
 		sent, err := r.PushBlob(t.Context(), blobOf(b), nil, BytesBody(b))
 		if err != nil || sent != (Sent{Bytes: 200_000}) {
 			t.Errorf("%s: %+v, %v", kind, sent, err)
@@ -695,14 +695,14 @@ func TestUploadSingleBreaks(t *testing.T) {
 	s, broken := breakable(t, regtest.New(t, regtest.WithAPI).Handler())
 	r := openTest(t, settled(t, broken), s.Host, "app")
 	broken.once(1, 500, 1)
-	b := noise(10_000, 6)
+	b := randomBytes(10_000, 6)
 	if err := r.PushBytes(t.Context(), blobOf(b), b); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"POST blobs/uploads/?digest 0", "POST blobs/uploads/?digest 201"}, calls(s)); diff != "" {
 		t.Error(diff)
 	}
-	big := noise(1<<20, 7)
+	big := randomBytes(1<<20, 7)
 	broken.once(1, 1<<19, 1)
 	s.Reset()
 	if _, err := r.PushBlob(t.Context(), blobOf(big), nil, BytesBody(big)); err != nil {
@@ -720,7 +720,7 @@ func TestUploadSingleBreaks(t *testing.T) {
 // A source that lies never completes an upload; once may have been an accident (CASES.md C01, F15, F16).
 func TestC01SourceThatLies(t *testing.T) {
 	t.Parallel()
-	right := noise(300_000, 8)
+	right := randomBytes(300_000, 8)
 	other := bytes.Clone(right)
 	other[250_000] ^= 1
 	for _, kind := range regtest.Kinds {
@@ -788,7 +788,7 @@ func TestF15CorruptedOnTheWay(t *testing.T) {
 				}
 				return false
 			})
-			b := noise(100_000, 9)
+			b := randomBytes(100_000, 9)
 			_, err := r.PushBlob(t.Context(), blobOf(b), nil, BytesBody(b))
 			if times == 1 {
 				if err != nil {
@@ -811,7 +811,7 @@ func TestF05SourceBreaks(t *testing.T) {
 	for _, kind := range regtest.Kinds {
 		s := regtest.New(t, kind)
 		r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
-		b := noise(8<<20, 10)
+		b := randomBytes(8<<20, 10)
 		at := []int64{7 << 20, 7<<20 + 1, 8<<20 - 1}
 		var read atomic.Int64
 		opened := 0
@@ -839,7 +839,7 @@ func TestSourceThatKeepsBreaking(t *testing.T) {
 	s := regtest.New(t, regtest.WithoutAPI)
 	c := newTestClient(t, Options{})
 	slept := recordSleep(c)
-	b := noise(200_000, 11)
+	b := randomBytes(200_000, 11)
 	_, err := openTest(t, c, s.Host, "app").PushBlob(t.Context(), blobOf(b), nil, func(_ context.Context, offset int64) (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(bytes.NewReader(b[offset:offset+10]), brokenReader{fail(codeUnavailable, "%w: the source", ErrUnavailable)})), nil
 	})
@@ -853,7 +853,7 @@ func TestF38UploadCancelled(t *testing.T) {
 	t.Parallel()
 	s, broken := breakable(t, regtest.New(t, regtest.WithoutAPI).Handler())
 	ctx, cancel := context.WithCancel(t.Context())
-	b := noise(1<<20, 12)
+	b := randomBytes(1<<20, 12)
 	begin := time.Now()
 	_, err := openTest(t, settled(t, broken), s.Host, "app").PushBlob(ctx, blobOf(b), nil, func(ctx context.Context, _ int64) (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(bytes.NewReader(b[:1<<19]), blocked{ctx, cancel})), nil
@@ -910,7 +910,7 @@ func TestUploadOnceForAll(t *testing.T) {
 			t.Parallel()
 			s := regtest.New(t, kind)
 			c := newTestClient(t, Options{})
-			b := noise(1<<20, 13)
+			b := randomBytes(1<<20, 13)
 			body := &bodyOf{b: b}
 			const repositories, each = 5, 4
 			var sent, mounted, there atomic.Int64
@@ -951,7 +951,7 @@ func TestUploadTurns(t *testing.T) {
 	s := regtest.New(t, regtest.WithoutAPI)
 	c := newTestClient(t, Options{})
 	r := openTest(t, c, s.Host, "app")
-	b := noise(100_000, 14)
+	b := randomBytes(100_000, 14)
 	begun, fails := make(chan struct{}), make(chan struct{})
 	broken := errors.New("broken")
 	var wg sync.WaitGroup
@@ -1173,7 +1173,7 @@ func TestC14OtherDigests(t *testing.T) {
 		for _, size := range []int{1000, 100_000} {
 			s := regtest.New(t, kind)
 			r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
-			b := noise(size, 15)
+			b := randomBytes(size, 15)
 			sum := sha512.Sum512(b)
 			d := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.NewDigestFromBytes(digest.SHA512, sum[:]), Size: int64(size)}
 			_, err := r.PushBlob(t.Context(), d, nil, BytesBody(b))
