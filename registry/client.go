@@ -76,12 +76,11 @@ func (h *hostState) clock() time.Time {
 // repoState is what was learned of one repository of a registry.
 type repoState struct {
 	api fact // the referrers API; some registries have it for some repositories only (proxies)
-	// absent: the registry has said that there is no such repository. It is not taken back once something is pushed.
-	absent atomic.Bool
 
 	mu      sync.Mutex
 	locks   map[string]chan struct{}   // one per fallback tag: merges of one process take turns
 	removed map[digest.Digest]struct{} // referrers that this process took out: a merge never brings them back
+	listed  map[digest.Digest]struct{} // what the referrers API has listed
 }
 
 // A fact is unknown, true or false.
