@@ -35,7 +35,9 @@ type layout struct {
 	index   *layoutIndex // as of the file below
 	stat    fs.FileInfo
 	pending []*indexChange
-	turn    chan struct{} // this process's turn to write index.json
+	// unsynced are folders with blobs whose names may be lost with the power.
+	unsynced map[string]bool
+	turn     chan struct{} // this process's turn to write index.json
 }
 
 var _ store = (*layout)(nil)
@@ -289,7 +291,10 @@ func (l *layout) setTags(ctx context.Context, m Manifest, tags []string) error {
 		return err
 	}
 	if !slices.ContainsFunc(tags, func(t string) bool { return !ix.means(t, m.Descriptor.Digest) }) {
-		return there()
+		if err := there(); err != nil {
+			return err
+		}
+		return l.syncDirs()
 	}
 	return l.change(ctx, func(_, ix *layoutIndex) (changed bool, err error) {
 		if err := there(); err != nil {
@@ -333,7 +338,7 @@ func (l *layout) attach(ctx context.Context, subject ocispec.Descriptor, manifes
 		listed = listed && reachable
 	}
 	if listed {
-		return nil
+		return l.syncDirs()
 	}
 	return l.change(ctx, func(old, ix *layoutIndex) (bool, error) {
 		// Once more under the lock: somebody may have deleted what was not listed yet.

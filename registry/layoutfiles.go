@@ -182,13 +182,22 @@ func (l *layout) writeIndex(ctx context.Context, ix *layoutIndex) error {
 		l.root.Remove(temp)
 		return diskError("writing "+path.Join(l.dir, indexFile), err)
 	}
-	if err := l.place(temp, indexFile); err != nil {
+	// What it leads to comes first.
+	if err := l.syncDirs(); err != nil {
+		l.root.Remove(temp)
 		return err
 	}
+	// Who loads it meanwhile must not parse it.
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.index, l.stat = ix, info
-	return nil
+	err = l.rename(temp, indexFile)
+	if err == nil {
+		l.index, l.stat = ix, info
+	}
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return l.syncDir(".")
 }
 
 // lock takes the turn to write index.json, first in this process and then among all.
@@ -237,22 +246,32 @@ func waitLock(ctx context.Context, f *os.File) error {
 	}
 }
 
-// write puts r's bytes at name, whole or not at all: a temporary file beside it, synced, renamed.
+// write puts r's bytes at name, whole or not at all: a temporary file beside it, synced, renamed. The folder is synced
+// with the index, without which nobody finds the blob.
 func (l *layout) write(ctx context.Context, name string, r io.Reader) error {
 	temp, err := l.spool(ctx, name, r)
 	if err != nil {
 		return err
 	}
-	return l.place(temp, name)
+	if err := l.rename(temp, name); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unsynced == nil {
+		l.unsynced = make(map[string]bool)
+	}
+	l.unsynced[path.Dir(name)] = true
+	return nil
 }
 
-// place gives a temporary file its name.
-func (l *layout) place(temp, name string) error {
+// rename gives a temporary file its name.
+func (l *layout) rename(temp, name string) error {
 	if err := l.root.Rename(temp, name); err != nil {
 		l.root.Remove(temp)
 		return diskError("writing "+path.Join(l.dir, name), err)
 	}
-	return l.syncDir(path.Dir(name))
+	return nil
 }
 
 // writeNew writes a small file unless it is there; of two that do so at once, one wins and both are content.
@@ -308,6 +327,20 @@ func (l *layout) sweep(f *os.File) {
 	for _, dir := range []string{".", path.Join(ocispec.ImageBlobsDir, "sha256"), path.Join(ocispec.ImageBlobsDir, "sha512")} {
 		sweep(l.root, dir, info.ModTime(), every)
 	}
+}
+
+// syncDirs makes the names of blobs last that were written since it was called before.
+func (l *layout) syncDirs() error {
+	l.mu.Lock()
+	dirs := l.unsynced
+	l.unsynced = nil
+	l.mu.Unlock()
+	for dir := range dirs {
+		if err := l.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *layout) syncDir(name string) error {
