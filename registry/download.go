@@ -160,7 +160,11 @@ func (w *download) again(err error, begin time.Time) error {
 		cause = errors.New(own.Error()) // to wait as for any other: a registry that is restarted was there before
 	}
 	wait, again := retry.pause(w.ctx, w.tries, nil, cause)
-	if again && w.breaks < maxBreaks && time.Since(begin)+wait < retry.patience.object {
+	needs := wait
+	if errors.Is(err, errSlow) { // it may take as long again to find that out
+		needs += retry.patience.window
+	}
+	if again && w.breaks < maxBreaks && time.Since(begin)+needs < retry.patience.object {
 		if retry.sleep(w.ctx, wait) == nil {
 			return nil
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// noise is n bytes of which no part is like another.
-func noise(n int) []byte {
+// grain is n bytes of which no part is like another.
+func grain(n int) []byte {
 	b := make([]byte, n)
 	r := rand.New(rand.NewPCG(1, uint64(n)))
 	for i := range b {
@@ -30,25 +30,32 @@ func noise(n int) []byte {
 // A holder is a registry with one blob that is served as a test wants it.
 type holder struct {
 	*regtest.Server
-	blob []byte
-	sent atomic.Int64 // bytes of bodies
+	t      testing.TB
+	blob   []byte
+	answer serving
+	tries  atomic.Int32
+	sent   atomic.Int64 // bytes of bodies
 }
 
-// hold serves blob by answer, which gets the number of the request and the offset that its Range asks for (0: none).
-func hold(t testing.TB, blob []byte, answer func(h *holder, w http.ResponseWriter, try int, offset int)) *holder {
+// A serving gets the number of the request and the offset that its Range asks for (0: none).
+type serving func(h *holder, w http.ResponseWriter, try int, offset int)
+
+// hold serves a blob.
+func hold(t testing.TB, blob []byte, a serving) *holder {
 	t.Helper()
-	h := &holder{blob: blob}
-	var tries atomic.Int32
-	h.Server = regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		offset, last := 0, 0
-		if s := r.Header.Get("Range"); s != "" {
-			if _, err := fmt.Sscanf(s, "bytes=%d-%d", &offset, &last); err != nil || last != len(blob)-1 || offset <= 0 || offset > last {
-				t.Errorf("Range: %q", s)
-			}
-		}
-		answer(h, w, int(tries.Add(1)), offset)
-	}))
+	h := &holder{t: t, blob: blob, answer: a}
+	h.Server = regtest.Serve(t, h)
 	return h
+}
+
+func (h *holder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	offset, last := 0, 0
+	if s := r.Header.Get("Range"); s != "" {
+		if _, err := fmt.Sscanf(s, "bytes=%d-%d", &offset, &last); err != nil || last != len(h.blob)-1 || offset <= 0 || offset > last {
+			h.t.Errorf("Range: %q", s)
+		}
+	}
+	h.answer(h, w, int(h.tries.Add(1)), offset)
 }
 
 // part sends the bytes from one offset to another, after headers that announce those up to the end.
@@ -72,10 +79,15 @@ func (h *holder) write(w io.Writer, b []byte) {
 	h.sent.Add(int64(n))
 }
 
-// whole reads the blob through a verifier.
+// read reads the blob through a verifier.
 func (h *holder) read(t testing.TB, c *Client) ([]byte, error) {
 	t.Helper()
-	rc, err := openTest(t, c, h.Host, "app").Blob(t.Context(), blobOf(h.blob))
+	return readBlobOf(t, openTest(t, c, h.Host, "app"), h.blob)
+}
+
+func readBlobOf(t testing.TB, r *Repo, blob []byte) ([]byte, error) {
+	t.Helper()
+	rc, err := r.Blob(t.Context(), blobOf(blob))
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +97,7 @@ func (h *holder) read(t testing.TB, c *Client) ([]byte, error) {
 
 func TestF05ResumeDownload(t *testing.T) {
 	t.Parallel()
-	blob := noise(300_000)
+	blob := grain(300_000)
 	size := len(blob)
 	tests := map[string]struct {
 		answer   func(h *holder, w http.ResponseWriter, try, offset int)
@@ -184,7 +196,7 @@ func TestF05ResumeDownload(t *testing.T) {
 // Downloads that come to nothing end, with what was wrong, and nothing is accepted.
 func TestF12F13DownloadsThatFail(t *testing.T) {
 	t.Parallel()
-	blob := noise(100_000)
+	blob := grain(100_000)
 	size := len(blob)
 	endless := func(w http.ResponseWriter) {
 		for {
@@ -272,217 +284,10 @@ func TestF12F13DownloadsThatFail(t *testing.T) {
 	}
 }
 
-// hurry makes a client as impatient as a test is.
-func hurry(c *Client, p patience) *Client {
-	c.retry.patience = p
-	return c
-}
-
-var impatient = patience{object: 5 * time.Second, headers: 5 * time.Second, window: 60 * time.Millisecond, floor: slowFloor}
-
-// What trickles is broken off, asked for again, and given up (CASES.md F09).
-func TestF09SlowLoris(t *testing.T) {
-	t.Parallel()
-	blob := noise(100_000)
-	trickle := func(_ *holder, w http.ResponseWriter, _, offset int) {
-		if offset > 0 {
-			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", offset, len(blob)-1, len(blob)))
-			w.WriteHeader(http.StatusPartialContent)
-		}
-		for i := offset; i < len(blob); i++ {
-			if _, err := w.Write(blob[i : i+1]); err != nil {
-				return
-			}
-			_ = http.NewResponseController(w).Flush()
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
-	t.Run("blob", func(t *testing.T) {
-		t.Parallel()
-		h := hold(t, blob, trickle)
-		got, err := h.read(t, hurry(newTestClient(t, Options{}), impatient))
-		if !errors.Is(err, ErrUnavailable) || reason(err) != "registry-unavailable" || !strings.Contains(err.Error(), "less than 1024 bytes a second") {
-			t.Error(err)
-		}
-		if n := h.Count(nil); n != maxTries || len(got) > 1000 {
-			t.Errorf("%d requests, %d bytes", n, len(got))
-		}
-	})
-	t.Run("manifest", func(t *testing.T) {
-		t.Parallel()
-		h := hold(t, blob, trickle)
-		_, _, err := openTest(t, hurry(newTestClient(t, Options{}), impatient), h.Host, "app").store.manifest(t.Context(), "v1", "")
-		if !errors.Is(err, ErrUnavailable) || h.Count(nil) != maxTries {
-			t.Errorf("%d requests, %v", h.Count(nil), err)
-		}
-	})
-	t.Run("nothing comes, once", func(t *testing.T) {
-		t.Parallel()
-		h := hold(t, blob, func(h *holder, w http.ResponseWriter, try, offset int) {
-			if try > 1 {
-				h.part(w, offset, len(blob))
-				return
-			}
-			w.Header().Set("Content-Length", fmt.Sprint(len(blob)))
-			h.write(w, blob[:50_000])
-			_ = http.NewResponseController(w).Flush()
-			time.Sleep(time.Second)
-		})
-		got, err := h.read(t, hurry(newTestClient(t, Options{}), impatient))
-		if err != nil || !bytes.Equal(got, blob) || h.Count(nil) != 2 || h.sent.Load() != int64(len(blob)) {
-			t.Errorf("%d bytes of %d sent, %d requests, %v", len(got), h.sent.Load(), h.Count(nil), err)
-		}
-	})
-}
-
-// --timeout bounds what does not move. What does has the time that it takes.
-func TestTimeoutDoesNotBoundWhatMoves(t *testing.T) {
-	t.Parallel()
-	blob := noise(64_000)
-	h := hold(t, blob, func(h *holder, w http.ResponseWriter, _, _ int) {
-		w.Header().Set("Content-Length", fmt.Sprint(len(blob)))
-		for i := 0; i < len(blob); i += 1000 {
-			_, _ = w.Write(blob[i : i+1000])
-			_ = http.NewResponseController(w).Flush()
-			time.Sleep(10 * time.Millisecond)
-		}
-	})
-	c := newTestClient(t, Options{Timeout: 200 * time.Millisecond})
-	begin := time.Now()
-	got, err := h.read(t, c)
-	if err != nil || !bytes.Equal(got, blob) || h.Count(nil) != 1 {
-		t.Errorf("%d bytes, %d requests, %v", len(got), h.Count(nil), err)
-	}
-	if time.Since(begin) < 600*time.Millisecond {
-		t.Error("it came too fast for this test to say anything")
-	}
-}
-
-// Nothing at all for so long ends it, whatever tries are left.
-func TestTimeoutBoundsWhatDoesNotMove(t *testing.T) {
-	t.Parallel()
-	blob := noise(1000)
-	for name, answer := range map[string]func(h *holder, w http.ResponseWriter, try, offset int){
-		"no answer": func(_ *holder, _ http.ResponseWriter, _, _ int) { time.Sleep(300 * time.Millisecond) },
-		"no body": func(_ *holder, w http.ResponseWriter, _, _ int) {
-			w.Header().Set("Content-Length", "1000")
-			_ = http.NewResponseController(w).Flush()
-			time.Sleep(300 * time.Millisecond)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := hold(t, blob, answer)
-			_, err := h.read(t, newTestClient(t, Options{Timeout: 100 * time.Millisecond}))
-			if !errors.Is(err, ErrUnavailable) || h.Count(nil) > 2 {
-				t.Errorf("%d requests, %v", h.Count(nil), err)
-			}
-		})
-	}
-}
-
-// A reader that pauses is not the registry's fault.
-func TestPaceOfASlowReader(t *testing.T) {
-	t.Parallel()
-	blob := noise(1 << 20)
-	h := hold(t, blob, func(h *holder, w http.ResponseWriter, _, offset int) { h.part(w, offset, len(blob)) })
-	rc, err := openTest(t, hurry(newTestClient(t, Options{}), impatient), h.Host, "app").Blob(t.Context(), blobOf(blob))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rc.Close()
-	if _, err := io.CopyN(io.Discard, rc, 1); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(4 * impatient.window)
-	if n, err := io.Copy(io.Discard, rc); err != nil || n != int64(len(blob))-1 || h.Count(nil) != 1 {
-		t.Errorf("%d bytes, %d requests, %v", n, h.Count(nil), err)
-	}
-}
-
-// An answer that does not begin is not waited for longer than for headers, and asked for again (CASES.md F10).
-func TestF10NoHeaders(t *testing.T) {
-	t.Parallel()
-	p := impatient
-	p.headers = 50 * time.Millisecond
-	for _, test := range []struct {
-		name  string
-		hangs int
-		ok    bool
-	}{{"twice", 2, true}, {"always", 100, false}} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			blob := []byte("blob")
-			done := make(chan struct{})
-			h := hold(t, blob, func(h *holder, w http.ResponseWriter, try, offset int) {
-				if try <= test.hangs {
-					<-done
-					return
-				}
-				h.part(w, offset, len(blob))
-			})
-			defer close(done)
-			got, err := h.read(t, hurry(newTestClient(t, Options{}), p))
-			if test.ok {
-				if err != nil || !bytes.Equal(got, blob) || h.Count(nil) != test.hangs+1 {
-					t.Errorf("%q, %d requests, %v", got, h.Count(nil), err)
-				}
-				return
-			}
-			if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "did not answer") || h.Count(nil) != maxTries {
-				t.Errorf("%d requests, %v", h.Count(nil), err)
-			}
-		})
-	}
-}
-
-// A registry that takes no bytes is given up; one that takes them slowly, and more than a trickle, is not.
-func TestF09SlowUpload(t *testing.T) {
-	t.Parallel()
-	body := noise(8 << 20) // more than the buffers on the way hold
-	push := func(t *testing.T, read func(r io.Reader)) error {
-		s := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			read(r.Body)
-			w.WriteHeader(http.StatusCreated)
-		}))
-		c := hurry(newTestClient(t, Options{}), impatient)
-		resp, err := openTest(t, c, s.Host, "app").store.(*remote).do(t.Context(), call{
-			method: http.MethodPut, path: "blobs/uploads/x", action: actionPush, size: int64(len(body)),
-			open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
-		})
-		if err == nil {
-			discard(resp)
-		}
-		return err
-	}
-	t.Run("nothing", func(t *testing.T) {
-		t.Parallel()
-		done := make(chan struct{})
-		defer close(done)
-		err := push(t, func(io.Reader) { <-done })
-		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "less than 1024 bytes a second") {
-			t.Error(err)
-		}
-	})
-	t.Run("slowly", func(t *testing.T) {
-		t.Parallel()
-		err := push(t, func(r io.Reader) {
-			for range 16 {
-				_, _ = io.CopyN(io.Discard, r, 512<<10)
-				time.Sleep(impatient.window / 4)
-			}
-			_, _ = io.Copy(io.Discard, r)
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // What is behind a redirect is asked for at the registry again: the address of the first time may be used up (CASES.md G01).
 func TestG01RedirectedDownloadGoesOn(t *testing.T) {
 	t.Parallel()
-	blob := noise(100_000)
+	blob := grain(100_000)
 	store := hold(t, blob, func(h *holder, w http.ResponseWriter, try, offset int) {
 		h.part(w, offset, map[bool]int{true: 60_000, false: len(blob)}[try == 1])
 	})
@@ -552,7 +357,7 @@ func TestF15F16ReadBlob(t *testing.T) {
 // A blob can be read from any offset, its end too.
 func TestBlobFrom(t *testing.T) {
 	t.Parallel()
-	blob := noise(1000)
+	blob := grain(1000)
 	for _, ranges := range []bool{true, false} {
 		h := hold(t, blob, func(h *holder, w http.ResponseWriter, _, offset int) {
 			if !ranges {
@@ -585,7 +390,7 @@ func TestBlobFrom(t *testing.T) {
 // Closing ends a read that waits: net/http closes the body of a request while it is read.
 func TestCloseWhileReading(t *testing.T) {
 	t.Parallel()
-	blob := noise(1000)
+	blob := grain(1000)
 	done := make(chan struct{})
 	h := hold(t, blob, func(_ *holder, w http.ResponseWriter, _, _ int) {
 		w.Header().Set("Content-Length", "1000")
@@ -612,7 +417,7 @@ func TestCloseWhileReading(t *testing.T) {
 // A download that is called off says so.
 func TestDownloadCancelled(t *testing.T) {
 	t.Parallel()
-	blob := noise(1000)
+	blob := grain(1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	h := hold(t, blob, func(h *holder, w http.ResponseWriter, _, _ int) {
 		cancel()
@@ -650,97 +455,6 @@ func TestRangeFits(t *testing.T) {
 			t.Errorf("%q: %v", s, got)
 		}
 	}
-}
-
-// --max-rate is never exceeded by more than what is taken at once, in either direction, by all bodies together.
-func TestMaxRate(t *testing.T) {
-	t.Parallel()
-	const bytesPerSecond = 1 << 20
-	blob := noise(96 << 10)
-	check := func(t *testing.T, begin time.Time, moved int64) {
-		t.Helper()
-		// Each stream may hold what it has read and not yet paid for.
-		if most := int64(time.Since(begin).Seconds()*bytesPerSecond) + 4*bytesPerSecond/burstsPerSecond; moved > most {
-			t.Errorf("%d bytes after %s, at most %d", moved, time.Since(begin), most)
-		}
-	}
-	t.Run("down", func(t *testing.T) {
-		t.Parallel()
-		h := hold(t, blob, func(h *holder, w http.ResponseWriter, _, offset int) { h.part(w, offset, len(blob)) })
-		r := openTest(t, newTestClient(t, Options{MaxRate: bytesPerSecond}), h.Host, "app")
-		begin := time.Now()
-		var moved atomic.Int64
-		var wg sync.WaitGroup
-		for range 3 {
-			wg.Go(func() {
-				rc, err := r.Blob(t.Context(), blobOf(blob))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer rc.Close()
-				buffer := make([]byte, 32<<10)
-				for {
-					n, err := rc.Read(buffer)
-					check(t, begin, moved.Add(int64(n)))
-					if err != nil {
-						if err != io.EOF {
-							t.Error(err)
-						}
-						return
-					}
-				}
-			})
-		}
-		wg.Wait()
-	})
-	t.Run("up", func(t *testing.T) {
-		t.Parallel()
-		var begin time.Time
-		s := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			moved, buffer := int64(0), make([]byte, 4<<10)
-			for {
-				n, err := r.Body.Read(buffer)
-				moved += int64(n)
-				check(t, begin, moved)
-				if err != nil {
-					break
-				}
-			}
-			w.WriteHeader(http.StatusCreated)
-		}))
-		r := openTest(t, newTestClient(t, Options{MaxRate: bytesPerSecond}), s.Host, "app").store.(*remote)
-		for _, c := range []call{
-			{body: blob},
-			{size: int64(len(blob)), open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }},
-		} {
-			c.method, c.path, c.action = http.MethodPut, "blobs/uploads/x", actionPush
-			begin = time.Now()
-			resp, err := r.do(t.Context(), c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			discard(resp)
-			if took := time.Since(begin); took < 50*time.Millisecond {
-				t.Errorf("%d bytes took %s", len(blob), took)
-			}
-		}
-	})
-	t.Run("called off", func(t *testing.T) {
-		t.Parallel()
-		h := hold(t, blob, func(h *holder, w http.ResponseWriter, _, offset int) { h.part(w, offset, len(blob)) })
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		rc, err := openTest(t, newTestClient(t, Options{MaxRate: 100}), h.Host, "app").Blob(ctx, blobOf(blob))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rc.Close()
-		begin := time.Now()
-		if _, err := io.ReadAll(rc); err == nil || time.Since(begin) > 5*time.Second {
-			t.Errorf("after %s: %v", time.Since(begin), err)
-		}
-	})
 }
 
 func TestEmptyBlob(t *testing.T) {

@@ -25,7 +25,7 @@ type patience struct {
 }
 
 func newPatience(object time.Duration) patience {
-	return patience{object: object, headers: min(headerTimeout, object), window: min(slowWindow, object), floor: slowFloor}
+	return patience{object: object, headers: min(headerTimeout, object), window: min(slowWindow, object/3), floor: slowFloor}
 }
 
 // answer is how long the answer to a request with a body of size bytes may take: its last bytes are still on their way
