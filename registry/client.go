@@ -44,6 +44,7 @@ type Client struct {
 	down    *bandwidth
 	up      *bandwidth
 	now     func() time.Time // bounds the settling; tests shorten it
+	chunk   int64            // of an upload that goes in chunks; tests lower it
 
 	mu     sync.Mutex
 	hosts  map[string]*hostState
@@ -115,6 +116,7 @@ func NewClient(o Options) (*Client, error) {
 	c := &Client{
 		options: o,
 		now:     time.Now,
+		chunk:   uploadChunk,
 		hosts:   make(map[string]*hostState),
 		repos:   make(map[string]*repoState),
 		warned:  make(map[string]bool),

@@ -430,8 +430,8 @@ func (u *upload) status(ctx context.Context) (*Sent, error) {
 
 // inChunks makes the next session lose at most a chunk if it breaks, too.
 func (u *upload) inChunks() {
-	if u.d.Size > uploadChunk {
-		u.chunk = max(uploadChunk, u.atLeast)
+	if u.d.Size > u.s.client.chunk {
+		u.chunk = max(u.s.client.chunk, u.atLeast)
 	}
 }
 
