@@ -26,6 +26,7 @@ type extent struct{ offset, size int64 }
 type archive struct {
 	file    string
 	f       *os.File
+	most    int  // maxArchiveEntries; tests lower it
 	spooled bool // f is ours, and to be removed
 	blobs   map[digest.Digest]extent
 	index   *layoutIndex
@@ -62,7 +63,7 @@ func readArchive(file string) (store, error) {
 
 // archiveIn reads the archive in an open file, which is the caller's still if that goes wrong.
 func archiveIn(name string, f *os.File) (*archive, error) {
-	a := &archive{file: name, f: f}
+	a := &archive{file: name, f: f, most: maxArchiveEntries}
 	if err := a.scan(); err != nil {
 		return nil, err
 	}
@@ -115,8 +116,8 @@ func (a *archive) scan() error {
 		if err != nil {
 			return malformed("it is no tar, or damaged: %w", err)
 		}
-		if count >= maxArchiveEntries {
-			return fail(codeTooLarge, "%w: more than %d files", ErrTooLarge, maxArchiveEntries)
+		if count >= a.most {
+			return fail(codeTooLarge, "%w: more than %d files", ErrTooLarge, a.most)
 		}
 		name, err := entryName(h)
 		if err != nil {
@@ -149,12 +150,14 @@ func (a *archive) scan() error {
 			a.scattered = true
 		}
 	}
-	if files[indexFile] == nil || files[layoutFile] == nil {
-		if docker {
-			return malformed("it is a docker archive without an OCI index; docker save writes one since version 25, " +
-				"and skopeo copy docker-archive:… oci-archive:… makes one")
+	if docker && files[indexFile] == nil {
+		return malformed("it is a docker archive without an OCI index; docker save writes one since version 25, " +
+			"and skopeo copy docker-archive:… oci-archive:… makes one")
+	}
+	for _, name := range []string{indexFile, layoutFile} {
+		if files[name] == nil {
+			return malformed("it lacks %s: it is not the archive of an OCI layout, or only the beginning of one", name)
 		}
-		return malformed("it is not the archive of an OCI layout: it lacks %s or %s", layoutFile, indexFile)
 	}
 	if err := checkLayoutFile(files[layoutFile]); err != nil {
 		return err
@@ -165,6 +168,15 @@ func (a *archive) scan() error {
 
 // entryName cleans the name of a tar entry, and refuses what is a trick.
 func entryName(h *tar.Header) (string, error) {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		// Some readers give these to each entry that follows, and some to none (pax, "Extended Header Keywords").
+		for _, key := range []string{"path", "linkpath", "size"} {
+			if _, has := h.PAXRecords[key]; has {
+				return "", ambiguous("it has a %s for all entries, which not all programs heed", key)
+			}
+		}
+		return "", nil
+	}
 	name := strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")
 	switch {
 	case name == "" || name == ".":

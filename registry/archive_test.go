@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -399,41 +400,239 @@ func TestC10HostileArchives(t *testing.T) {
 		want error
 		says string
 	}{
-		"climbing":                    {with(named("blobs/sha256/../../x", "x")), ErrMalformed, "../../x"},
-		"climbing first":              {with(named("../x", "x")), ErrMalformed, "../x"},
-		"absolute":                    {with(named("/etc/x", "x")), ErrMalformed, "/etc/x"},
-		"backslash":                   {with(named(`blobs\sha256\x`, "x")), ErrMalformed, "blobs"},
-		"symlink":                     {with(tarFile{tar.Header{Name: "blobs/sha256/" + hexA, Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, ""}), ErrMalformed, "link"},
-		"hard link":                   {with(tarFile{tar.Header{Name: "blobs/sha256/" + hexA, Typeflag: tar.TypeLink, Linkname: "index.json"}, ""}), ErrMalformed, "link"},
-		"symlink instead of blobs":    {with(tarFile{tar.Header{Name: "blobs", Typeflag: tar.TypeSymlink, Linkname: "/etc"}, ""}), ErrMalformed, "link"},
-		"index.json that is a link":   {with(tarFile{tar.Header{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "x"}, ""}), ErrMalformed, "link"},
-		"device":                      {with(tarFile{tar.Header{Name: "blobs/sha256/" + hexA, Typeflag: tar.TypeChar}, ""}), ErrMalformed, "device"},
-		"FIFO":                        {with(tarFile{tar.Header{Name: "oci-layout", Typeflag: tar.TypeFifo}, ""}), ErrMalformed, "device"},
-		"colliding case":              {with(named("Index.json", "{}")), ErrAmbiguous, "index.json"},
-		"colliding case of a folder":  {with(named("BLOBS/sha256/"+hexA, "x")), ErrAmbiguous, "blobs"},
-		"not a digest":                {with(named("blobs/sha256/x", "x")), ErrMalformed, "no blob"},
-		"another algorithm":           {with(named("blobs/md5/"+hexA[:32], "x")), ErrMalformed, "algorithm"},
-		"two different index.json":    {with(named("index.json", `{"schemaVersion":2,"manifests":[]}`)), ErrAmbiguous, "two different"},
-		"two different blobs":         {with(named(blob, "x")), ErrAmbiguous, "two different"},
-		"compressed":                  {compressed, ErrMalformed, "gunzip"},
-		"truncated":                   {cut, ErrMalformed, "damaged"},
-		"noise":                       {noise, ErrMalformed, "no tar"},
-		"empty":                       {writeTar(t), ErrMalformed, "oci-layout"},
-		"docker save before v25":      {writeTar(t, named("manifest.json", "[]"), named("repositories", "{}")), ErrMalformed, "version 25"},
-		"oci-layout of version 2":     {writeTar(t, named("index.json", `{"schemaVersion":2,"manifests":[]}`), named("oci-layout", `{"imageLayoutVersion":"2.0"}`)), ErrMalformed, "2.0"},
-		"huge PAX header":             {extended(t, paxRecord("A.b", strings.Repeat("x", 2<<20)), named("x", "")), ErrMalformed, "damaged"},
-		"absent":                      {filepath.Join(t.TempDir(), "absent.tar"), ErrNotFound, "absent"},
-		"a folder":                    {t.TempDir(), ErrMalformed, "oci:DIR"},
-		"identical files twice: fine": {with(good[2], good[5], good[7]), nil, ""},
+		"climbing":                     {with(named("blobs/sha256/../../x", "x")), ErrMalformed, "../../x"},
+		"climbing first":               {with(named("../x", "x")), ErrMalformed, "../x"},
+		"absolute":                     {with(named("/etc/x", "x")), ErrMalformed, "/etc/x"},
+		"backslash":                    {with(named(`blobs\sha256\x`, "x")), ErrMalformed, "blobs"},
+		"symlink":                      {with(tarFile{tar.Header{Name: "blobs/sha256/" + hexA, Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, ""}), ErrMalformed, "link"},
+		"hard link":                    {with(tarFile{tar.Header{Name: "blobs/sha256/" + hexA, Typeflag: tar.TypeLink, Linkname: "index.json"}, ""}), ErrMalformed, "link"},
+		"symlink instead of blobs":     {with(tarFile{tar.Header{Name: "blobs", Typeflag: tar.TypeSymlink, Linkname: "/etc"}, ""}), ErrMalformed, "link"},
+		"index.json that is a link":    {with(tarFile{tar.Header{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "x"}, ""}), ErrMalformed, "link"},
+		"device":                       {with(tarFile{tar.Header{Name: "blobs/sha256/" + hexA, Typeflag: tar.TypeChar}, ""}), ErrMalformed, "device"},
+		"FIFO":                         {with(tarFile{tar.Header{Name: "oci-layout", Typeflag: tar.TypeFifo}, ""}), ErrMalformed, "device"},
+		"colliding case":               {with(named("Index.json", "{}")), ErrAmbiguous, "index.json"},
+		"colliding case of a folder":   {with(named("BLOBS/sha256/"+hexA, "x")), ErrAmbiguous, "blobs"},
+		"not a digest":                 {with(named("blobs/sha256/x", "x")), ErrMalformed, "no blob"},
+		"another algorithm":            {with(named("blobs/md5/"+hexA[:32], "x")), ErrMalformed, "algorithm"},
+		"two different index.json":     {with(named("index.json", `{"schemaVersion":2,"manifests":[]}`)), ErrAmbiguous, "two different"},
+		"two different blobs":          {with(named(blob, "x")), ErrAmbiguous, "two different"},
+		"compressed":                   {compressed, ErrMalformed, "gunzip"},
+		"truncated":                    {cut, ErrMalformed, "damaged"},
+		"noise":                        {noise, ErrMalformed, "no tar"},
+		"empty":                        {writeTar(t), ErrMalformed, "lacks index.json"},
+		"docker save before v25":       {writeTar(t, named("manifest.json", "[]"), named("repositories", "{}")), ErrMalformed, "version 25"},
+		"oci-layout of version 2":      {writeTar(t, named("index.json", `{"schemaVersion":2,"manifests":[]}`), named("oci-layout", `{"imageLayoutVersion":"2.0"}`)), ErrMalformed, "2.0"},
+		"huge PAX header":              {extended(t, paxRecord("A.b", strings.Repeat("x", 2<<20)), named("x", "")), ErrMalformed, "damaged"},
+		"cut inside a header":          {cutAt(t, good, func(whole []byte) int { return bytes.LastIndex(whole, []byte("oci-layout")) + 100 }), ErrMalformed, "damaged"},
+		"cut inside the last file":     {cutAt(t, good, func(whole []byte) int { return bytes.LastIndex(whole, []byte(`{"imageLayoutVersion"`)) + 5 }), ErrMalformed, "unexpected EOF"},
+		"cut between files":            {cutAt(t, good, func(whole []byte) int { return bytes.LastIndex(whole, []byte("oci-layout\x00")) }), ErrMalformed, "lacks"},
+		"cut inside a large blob":      {cutAt(t, append(slices.Clone(good), named("blobs/sha256/"+hexA, strings.Repeat("x", 4096))), func(whole []byte) int { return len(whole) - 3000 }), ErrMalformed, "damaged"},
+		"zstd":                         {starting(t, "\x28\xb5\x2f\xfd"), ErrMalformed, "unzstd"},
+		"xz":                           {starting(t, "\xfd7zXZ\x00"), ErrMalformed, "unxz"},
+		"bzip2":                        {starting(t, "BZh9"), ErrMalformed, "bunzip2"},
+		"gzip bomb":                    {gzipBomb(t), ErrMalformed, "gunzip"},
+		"blob of 4 GiB that is short":  {promising(t, good, "blobs/sha256/"+hexA, 4<<30), ErrMalformed, "damaged"},
+		"blob of 8 EiB":                {promising(t, good, "blobs/sha256/"+hexA, 1<<63-1), ErrMalformed, "damaged"},
+		"index.json of 1 GiB":          {promising(t, good[:5], "index.json", 1<<30), ErrTooLarge, "index.json"},
+		"oci-layout of 1 GiB":          {promising(t, good[:5], "oci-layout", 1<<30), ErrTooLarge, "oci-layout"},
+		"PAX path that climbs":         {extended(t, paxRecord("path", "blobs/sha256/../../../x"), named("blobs/sha256/"+hexA, "x")), ErrMalformed, "../x"},
+		"PAX path to index.json":       {extended(t, paxRecord("path", "index.json"), append([]tarFile{named("README", `{"schemaVersion":2,"manifests":[]}`)}, good...)...), ErrAmbiguous, "two different"},
+		"PAX path for all that follow": {global(t, paxRecord("path", "index.json"), good...), ErrAmbiguous, "path"},
+		"PAX size for all that follow": {global(t, paxRecord("size", "7"), good...), ErrAmbiguous, "size"},
+		"PAX comment of git: fine":     {global(t, paxRecord("comment", "of git archive"), good...), nil, ""},
+		"GNU long name that climbs":    {with(named("blobs/sha256/"+strings.Repeat("../", 60)+"x", "x")), ErrMalformed, "../"},
+		"double slash":                 {with(named("blobs//sha256/"+hexA, "x")), ErrMalformed, "blobs//"},
+		"dot inside":                   {with(named("blobs/./sha256/"+hexA, "x")), ErrMalformed, "/./"},
+		"block device elsewhere":       {with(tarFile{tar.Header{Name: "sda", Typeflag: tar.TypeBlock}, ""}), nil, ""}, // nothing is unpacked
+		"colliding case of oci-layout": {with(named("OCI-layout", "{}")), ErrAmbiguous, "oci-layout"},
+		"digest in capitals":           {with(named("blobs/sha256/"+strings.ToUpper(hexA), "x")), ErrMalformed, "lower-case"},
+		"absent":                       {filepath.Join(t.TempDir(), "absent.tar"), ErrNotFound, "absent"},
+		"a folder":                     {t.TempDir(), ErrMalformed, "oci:DIR"},
+		"identical files twice: fine":  {with(good[2], good[5], good[7]), nil, ""},
 	} {
-		s, err := readArchive(c.file)
-		if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: %v; want %v that says %q", name, err, c.want, c.says)
-		}
-		if err == nil {
-			s.close()
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code := map[error]string{
+				nil: "", ErrMalformed: "manifest-malformed", ErrAmbiguous: "ambiguous-manifest", ErrTooLarge: "too-large", ErrNotFound: "not-found",
+			}[c.want]
+			s, err := readArchive(c.file)
+			if !errors.Is(err, c.want) || err != nil && (!strings.Contains(err.Error(), c.says) || reasonOf(err) != code) {
+				t.Errorf("%v (%s); want %v that says %q", err, reasonOf(err), c.want, c.says)
+			}
+			if err == nil {
+				s.close()
+			}
+			// Through a pipe it is the same, and nothing stays of it.
+			f, err := os.Open(c.file)
+			if err != nil || c.want == ErrNotFound || strings.Contains(c.says, "oci:DIR") {
+				return
+			}
+			defer f.Close()
+			dir := t.TempDir()
+			r, err := SpoolArchive(context.Background(), struct{ io.Reader }{f}, dir)
+			if !errors.Is(err, c.want) || err != nil && reasonOf(err) != code {
+				t.Errorf("spooled: %v (%s); want %v", err, reasonOf(err), c.want)
+			}
+			if err == nil {
+				r.Close()
+			}
+			if left, _ := os.ReadDir(dir); len(left) != 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// cutAt writes the archive up to an offset.
+func cutAt(t testing.TB, files []tarFile, at func(whole []byte) int) string {
+	t.Helper()
+	file := writeTar(t, files...)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, whole[:at(whole)], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// starting writes a file that begins like that.
+func starting(t testing.TB, magic string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "a.tar")
+	if err := os.WriteFile(file, []byte(magic+strings.Repeat("x", 2000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// gzipBomb writes 64 MiB of zeros in 64 KiB. Who unpacked it to look would be at it for ever if there were more.
+func gzipBomb(t testing.TB) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "bomb.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := gzip.NewWriter(f)
+	if _, err := io.CopyN(w, endless{}, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// promising appends a header of a file that has more bytes than there are.
+func promising(t testing.TB, files []tarFile, name string, size int64) string {
+	t.Helper()
+	file := writeTar(t, files...)
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var header bytes.Buffer
+	if err := tar.NewWriter(&header).WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: size, Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	header.WriteString("not so many")
+	if _, err := f.Seek(-2*tarBlock, io.SeekEnd); err != nil { // over the end of the tar
+		t.Fatal(err)
+	}
+	if _, err := f.Write(header.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// global makes an archive that begins with a PAX header for all that follows.
+func global(t testing.TB, record string, files ...tarFile) string {
+	t.Helper()
+	file := extended(t, record, files...)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[156] = tar.TypeXGlobalHeader
+	checksum(b[:512])
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// C10: a table of contents that never ends.
+func TestC10ArchiveOfManyHeaders(t *testing.T) {
+	t.Parallel()
+	files, _ := dockerSave(t, "")
+	f, err := os.Open(writeTar(t, files...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for most, want := range map[int]error{len(files): nil, len(files) - 1: ErrTooLarge} {
+		a := &archive{file: "a.tar", f: f, most: most}
+		if err := a.scan(); !errors.Is(err, want) || want != nil && reasonOf(err) != "too-large" {
+			t.Errorf("%d files, at most %d: %v, want %v", len(files), most, err, want)
 		}
 	}
+}
+
+// FuzzReadArchive: no archive makes the reader fail otherwise than by an error of its own, and what it takes it can read.
+func FuzzReadArchive(f *testing.F) {
+	files, _ := dockerSave(f, "")
+	backwards := slices.Clone(files)
+	slices.Reverse(backwards)
+	for _, file := range []string{
+		writeTar(f, files...),
+		writeTar(f, backwards...),
+		writeTar(f, append(files, named("Index.json", "{}"))...),
+		extended(f, paxRecord("path", "index.json"), append([]tarFile{named("x", "{}")}, files...)...),
+		global(f, paxRecord("size", "7"), files...),
+		promising(f, files, "blobs/sha256/"+hexA, 4<<30),
+	} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	file := filepath.Join(f.TempDir(), "a.tar")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := readArchive(file)
+		if err != nil {
+			if reasonOf(err) == "" {
+				t.Errorf("without a reason: %v", err)
+			}
+			return
+		}
+		defer s.close()
+		a := s.(*archive)
+		if a.span > int64(len(b)) && !a.scattered {
+			t.Errorf("%d of %d bytes would be copied", a.span, len(b))
+		}
+		for d, e := range a.blobs {
+			if e.offset < 0 || e.size < 0 || e.offset > int64(len(b)) || e.size > int64(len(b))-e.offset {
+				t.Errorf("%s lies at %+v of %d bytes", d, e, len(b))
+			}
+		}
+		r := newRepo(s, Reference{Kind: Archive, Path: file})
+		for tag, err := range r.Tags(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, err := r.Resolve(t.Context(), Reference{Tag: tag}); err == nil {
+				_, _, _ = r.Graph(t.Context(), m, GraphOptions{})
+			} else if reasonOf(err) == "" {
+				t.Errorf("%q, without a reason: %v", tag, err)
+			}
+		}
+	})
 }
 
 // A sparse file's header promises more bytes than it has; GNU and PAX forms are both refused.

@@ -39,7 +39,7 @@ func SpoolArchive(ctx context.Context, r io.Reader, dir string) (*Repo, error) {
 	if err != nil {
 		return nil, fail(codeDisk, "%s: %w: %w", doing, ErrDisk, err)
 	}
-	a := &archive{file: name, f: f, spooled: true}
+	a := &archive{file: name, f: f, most: maxArchiveEntries, spooled: true}
 	// Windows removes no file that is open: there it goes with Close.
 	if os.Remove(f.Name()) == nil {
 		a.spooled = false
