@@ -64,7 +64,8 @@ type hostAuth struct {
 	cred     Credential
 	accepted bool
 	refused  error
-	tokens   []string // that its token service gave for the credential, to know them if they come back
+	tokens   []string  // that its token service gave for the credential, to know them if they come back
+	bearer   challenge // the last that was answered with a token: realm and service, without scope
 }
 
 // An exchange is one request with its challenge; it travels in the request's context between auth.Client, which sees
@@ -98,8 +99,50 @@ func (a *authorizer) do(req *http.Request, host string, scopes map[string]string
 		x.repositories = append(x.repositories, name)
 		hints = append(hints, auth.ScopeRepository(name, strings.Split(actions, ",")...))
 	}
-	ctx := context.WithValue(req.Context(), exchangeKey{}, x)
-	return a.client.Do(req.WithContext(auth.WithScopes(ctx, hints...)))
+	ctx := auth.WithScopes(context.WithValue(req.Context(), exchangeKey{}, x), hints...)
+	if err := a.foresee(ctx, x); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	return a.client.Do(req.WithContext(ctx))
+}
+
+// foresee fetches the token of a scope that is new before the first request needs it, where the host is known to want
+// one: it saves a refusal for each repository. Whoever gives none decides nothing: the request does without, and what
+// it is answered counts.
+func (a *authorizer) foresee(ctx context.Context, x *exchange) error {
+	h := a.host(x.host)
+	select {
+	case h.mu <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	known := h.bearer
+	<-h.mu
+	if !known.bearer {
+		return nil
+	}
+	host := x.origin.Host
+	key := strings.Join(auth.GetAllScopesForHost(ctx, host), " ")
+	if _, err := a.client.Cache.GetToken(ctx, host, auth.SchemeBearer, key); err == nil {
+		return nil
+	}
+	// Nothing but what was believed at a challenge of this very host is asked.
+	if err := a.believe(known.realm, x.origin); err != nil {
+		return nil //nolint:nilerr // then the host is asked first, and its challenge judged
+	}
+	_, err := a.client.Cache.Set(ctx, host, auth.SchemeBearer, key, func(ctx context.Context) (string, error) {
+		y := *x
+		y.challenge = known
+		cred, err := a.credential(context.WithValue(ctx, exchangeKey{}, &y), host)
+		return cred.AccessToken, err
+	})
+	if errors.Is(err, ErrUnauthorized) {
+		return nil
+	}
+	return err
 }
 
 // RoundTrip carries requests of auth.Client: it holds back a credential that was refused, and replaces a challenge by
@@ -250,7 +293,7 @@ func (a *authorizer) credential(ctx context.Context, _ string) (auth.Credential,
 		if err != nil {
 			return auth.EmptyCredential, err
 		}
-		if err := a.remember(ctx, x.host, token); err != nil {
+		if err := a.remember(ctx, x, token); err != nil {
 			return auth.EmptyCredential, err
 		}
 		return auth.Credential{AccessToken: token}, nil
@@ -261,15 +304,16 @@ func (a *authorizer) credential(ctx context.Context, _ string) (auth.Credential,
 	return auth.Credential{Username: cred.Username, Password: cred.Password}, nil
 }
 
-// remember keeps a token for [authorizer.redact].
-func (a *authorizer) remember(ctx context.Context, host, token string) error {
-	h := a.host(host)
+// remember keeps a token for [authorizer.redact], and who gave it for [authorizer.foresee].
+func (a *authorizer) remember(ctx context.Context, x *exchange, token string) error {
+	h := a.host(x.host)
 	select {
 	case h.mu <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-h.mu }()
+	h.bearer = challenge{bearer: true, realm: x.challenge.realm, service: x.challenge.service}
 	if !slices.Contains(h.tokens, token) {
 		h.tokens = append(h.tokens, token)
 	}

@@ -307,6 +307,90 @@ func TestF19Loop(t *testing.T) {
 	}
 }
 
+// Once a host is known to want tokens, that of another repository is fetched before it is asked for: one refusal for the
+// host, not one for each repository and each right.
+func TestTokenIsForeseen(t *testing.T) {
+	t.Parallel()
+	refusals := func(s *tokenRegistry) int {
+		return s.Count(func(r regtest.Request) bool { return r.Status == http.StatusUnauthorized })
+	}
+	s := newTokenRegistry(t, regtest.New(t, regtest.WithAPI).Handler())
+	c := newTestClient(t, Options{})
+	for _, name := range []string{"app", "oth", "thi"} {
+		r := openTest(t, c, s.Host, name)
+		m := pushImage(t, r, "image")
+		if _, err := r.Manifest(t.Context(), m.Descriptor); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := refusals(s); n != 1 || s.tokens != 6 { // to read and to write, of three repositories
+		t.Errorf("refused %d times, %d tokens", n, s.tokens)
+	}
+	t.Run("G03 a service that is not believed any more", func(t *testing.T) {
+		x := &exchange{host: s.Host, origin: &url.URL{Scheme: "https", Host: "registry.example"}, repositories: []string{"new"}}
+		before := len(s.asked)
+		if err := c.auth.foresee(context.WithValue(t.Context(), exchangeKey{}, x), x); err != nil || len(s.asked) != before {
+			t.Errorf("asked %d times, %v", len(s.asked)-before, err)
+		}
+	})
+	t.Run("a service that refuses", func(t *testing.T) {
+		s.mu.Lock()
+		s.refuse = true
+		s.mu.Unlock()
+		r := openTest(t, c, s.Host, "fou")
+		if _, err := r.Tagged(t.Context(), "v1"); !errors.Is(err, ErrUnauthorized) || reason(err) != "unauthorized" {
+			t.Error(err)
+		}
+		s.Intercept(func(w http.ResponseWriter, _ *http.Request) bool { // a repository that is open to everybody
+			w.Header().Set("Docker-Content-Digest", string(ocispec.DescriptorEmptyJSON.Digest))
+			return true
+		})
+		if _, err := r.Tagged(t.Context(), "v1"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A registry that asks for something else on the way gets it once, if it is to be believed (CASES.md F19).
+func TestF19ChallengeChanges(t *testing.T) {
+	t.Parallel()
+	evil := newTokenRegistry(t, http.NotFoundHandler())
+	for name, test := range map[string]struct {
+		challenge string
+		sentinel  error
+		reason    string
+	}{
+		"another scope": {`Bearer realm="http://%s/token",service="test",scope="repository:app:pull,push"`, nil, ""},
+		"another realm": {`Bearer realm="http://` + evil.Host + `/token",service="test"`, ErrUnauthorized, "realm-not-trusted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newTokenRegistry(t, regtest.New(t, regtest.WithAPI).Handler())
+			creds, _ := static(Credential{Username: testUser, Password: testSecret})
+			r := openTest(t, newTestClient(t, Options{Credentials: creds}), s.Host, "app")
+			m := pushImage(t, r, "image")
+			if _, err := r.Manifest(t.Context(), m.Descriptor); err != nil {
+				t.Fatal(err)
+			}
+			s.mu.Lock()
+			clear(s.valid)
+			tokens := s.tokens
+			s.mu.Unlock()
+			s.challenge = test.challenge
+			s.Reset()
+			_, err := r.Manifest(t.Context(), m.Descriptor)
+			if !errors.Is(err, test.sentinel) || reason(err) != test.reason || evil.Count(nil) != 0 {
+				t.Errorf("%d requests to another service, %v", evil.Count(nil), err)
+			}
+			noSecret(t, err)
+			// Refused, refused with what there was for that scope, the token, the answer.
+			if err == nil && (s.tokens != tokens+1 || s.Count(nil) > 4) {
+				t.Errorf("%d tokens, %d requests", s.tokens-tokens, s.Count(nil))
+			}
+		})
+	}
+}
+
 // Token services on other hosts are believed only if they are named (CASES.md G03).
 func TestG03Realms(t *testing.T) {
 	t.Parallel()

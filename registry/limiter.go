@@ -27,6 +27,10 @@ const (
 // growAfter is how many answers in a row give a host one slot back.
 const growAfter = 16
 
+// clockSlack is how far two computations of the same moment may lie apart: a date is compared by the wall clock, a pause
+// measured by another.
+const clockSlack = 10 * time.Millisecond
+
 // A limiter bounds the requests in flight to one host. The bound halves when the host says 429, and grows back by one
 // after a run of other answers. It may be used concurrently.
 type limiter struct {
@@ -74,7 +78,7 @@ func (l *limiter) acquire(ctx context.Context, c class, served time.Time) (slot,
 		until, wave := l.notBefore, l.wave
 		l.mu.Unlock()
 		wait := until.Sub(l.now())
-		if wait <= 0 || !until.After(served) {
+		if wait <= 0 || !until.After(served.Add(clockSlack)) {
 			return slot{class: c, wave: wave}, nil
 		}
 		err := error(nil)
