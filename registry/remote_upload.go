@@ -65,21 +65,28 @@ func (s *remote) put(ctx context.Context, by string, query url.Values, m Manifes
 		})
 		e, isAnswer := answered(err)
 		switch {
-		case err == nil || !isAnswer:
-			return resp, err
+		case err == nil:
+			if by == m.Descriptor.Digest.String() {
+				s.learnt.blobs.putManifest(s.name, m.Descriptor.Digest)
+			}
+			return resp, nil
+		case !isAnswer:
+			return nil, err
 		case e.status < 500 && by == m.Descriptor.Digest.String() && m.Descriptor.Digest.Algorithm() != digest.SHA256 && (e.has("DIGEST_INVALID") || e.has("UNSUPPORTED")):
 			return nil, unknownAlgorithm(err, s.host, m.Descriptor.Digest)
 		case e.status >= 500 || !e.has("MANIFEST_BLOB_UNKNOWN") && !e.has("BLOB_UNKNOWN"):
 			return nil, err
 		}
-		if err := s.blobsOf(ctx, m, err); err != nil {
+		if err := s.reallyThere(ctx, m, err); err != nil {
 			return nil, err
 		}
-		slow := fail(codeUnavailable, "%w: %s does not see the blobs of manifest %s, which are there: %w", ErrUnavailable, s.host, m.Descriptor.Digest, err)
+		slow := fail(codeUnavailable, "%w: %s does not see what manifest %s names, though it was stored: %w", ErrUnavailable, s.host, m.Descriptor.Digest, err)
 		wait, again := s.pauseUpload(ctx, try, err)
 		if !again {
-			for _, d := range namedBy(m) { // perhaps one of them is not what it seems: the next copy sends them again
-				s.learnt.blobs.lost(s.name, d.Digest)
+			if parts, err := m.Parse(); err == nil {
+				for _, d := range parts.Blobs() { // perhaps one of them is not what it seems: the next copy sends them again
+					s.learnt.blobs.lost(s.name, d.Digest)
+				}
 			}
 			return nil, slow
 		}
@@ -89,37 +96,32 @@ func (s *remote) put(ctx context.Context, by string, query url.Values, m Manifes
 	}
 }
 
-// blobsOf asks for the blobs of a manifest that was refused for one that is unknown. One that is not there, and that
-// this run has not put there, will not come by waiting: that is an error.
-func (s *remote) blobsOf(ctx context.Context, m Manifest, refusal error) error {
-	blobs := namedBy(m)
-	if len(blobs) == 0 && shapeOf(m.Descriptor.MediaType) != ShapeIndex {
-		return refusal
-	}
-	return parallel(ctx, len(blobs), func(ctx context.Context, i int) error {
-		d := blobs[i]
-		has, err := s.hasBlob(ctx, d)
-		if err != nil || has {
-			return err
-		}
-		if !s.learnt.blobs.has(s.name, d.Digest) {
-			return doing(fmt.Sprintf("blob %s is not there", d.Digest), refusal)
-		}
-		return nil
-	})
-}
-
-// namedBy returns the blobs that a manifest names.
-func namedBy(m Manifest) []ocispec.Descriptor {
+// reallyThere asks for what a manifest names, which was refused because some of that is unknown. What is not there, and
+// was not put there by this run, will not come by waiting: that is an error.
+func (s *remote) reallyThere(ctx context.Context, m Manifest, refusal error) error {
 	parts, err := m.Parse()
 	if err != nil {
-		return nil
+		return refusal
 	}
-	blobs := slices.Clone(parts.Layers)
-	if parts.Config != nil {
-		blobs = append(blobs, *parts.Config)
-	}
-	return blobs
+	blobs := parts.Blobs()
+	return parallel(ctx, len(blobs)+len(parts.Manifests), func(ctx context.Context, i int) error {
+		var d digest.Digest
+		var has, put bool
+		var err error
+		if i < len(blobs) {
+			d = blobs[i].Digest
+			has, err = s.hasBlob(ctx, blobs[i])
+			put = s.learnt.blobs.has(s.name, d)
+		} else {
+			d = parts.Manifests[i-len(blobs)].Digest
+			has, err = s.hasManifest(ctx, d)
+			put = s.learnt.blobs.hasManifest(s.name, d)
+		}
+		if err == nil && !has && !put {
+			err = doing(fmt.Sprintf("%s, which it names, is not there", d), refusal)
+		}
+		return err
+	})
 }
 
 // tag writes only what is not so already: registries with immutable tags refuse even the same again (CASES.md G16).
@@ -182,7 +184,7 @@ func (s *remote) setTags(ctx context.Context, m Manifest, tags []string) error {
 		some := left[:min(len(left), maxTagsAtOnce)]
 		left = left[len(some):]
 		resp, err := s.put(ctx, m.Descriptor.Digest.String(), url.Values{"tag": some}, m)
-		if _, isAnswer := answered(err); err != nil && (!isAnswer || errors.Is(err, ErrUnavailable)) {
+		if e, isAnswer := answered(err); err != nil && (!isAnswer || e.status == http.StatusUnauthorized || errors.Is(err, ErrUnavailable)) {
 			return err
 		}
 		if err != nil { // one of them may be immutable, or they are too many: one after another tells

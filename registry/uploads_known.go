@@ -21,11 +21,13 @@ type holding struct {
 // holdings is what this run knows of where blobs are in one registry: what it has put or found there, and what is on
 // its way. The zero value knows nothing.
 type holdings struct {
-	mu      sync.Mutex
-	known   memory[holding, struct{}]
-	holders memory[digest.Digest, string] // a repository to mount from
-	denied  memory[[2]string, struct{}]   // from where to where mounting is not allowed
-	flights map[holding]chan struct{}     // closed when the blob has arrived, or has not
+	mu        sync.Mutex
+	known     memory[holding, struct{}]
+	holders   memory[digest.Digest, string] // a repository to mount from
+	denied    memory[[2]string, struct{}]   // from where to where mounting is not allowed
+	manifests memory[holding, struct{}]     // put by this run
+	flights   map[holding]chan struct{}     // closed when the blob has arrived, or has not
+	alone     bool                          // the registry mounts nothing from one repository into another
 }
 
 // turn waits until nobody else sends the blob where it would serve this repository too. there: it is there, to the
@@ -42,7 +44,7 @@ func (h *holdings) turn(ctx context.Context, repository string, d ocispec.Descri
 			return true, nil, nil
 		}
 		key := own
-		if _, ok := h.holders.get(d.Digest); !ok && d.Size > maxUnasked {
+		if _, ok := h.holders.get(d.Digest); !ok && d.Size > maxUnasked && !h.alone {
 			key.repository = ""
 		}
 		flight := h.flights[key]
@@ -81,6 +83,20 @@ func (h *holdings) holds(repository string, d digest.Digest) {
 	h.holders.put(d, repository)
 }
 
+// putManifest notes that this run has put a manifest into a repository.
+func (h *holdings) putManifest(repository string, d digest.Digest) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.manifests.put(holding{repository, d}, struct{}{})
+}
+
+func (h *holdings) hasManifest(repository string, d digest.Digest) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, ok := h.manifests.get(holding{repository, d})
+	return ok
+}
+
 // has reports whether this run has put or found a blob in a repository.
 func (h *holdings) has(repository string, d digest.Digest) bool {
 	h.mu.Lock()
@@ -104,6 +120,9 @@ func (h *holdings) lost(repository string, d digest.Digest) {
 func (h *holdings) source(repository, named string, d digest.Digest) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.alone {
+		return repository
+	}
 	held, _ := h.holders.get(d)
 	for _, from := range []string{named, held} {
 		if from == "" || from == repository {
@@ -114,6 +133,16 @@ func (h *holdings) source(repository, named string, d digest.Digest) string {
 		}
 	}
 	return repository
+}
+
+// unmounted notes that a mount from another repository opened an upload instead. If this run knows that the blob is
+// there, the registry mounts nothing across repositories, and nobody needs to wait for what another one gets.
+func (h *holdings) unmounted(from string, d digest.Digest) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.known.get(holding{from, d}); ok {
+		h.alone = true
+	}
 }
 
 // deny notes that blobs of one repository may not be mounted into another.

@@ -179,6 +179,58 @@ func TestUploadMountsWhatItHasPut(t *testing.T) {
 	}
 }
 
+// Where nothing is mounted across repositories, nobody waits for what another repository gets.
+func TestUploadMountsNothing(t *testing.T) {
+	t.Parallel()
+	inner := regtest.New(t, regtest.WithoutAPI).Handler()
+	var meet sync.WaitGroup
+	meet.Add(2)
+	s := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if from := r.URL.Query().Get("from"); from != "" && !strings.HasPrefix(r.URL.Path, "/v2/"+from+"/") {
+			r.URL.RawQuery = ""
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	c := newTestClient(t, Options{})
+	push := func(name string, b []byte, body Body) {
+		sent, err := openTest(t, c, s.Host, name).PushBlob(t.Context(), blobOf(b), nil, body)
+		if err != nil || sent.Bytes != int64(len(b)) {
+			t.Errorf("%s: %+v, %v", name, sent, err)
+		}
+	}
+	b := randomBytes(100_000, 20)
+	push("one", b, BytesBody(b))
+	push("two", b, BytesBody(b)) // now it is known
+	other := randomBytes(100_000, 21)
+	both := func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		meet.Done()
+		meet.Wait() // both are on their way at the same time
+		return BytesBody(other)(ctx, offset)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { push("one", other, both) })
+	wg.Go(func() { push("two", other, both) })
+	wg.Wait()
+}
+
+// A blob of no bytes is a blob, too.
+func TestUploadEmpty(t *testing.T) {
+	t.Parallel()
+	for _, kind := range regtest.Kinds {
+		s := regtest.New(t, kind)
+		r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+		if _, err := r.PushBlob(t.Context(), blobOf(nil), nil, BytesBody(nil)); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		holds(t, r, nil)
+		lie := blobOf([]byte("x"))
+		lie.Size = 0
+		if _, err := r.PushBlob(t.Context(), lie, nil, BytesBody(nil)); reason(err) != "digest-mismatch" {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
 // A mount that is not allowed costs the mount, not the copy, and is not asked for twice (oras-project/oras#1892).
 func TestUploadMountForbidden(t *testing.T) {
 	t.Parallel()
@@ -508,8 +560,9 @@ func TestF06UploadInChunks(t *testing.T) {
 		"POST blobs/uploads/?mount 404", "POST blobs/uploads/ 202", "PATCH blobs/uploads/… 202", "PATCH blobs/uploads/… 0",
 		"GET blobs/uploads/… 204", "PATCH blobs/uploads/… 202", "PATCH blobs/uploads/… 202", "PATCH blobs/uploads/… 202", "PUT blobs/uploads/…?digest 201",
 	}
-	got := slices.DeleteFunc(calls(s), func(c string) bool { return strings.HasPrefix(c, "DELETE") })
-	want = slices.DeleteFunc(want, func(c string) bool { return strings.HasPrefix(c, "DELETE") })
+	// Whether all was in the buffers of the connection already, and is asked for, depends on the system.
+	extra := func(c string) bool { return strings.HasPrefix(c, "DELETE") || strings.HasPrefix(c, "HEAD") }
+	got, want := slices.DeleteFunc(calls(s), extra), slices.DeleteFunc(want, extra)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -868,7 +921,7 @@ func TestF38UploadCancelled(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	got := calls(s)
-	if !slices.ContainsFunc(got, func(c string) bool { return strings.HasPrefix(c, "DELETE blobs/uploads/…") }) {
+	if !slices.Contains(got, "DELETE blobs/uploads/… 204") {
 		t.Errorf("the session was left open: %v", got)
 	}
 	// A registry that does not answer does not keep anybody.
@@ -1116,6 +1169,79 @@ func TestF28ManifestWithoutItsBlob(t *testing.T) {
 	err := openTest(t, c, s.Host, "app").PushManifest(t.Context(), m)
 	if err == nil || errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "is not there") || len(slept()) != 0 {
 		t.Errorf("slept %v: %v", slept(), err)
+	}
+}
+
+// The same of the children of an index.
+func TestF28IndexBeforeItsChildIsSeen(t *testing.T) {
+	t.Parallel()
+	for name, put := range map[string]bool{"put": true, "never put": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := regtest.New(t, regtest.WithoutAPI)
+			c := newTestClient(t, Options{})
+			slept := recordSleep(c)
+			r := openTest(t, c, s.Host, "app")
+			child := pushImage(t, r, "child")
+			if !put {
+				child = manifestOf(t, map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest}, ocispec.MediaTypeImageManifest)
+			}
+			index := manifestOf(t, ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{child.Descriptor}}, ocispec.MediaTypeImageIndex)
+			index = NewManifest(ocispec.MediaTypeImageIndex, bytes.Replace(index.Bytes, []byte(`"schemaVersion":0`), []byte(`"schemaVersion":2`), 1))
+			var puts atomic.Int32
+			s.Intercept(func(w http.ResponseWriter, req *http.Request) bool {
+				if req.Method != http.MethodPut || puts.Add(1) > 2 {
+					return false
+				}
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, `{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}`)
+				return true
+			})
+			err := r.PushManifest(t.Context(), index)
+			if put && (err != nil || len(slept()) != 2) {
+				t.Errorf("slept %v: %v", slept(), err)
+			}
+			if !put && (reason(err) != "not-found" || !strings.Contains(err.Error(), child.Descriptor.Digest.String()) || len(slept()) != 0) {
+				t.Errorf("slept %v: %v", slept(), err)
+			}
+		})
+	}
+}
+
+// A registry that answers well and forgets is noticed before there is a tag (CASES.md G14).
+func TestG14PutAndForgotten(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		times  int32
+		reason string
+	}{"once": {1, ""}, "always": {99, CodeUnsettled}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := regtest.New(t, regtest.WithAPI)
+			r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+			subject := pushImage(t, r, "image")
+			var puts atomic.Int32
+			s.Intercept(func(w http.ResponseWriter, req *http.Request) bool {
+				if req.Method != http.MethodPut || puts.Add(1) > test.times {
+					return false
+				}
+				w.Header().Set("OCI-Subject", subject.Descriptor.Digest.String())
+				w.WriteHeader(http.StatusCreated)
+				return true
+			})
+			m := referrerTo(t, subject, "one")
+			if err := r.PushManifest(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+			err := r.Confirm(t.Context(), subject.Descriptor, m)
+			if reason(err) != test.reason || errors.Is(err, ErrUnsettled) != (test.reason != "") {
+				t.Error(err)
+			}
+			list, err := r.Referrers(t.Context(), subject.Descriptor, "")
+			if err != nil || len(list) != 1 && test.reason == "" {
+				t.Errorf("%v, %v", digests(list), err)
+			}
+		})
 	}
 }
 
