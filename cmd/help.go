@@ -79,8 +79,8 @@ func newHelp(s *session, all []listed) *cobra.Command {
 // rootHelp is `imprint --help`.
 func rootHelp(all []listed) string {
 	var b strings.Builder
-	b.WriteString(`imprint signs OCI artifacts with a key that stays where it is, publishes and promotes them with their
-signatures, and renews certificate chains without signing again.
+	b.WriteString(`imprint signs OCI artifacts with a key that stays where it is, publishes and promotes them with
+their signatures, and renews certificate chains without signing again.
 Its signatures are Notary Project signatures: notation, Ratify and Kyverno verify them.
 
 Usage: imprint COMMAND [flags]

@@ -79,6 +79,7 @@ var errorHints = []struct {
 	{registry.ErrTooLarge, "what the registry sent is beyond imprint's limits: nothing of it was used"},
 	{registry.ErrMalformed, "what is there is damaged, or not what its name says: nothing of it was used"},
 	{registry.ErrRefused, "the registry's answer says why: its owner may have made tags immutable, or set a quota; imprint doctor REF shows what it can do"},
+	{registry.ErrFile, "files are written PATH or PATH:MEDIATYPE, and each has a name of its own; imprint publish --help"},
 	{registry.ErrExists, "choose another name; an archive is replaced with --overwrite"},
 	{registry.ErrDisk, "check space and permissions: nothing half-written was left behind"},
 	{kms.ErrSecret, "the passphrase: --passphrase-file FILE, --passphrase-fd N, IMPRINT_PASSPHRASE, or a terminal to ask at"},

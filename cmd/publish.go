@@ -43,7 +43,8 @@ With SOURCE_DATE_EPOCH the manifests that it makes say that they were created th
 		Example: `  imprint publish oci-archive:app.tar ghcr.io/acme/app:1.4.2 --key release --recursive
   imprint publish oci:build ghcr.io/acme/app --tag 1.4.2 --tag latest --move latest --key release \
       --attach sbom.json:application/spdx+json
-  imprint publish rules.wasm ghcr.io/acme/rules:7 --artifact-type application/vnd.acme.rules --key release`,
+  imprint publish rules.wasm ghcr.io/acme/rules:7 --key release \
+      --artifact-type application/vnd.acme.rules`,
 		Args: arguments(2, many, "SRC… DST"),
 		Annotations: map[string]string{exits: "0 published, or published already   1 a tag or claim would move   3 usage, key or chain   4 registry   " +
 			"5 not authorised   6 key service   7 partly done, run it again   8 local disk"},

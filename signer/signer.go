@@ -223,7 +223,7 @@ func (s *signing) run(ctx context.Context) error {
 // it writes, the empty configuration, each signature needs anyway: the client writes it to a repository once.
 func (s *signing) probe(ctx context.Context) error {
 	unsigned := func(signed Signed) bool { return signed.Status == StatusPlanned }
-	if !s.atService || !slices.ContainsFunc(s.result.Signatures, unsigned) {
+	if !s.atService || s.repo.Reference().Kind != registry.Remote || !slices.ContainsFunc(s.result.Signatures, unsigned) {
 		return nil
 	}
 	empty := ocispec.DescriptorEmptyJSON

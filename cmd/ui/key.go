@@ -179,9 +179,8 @@ func KeyDevelopment(w io.Writer, d DevelopmentFolder, now time.Time) {
 		path[f.Path[strings.LastIndexAny(f.Path, `/\`)+1:]] = f.Path
 	}
 	table(w, []column{{head: "FILE"}, {head: "WHAT"}}, rows)
-	next(w, "sign and verify, here in the OCI layout app",
-		[]string{"copy", "REF", "oci:app:1.0"},
-		[]string{"sign", "oci:app:1.0", "--key", d.Key.Key, "--chain", path["chain.pem"]},
+	next(w, "publish into the OCI layout app, and verify there",
+		[]string{"publish", "oci-archive:app.tar", "oci:app:1.0", "--key", d.Key.Key, "--chain", path["chain.pem"]},
 		[]string{"verify", "oci:app:1.0", "--root", path["root.pem"]})
 	next(w, "in a registry, by the policy",
 		[]string{"verify", "HOST/REPO:TAG", "--policy", path["policy.yaml"]})

@@ -103,12 +103,9 @@ func (s *story) tell(ctx context.Context) error {
 	dev, prod := s.dev+":1.4.2", s.prod+":1.4.2"
 	for _, step := range []func() error{
 		func() error {
-			s.say("Publish: the whole image with its SBOMs, the tag last.")
-			return s.imprint(ctx, 0, "copy", "oci:image:1.4.2", s.dev)
-		},
-		func() error {
-			s.say("Sign: the index claims its tag; platforms and SBOMs are signed too, and claim none.")
-			return s.imprint(ctx, 0, "sign", dev, "--key", "release.key", "--chain", "chain.pem", "--recursive", "--claim", "1.4")
+			s.say("Publish: the whole image with its SBOMs is copied by digest and signed; the tag comes last.",
+				"The index claims its tag, and 1.4; platforms and SBOMs are signed too, and claim none.")
+			return s.imprint(ctx, 0, "publish", "oci:image:1.4.2", s.dev, "--key", "release.key", "--chain", "chain.pem", "--recursive", "--claim", "1.4")
 		},
 		func() error {
 			s.say("Verify, by the policy; and let stock notation judge.")
