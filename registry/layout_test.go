@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -664,6 +665,13 @@ func TestF36DiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Another archive is there already, and larger than a file may become: not even a copy of it can be written.
+	kept := filepath.Join(filepath.Dir(dir), "kept.tar")
+	k := appendTo(t, kept)
+	image := addImage(t, k, "harbor.example/db:1", strings.Repeat("layer", 1000))
+	if err := k.Commit(); err != nil {
+		t.Fatal(err)
+	}
 	limitFileSize(t, int64(len(before)))
 	big := bytes.Repeat([]byte("x"), 1<<20)
 	if _, err := l.PushBlob(ctx, described("b", big), nil, func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(big)), nil }); !errors.Is(err, ErrDisk) || reasonOf(err) != "disk" {
@@ -690,7 +698,76 @@ func TestF36DiskFull(t *testing.T) {
 	if _, err := os.Stat(archive); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the archive: %v", err)
 	}
+	k = appendTo(t, kept)
+	if err := k.PushBytes(ctx, described("b", []byte("small")), []byte("small")); !errors.Is(err, ErrDisk) || reasonOf(err) != "disk" {
+		t.Errorf("adding to an archive: %v", err)
+	}
+	if err := errors.Join(k.Tag(ctx, image, "2"), k.Commit()); !errors.Is(err, ErrDisk) {
+		t.Errorf("committing an archive that was added to: %v", err)
+	}
+	checkImage(t, openedArchive(t, kept), "harbor.example/db:1", image, strings.Repeat("layer", 1000))
 	noLeftovers(t, filepath.Dir(dir))
+}
+
+// Changes that wait for the lock are written together, each with its own end: one that fails, one whose caller is gone
+// and one that changes nothing do not touch the others.
+func TestLayoutChangesTogether(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "l")
+	l := layoutAt(t, dir)
+	var images []Manifest
+	for i := range 10 {
+		images = append(images, putImage(t, l, nil, "", fmt.Sprint(i)))
+	}
+	if err := l.Tag(ctx, images[0], "0"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.Open(filepath.Join(dir, layoutFile)) // another process
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if ok, err := tryLock(other); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	ends := make(map[string]chan error)
+	start := func(name string, f func() error) {
+		end := make(chan error, 1)
+		ends[name] = end
+		go func() { end <- f() }()
+	}
+	start("gone", func() error { return l.Tag(gone, images[1], "gone") })
+	for i, m := range images[2:] {
+		start(fmt.Sprint("good ", i), func() error { return l.Tag(ctx, m, fmt.Sprintf("good-%d", i)) })
+	}
+	start("absent", func() error { return l.Tag(ctx, Manifest{Descriptor: described("m", []byte("absent"))}, "absent") })
+	store := l.store.(*layout)
+	for waiting := 0; waiting < len(ends); {
+		store.mu.Lock()
+		waiting = len(store.pending)
+		store.mu.Unlock()
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-ends["gone"]; !errors.Is(err, context.Canceled) {
+		t.Errorf("gone: %v", err)
+	}
+	other.Close()
+	for name, end := range ends {
+		if name == "gone" {
+			continue
+		}
+		err := <-end
+		if name == "absent" && !errors.Is(err, ErrNotFound) || name != "absent" && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if tags := tagsIn(t, layoutAt(t, dir)); len(tags) != 1+len(images)-2 {
+		t.Errorf("names: %q", tags)
+	}
+	noLeftovers(t, dir)
 }
 
 func TestLayoutReadOnlyFolder(t *testing.T) {

@@ -106,9 +106,9 @@ func (l *layout) change(ctx context.Context, edit func(old, ix *layoutIndex) (bo
 	}
 	unlock, err := l.lockFile(ctx)
 	if err != nil {
-		// The others lock for themselves.
-		if gone := l.withdraw(c); gone != nil {
-			err = errors.Join(err, gone)
+		// The others lock for themselves. Nobody else has begun to write this one: that is for who has the turn.
+		if gone := l.withdraw(c); ctx.Err() != nil {
+			return gone
 		}
 		return err
 	}
