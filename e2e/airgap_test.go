@@ -78,15 +78,18 @@ func TestAirGap(t *testing.T) {
 	}
 	common := 0
 	for i, ref := range landed {
-		if err := judge.Verify(t.Context(), ref, chain[2]); err != nil {
-			t.Errorf("notation-go: %s: %v", ref, err)
-		}
 		if strings.HasSuffix(ref, ":stable") {
 			common++
 			there, err := fixture.Walk(t.Context(), ref)
 			if err != nil || there.Root != made[i].Root.Digest || there.Referrers() != 1 {
 				t.Errorf("%s is %s with %d referrers, %v; want %s", ref, there.Root, there.Referrers(), err, made[i].Root.Digest)
 			}
+		}
+		if raced && i%5 != 0 { // the race detector looks at imprint, not at notation-go
+			continue
+		}
+		if err := judge.Verify(t.Context(), ref, chain[2]); err != nil {
+			t.Errorf("notation-go: %s: %v", ref, err)
 		}
 	}
 	if common != 3 {
