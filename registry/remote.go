@@ -356,6 +356,12 @@ func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
 
 func (s *remote) hasBlob(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	_, err := s.exec(ctx, call{method: http.MethodHead, path: "blobs/" + d.Digest.String(), action: actionPull})
+	if errors.Is(err, ErrUnsupported) { // HEAD is not offered (CASES.md G09)
+		var rc io.ReadCloser
+		if rc, err = s.blob(ctx, d, 0); err == nil {
+			_ = rc.Close()
+		}
+	}
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
