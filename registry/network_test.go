@@ -77,6 +77,8 @@ func TestF02TooManyRequests(t *testing.T) {
 				if took := time.Since(begin); took < test.takes[0] || took > test.takes[1] {
 					t.Errorf("it took %s", took)
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				if seen > test.most || len(refused) == 0 {
 					t.Errorf("%d requests, %d refused", seen, len(refused))
 				}
@@ -236,6 +238,9 @@ func TestF45Environment(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			proxy := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+			for _, server := range []*regtest.Server{s, proxy} {
+				server.Reset() // what it was made with happened before the other process asks
+			}
 			cmd := exec.Command(os.Args[0], "-test.run=^TestF45Environment$")
 			cmd.Env = []string{
 				"IMPRINT_TEST_ASK=" + test.host, "IMPRINT_TEST_ANSWERS=" + test.answers, "NO_PROXY=" + test.no,
