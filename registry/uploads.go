@@ -32,9 +32,9 @@ const (
 // An upload is one blob on its way into a repository (distribution specification, "Pushing blobs").
 //
 // When a request of a session breaks, the registry is asked what it has kept. Measured of a PUT whose connection broke
-// in the middle: CNCF distribution v3 and ociserver keep everything that arrived, say so at once (Range: 0-N) and go on
-// with a PATCH at N+1. What keeps nothing (ECR, and whatever has a proxy before it that gathers whole requests) gets a
-// new session, in chunks.
+// in the middle: CNCF distribution v3 and ociserver keep everything that arrived, say so as soon as they have noticed
+// (Range: 0-N), and go on with a PATCH at N+1. What keeps nothing (a proxy on the way that gathers whole requests) or
+// takes no byte again (ECR, it is said: CASES.md F06) gets a new session, in chunks.
 type upload struct {
 	s    *remote
 	d    ocispec.Descriptor
