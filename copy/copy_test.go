@@ -498,39 +498,59 @@ func TestKilledAnywhere(t *testing.T) {
 				sign(t, src, root, "one")
 				sign(t, src, sbom, "two")
 				want := state(t, src, root)
-				s := regtest.New(t, kind)
-				at := func(n int) string { return fmt.Sprintf("%s/app%d", s.Host, n) }
 
-				undisturbed := open(t, at(0))
-				s.Reset()
+				s, undisturbed := remote(t, kind)
 				_, err := copy.Artifact(ctx, undisturbed, src, root, copy.Options{Tags: []string{"1"}})
 				must(t, err)
 				same(t, "undisturbed", want, state(t, undisturbed, root))
-				total := s.Count(nil)
-				for n := 1; n <= total; n++ {
-					first := kill(t, s, n, delivered, func(ctx context.Context) error {
-						_, err := copy.Artifact(ctx, open(t, at(n)), src, root, copy.Options{Tags: []string{"1"}})
-						return err
+				// Without the API most of the time is waited: all at once.
+				var all sync.WaitGroup
+				for n := 1; n <= s.Count(nil); n++ {
+					all.Go(func() {
+						if err := killedAt(t, kind, n, delivered, src, root, want); err != nil {
+							t.Errorf("cut at %d: %v", n, err)
+						}
 					})
-					dst := open(t, at(n))
-					if d, err := dst.Tagged(ctx, "1"); err == nil {
-						same(t, fmt.Sprintf("cut at %d, with the tag written", n), want, state(t, dst, root))
-					} else if !errors.Is(err, registry.ErrNotFound) {
-						t.Fatal(d, err)
-					} else if first == nil {
-						t.Errorf("cut at %d: no error and no tag", n)
-					}
-					_, err := copy.Artifact(ctx, open(t, at(n)), src, root, copy.Options{Tags: []string{"1"}})
-					must(t, err)
-					after := open(t, at(n))
-					same(t, fmt.Sprintf("cut at %d, after the second run", n), want, state(t, after, root))
-					if d, err := after.Tagged(ctx, "1"); err != nil || d != root.Descriptor.Digest {
-						t.Errorf("cut at %d: the tag is %s, %v", n, d, err)
-					}
 				}
+				all.Wait()
 			})
 		}
 	}
+}
+
+// killedAt copies, is killed at the n-th request, and copies again.
+func killedAt(t *testing.T, kind regtest.Kind, n int, delivered bool, src *registry.Repo, root registry.Manifest, want []string) error {
+	s := regtest.Start(kind)
+	defer s.Close()
+	run := func(ctx context.Context) error {
+		dst, err := client(t).Create(ctx, reference(t, s.Host+"/app"), registry.CreateOptions{})
+		if err != nil {
+			return err
+		}
+		_, err = copy.Artifact(ctx, dst, src, root, copy.Options{Tags: []string{"1"}})
+		return err
+	}
+	first := kill(t, s, n, delivered, run)
+	there, err := client(t).Open(ctx, reference(t, s.Host+"/app"))
+	if err != nil {
+		return err
+	}
+	switch d, err := there.Tagged(ctx, "1"); {
+	case err == nil:
+		same(t, fmt.Sprintf("cut at %d, with the tag written", n), want, state(t, there, root))
+	case !errors.Is(err, registry.ErrNotFound):
+		return err
+	case first == nil:
+		return fmt.Errorf("no error, and the tag is %q", d)
+	}
+	if err := run(ctx); err != nil {
+		return fmt.Errorf("the second run: %w", err)
+	}
+	same(t, fmt.Sprintf("cut at %d, after the second run", n), want, state(t, there, root))
+	if d, err := there.Tagged(ctx, "1"); err != nil || d != root.Descriptor.Digest {
+		return fmt.Errorf("the tag is %s, %w", d, err)
+	}
+	return nil
 }
 
 // kill runs f and ends it at its n-th request to s.

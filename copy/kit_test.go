@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,8 +146,10 @@ type release struct {
 	all      []registry.Manifest
 }
 
-func newRelease(t testing.TB, r *registry.Repo, tag string) release {
+func newRelease(t testing.TB, at *registry.Repo, tag string) release {
 	t.Helper()
+	// Made in a layout: attaching one thing after another takes a registry without the API its time.
+	r := open(t, "oci:"+filepath.Join(t.TempDir(), "made"))
 	rel := release{}
 	x := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Annotations: map[string]string{"note": "<&>"}}
 	x.SchemaVersion = 2
@@ -164,8 +167,38 @@ func newRelease(t testing.TB, r *registry.Repo, tag string) release {
 		sbom := refer(t, r, m, "application/spdx+json", "sbom "+string('a'+rune(i)))
 		rel.all = append(rel.all, sign(t, r, m, "signature of an image"), sbom, sign(t, r, sbom, "signature of an SBOM"))
 	}
-	must(t, r.Tag(ctx, rel.root, tag))
+	put(t, at, r, rel.root)
+	must(t, at.Tag(ctx, rel.root, tag))
 	return rel
+}
+
+// put brings a graph from one place to another without the help of package copy.
+func put(t testing.TB, to, from *registry.Repo, root registry.Manifest) {
+	t.Helper()
+	n, _, err := from.Graph(ctx, root, registry.GraphOptions{})
+	must(t, err)
+	lists := map[digest.Digest][]registry.Manifest{}
+	subjects := map[digest.Digest]ocispec.Descriptor{}
+	for n := range n.All {
+		for _, d := range n.Parts.Blobs() {
+			b, err := from.ReadBlob(ctx, d, 1<<26)
+			must(t, err)
+			must(t, to.PushBytes(ctx, d, b))
+		}
+		must(t, to.PushManifest(ctx, n.Manifest))
+		if s := n.Parts.Subject; s != nil {
+			lists[s.Digest], subjects[s.Digest] = append(lists[s.Digest], n.Manifest), *s
+		}
+	}
+	var all sync.WaitGroup
+	for d, manifests := range lists {
+		all.Go(func() {
+			if err := to.Confirm(ctx, subjects[d], manifests...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // state returns everything that leads from root, as "digest media-type size <- subject", and all blobs read back.

@@ -16,9 +16,7 @@ func (c *copier) move() error {
 	c.announce(nodes)
 	if c.o.Remark != nil {
 		c.moves.add(small, func(ctx context.Context) error {
-			for _, text := range c.o.Remark(ctx, c.graph()) {
-				c.warn("%s", text)
-			}
+			c.remark(ctx)
 			return nil
 		})
 	}

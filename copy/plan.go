@@ -432,6 +432,7 @@ func (c *copier) foresee(ctx context.Context) error {
 			b.sent.Bytes = b.d.Size
 		}
 	}
+	c.remark(ctx)
 	c.sum()
 	return nil
 }

@@ -29,6 +29,16 @@ func (c *copier) review(ctx context.Context) error {
 	return c.add(ctx, r.Add)
 }
 
+// remark asks [Options.Remark].
+func (c *copier) remark(ctx context.Context) {
+	if c.o.Remark == nil {
+		return
+	}
+	for _, text := range c.o.Remark(ctx, c.graph()) {
+		c.warn("%s", text)
+	}
+}
+
 func (c *copier) graph() Graph { return Graph{Root: c.root, Signatures: c.signatures} }
 
 // signatures reads the signatures of a node: those that are, and with their Err those that are only listed as such.
