@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -62,9 +61,10 @@ func (c *contents) artifacts(ix *layoutIndex) ([]digest.Digest, error) {
 	var list []digest.Digest
 	for _, e := range ix.entries {
 		o := c.known[e.Digest]
-		if parts[e.Digest] || o != nil && o.subject != "" || slices.Contains(list, e.Digest) {
+		if parts[e.Digest] || o != nil && o.subject != "" {
 			continue
 		}
+		parts[e.Digest] = true // once
 		list = append(list, e.Digest)
 	}
 	return list, nil
