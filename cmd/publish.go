@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -160,7 +161,7 @@ func (p *publisher) parse(it item) (publication, error) {
 		return pub, usageHint("-m KEY=VALUE signs it beside the digest", "--annotation is for files; the manifest of %s stays as it is", pub.source())
 	case len(pub.files) > 0 && p.artifactType == "":
 		hint := "say what they are: --artifact-type application/vnd.acme.rules"
-		if len(pub.files) == 1 {
+		if len(pub.files) == 1 && strings.Contains(pub.files[0].Path, ".tar") {
 			hint += "; an image in an archive is written oci-archive:" + pub.files[0].Path
 		}
 		return pub, usageHint(hint, "%s: files without --artifact-type", pub.source())

@@ -114,7 +114,7 @@ func (t *tally) summarise(s *session, uses func(n int) (text, key string)) {
 		Items: t.of, Shard: t.shard, DryRun: s.dryRun(), Done: t.done, Rejected: t.verdicts, Failed: t.failed, Skipped: len(t.skipped), NotRun: t.of - t.ran,
 		Statuses: t.words, ExitCode: t.code(),
 	}
-	counts := ui.Counts{Items: sum.Items, Shard: t.shard, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
+	counts := ui.Counts{Items: sum.Items, Shard: t.shard, DryRun: sum.DryRun, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
 	if uses != nil {
 		sum.KeyCalls = &t.calls
 		counts.Uses, counts.Key = uses(t.calls)

@@ -144,10 +144,10 @@ func sentLine(r copy.Result) string {
 
 // PublishLine writes it in one line.
 func PublishLine(w io.Writer, p Published) {
-	style := good
+	style, sent := good, "sent"
 	if p.DryRun {
-		style = plain
+		style, sent = plain, "to send"
 	}
-	fmt.Fprintf(w, "%s  %s  %s  %s, %s sent\n", style.Render(Pad(PublishWord(p), 17)), Escape(p.name()), short(p.Digest),
-		plural(len(p.Signed.Signatures), "signature"), bytesOf(p.Copied.Bytes))
+	fmt.Fprintf(w, "%s  %s  %s  %s, %s %s\n", style.Render(Pad(PublishWord(p), 17)), Escape(p.name()), short(p.Digest),
+		plural(len(p.Signed.Signatures), "signature"), bytesOf(p.Copied.Bytes), sent)
 }

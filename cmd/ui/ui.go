@@ -53,6 +53,7 @@ type Counts struct {
 	Words                           []Count
 	Key, Uses                       string // by which key, and how often it was used; "" by none
 	Shard                           string // the share of a list that the items are, as 0/8; "" all of it
+	DryRun                          bool
 }
 
 // Summary writes the last line of a batch.
@@ -88,7 +89,11 @@ func Summary(w io.Writer, c Counts) {
 		fmt.Fprintf(w, "nothing to do: %s\n", of)
 		return
 	}
-	fmt.Fprintf(w, "%s of %s%s\n", strings.Join(parts, ", "), of, uses)
+	end := ""
+	if c.DryRun {
+		end = ". Nothing was written."
+	}
+	fmt.Fprintf(w, "%s of %s%s%s\n", strings.Join(parts, ", "), of, uses, end)
 }
 
 // short is the beginning of a digest as screens show it.
