@@ -276,12 +276,7 @@ func (p *promotion) copy(ctx context.Context, j job) (copy.Result, error) {
 	if err != nil {
 		return copy.Result{}, err
 	}
-	at := passage{repo: src, source: source, root: root, destination: destination, tags: tags}
-	// INTERIM: until copy.Artifact honours Review.
-	warnings, err := p.gate.judge(ctx, at)
-	if err != nil {
-		return copy.Result{}, err
-	}
+	at := passage{source: source, root: root, destination: destination, tags: tags}
 	name := destination.String()
 	defer p.progress.done(name)
 	r, err := copy.Artifact(ctx, dst, src, root, copy.Options{
@@ -303,7 +298,6 @@ func (p *promotion) copy(ctx context.Context, j job) (copy.Result, error) {
 	if p.platform != "" {
 		r.Source = source.With("", root.Descriptor.Digest).String()
 	}
-	r.Warnings = append(warnings, r.Warnings...)
 	for _, w := range r.Warnings {
 		if !p.alone {
 			w = name + ": " + w

@@ -51,7 +51,7 @@ func TestEveryErrorHasOneHint(t *testing.T) {
 		"NOPOLICY":  w.file("no-policy.yaml", "version: 1\n"),
 		"TYPO":      w.file("typo.yaml", "kye: x\n"),
 		"LAYOUT":    w.path("lay"),
-		"NOWHERE":   w.path("absent/deeper"),
+		"NOWHERE":   w.path("nowhere/deeper"),
 		"LEAFALONE": w.path("leaf.pem"),
 	}
 	b, err := os.ReadFile(w.path("chain.pem"))
@@ -240,9 +240,13 @@ func TestEveryErrorHasOneHint(t *testing.T) {
 			}
 		})
 	}
-	if _, err := os.Stat(w.path("absent")); err == nil {
-		t.Error("something was written")
-	}
+	t.Cleanup(func() { // once the subtests are through
+		for _, name := range []string{"absent", "nowhere"} {
+			if _, err := os.Stat(w.path(name)); err == nil {
+				t.Errorf("%s was written", name)
+			}
+		}
+	})
 }
 
 // TestPartlyDone: a run that wrote something before it failed ends in 7, whatever the failure; a full disk stays the disk's.
