@@ -38,7 +38,6 @@ func (j judgingFlags) gate(s *session) (gate, error) {
 
 // A passage is an artifact on its way through a gate.
 type passage struct {
-	repo        *registry.Repo // where it is; review does not ask it
 	source      registry.Reference
 	root        registry.Manifest
 	destination registry.Reference

@@ -245,17 +245,3 @@ func (g gate) leave(accepted rulings, hearings []*hearing, r *copy.Review) error
 	}
 	return nil
 }
-
-// judge is the review of what is not copied by [copy.Artifact] with a review.
-func (g gate) judge(ctx context.Context, p passage) (warnings []string, err error) {
-	if g.policy == nil && !g.requireSignature && len(p.tags) == 0 {
-		return nil, nil
-	}
-	r, err := g.reviewGraph(ctx, p, copy.Graph{
-		Root: &registry.Node{Manifest: p.root},
-		Signatures: func(ctx context.Context, n *registry.Node) ([]registry.Signature, error) {
-			return p.repo.Signatures(ctx, n.Manifest.Descriptor)
-		},
-	})
-	return r.Warnings, err
-}

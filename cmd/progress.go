@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/copy"
@@ -219,7 +220,7 @@ func (p *progress) note(u *underway, e copy.Event) {
 			return
 		}
 		u.sent += sent
-		if !p.terminal {
+		if !p.terminal && e.Descriptor.Digest != ocispec.DescriptorEmptyJSON.Digest { // {} came from nowhere
 			p.lines = append(p.lines, ui.Travelled(e.Descriptor.Digest, e.What, e.Descriptor.Size, u.name))
 		}
 	}
