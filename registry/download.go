@@ -175,7 +175,7 @@ func (w *download) again(err error, begin time.Time) error {
 		return w.store.failed(w.ctx, err)
 	case errors.Is(err, errSlow):
 		return doing(where, slowError(w.store.host, retry.patience))
-	case err == io.EOF: // it ended well, as far as HTTP can tell
+	case errors.Is(err, io.EOF): // it ended well, as far as HTTP can tell
 		return fail(codeDigest, "%w: %s sent %d of the %d bytes of blob %s", ErrDigestMismatch, w.store.host, w.at, w.blob.Size, w.blob.Digest)
 	}
 	return doing(where, transportError(w.ctx, w.store.host, err))

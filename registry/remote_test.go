@@ -342,7 +342,7 @@ func TestPushBlobAgain(t *testing.T) {
 }
 
 // Bytes that do not have the digest by which they were asked for never get through (CASES.md A11, G08, F15, F16).
-func TestManifestDigest(t *testing.T) {
+func TestG08ManifestDigest(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
