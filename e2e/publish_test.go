@@ -663,3 +663,66 @@ func TestPublishArchiveInPlace(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPublishLayout: in a layout too the NAME comes last, and what a failed run left is gone on from.
+func TestPublishLayout(t *testing.T) {
+	t.Parallel()
+	p := newPublisher(t)
+	k := p.atService()
+	from, to := p.build(t, "built", index("layout")), "oci:"+p.at("published")
+	args := []string{"publish", from, to + ":1.1", "--recursive", "--key", "awskms:///alias/release", "--chain", p.at("chain.pem")}
+	k.fails.Store(true)
+	p.want(t, 6, "", args...)
+	p.want(t, 4, "not-found", "inspect", to+":1.1")
+	k.fails.Store(false)
+	o := p.want(t, 0, "", args...)
+	if o.field(t, "copied.written") != "0" || o.field(t, "signed.written") != "5" {
+		t.Error(o.stdout)
+	}
+	if err := judge.Verify(t.Context(), to+":1.1", p.roots...); err != nil {
+		t.Error(err)
+	}
+	calls := k.calls.Load()
+	p.want(t, 0, "", args...)
+	if n := k.calls.Load(); n != calls {
+		t.Errorf("%d more calls of the key service for what is signed", n-calls)
+	}
+}
+
+// TestPublishTagTakenMeanwhile: a tag that somebody else wrote while the release was on its way is not overwritten, and no other is written.
+func TestPublishTagTakenMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, kind := range regtest.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			p := newPublisher(t)
+			server := regtest.New(t, kind)
+			repo := server.Host + "/app"
+			theirs := image("theirs")
+			pushed(t, theirs, repo, "")
+			var once sync.Once
+			server.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+				// A manifest of that size is the signature, with its envelope: the tags have been looked at by then.
+				if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/sha256") && r.ContentLength > 2000 {
+					once.Do(func() {
+						if err := theirs.push(repo, "latest"); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				return false
+			})
+			p.want(t, 1, "tag-moves", p.publish(p.build(t, "built", image("ours")), repo, "--tag", "1.1", "--tag", "latest")...)
+			target, err := opened(repo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err := target.Resolve(t.Context(), "latest"); err != nil || d.Digest != theirs.descriptor.Digest {
+				t.Errorf("latest names %s, %v", d.Digest, err)
+			}
+			if _, err := target.Resolve(t.Context(), "1.1"); err == nil {
+				t.Error("the other tag was written")
+			}
+		})
+	}
+}
