@@ -54,6 +54,8 @@ type upload struct {
 	noSingle bool // that was refused: perhaps the shortcut, perhaps not
 	doubted  bool // other bytes came, once
 	tries    int  // without progress
+
+	stuck time.Time // the first failure without progress; zero: there was none
 }
 
 // send stores a blob that this run does not know to be there.
@@ -190,7 +192,7 @@ func (u *upload) request(ctx context.Context, c call, from, n int64) (*http.Resp
 func (u *upload) keeps(n int64) {
 	u.kept, u.broken, u.outside = n, false, false
 	if n > u.best {
-		u.best, u.tries = n, 0
+		u.best, u.tries, u.stuck = n, 0, time.Time{}
 	}
 }
 
@@ -286,7 +288,11 @@ func (u *upload) recover(ctx context.Context, err error) error {
 	}
 	u.tries++
 	wait, again := u.s.pauseUpload(ctx, u.tries, err)
-	if !again {
+	now := u.s.client.retry.now()
+	if u.stuck.IsZero() {
+		u.stuck = now
+	}
+	if !again || now.Add(wait).Sub(u.stuck) > u.s.client.retry.patience.object {
 		return err
 	}
 	if err := u.s.client.retry.sleep(ctx, wait); err != nil {

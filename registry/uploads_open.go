@@ -15,7 +15,9 @@ func (u *upload) begin(ctx context.Context) (*Sent, error) {
 	u.single, u.broken, u.ending, u.outside, u.kept = false, false, false, false, 0
 	learnt := &u.s.learnt.singleUpload
 	mayBe := u.d.Size > 0 && !u.noSingle && !learnt.no() && u.d.Digest.Algorithm() == digest.SHA256
-	if mayBe && u.from == "" && u.d.Size <= maxUnasked {
+	// From a sibling even a small blob is mounted: that is one request, too, and saves reading it there.
+	sibling := u.from != "" && u.from == u.s.learnt.blobs.source(u.s.name, u.from, u.d.Digest)
+	if mayBe && !sibling && u.d.Size <= maxUnasked {
 		return u.whole(ctx)
 	}
 	there, err := u.ask(ctx)

@@ -710,3 +710,28 @@ func TestF01UploadRetryAfter(t *testing.T) {
 		holds(t, r, b)
 	}
 }
+
+// What does not move for as long as one object may take is given up, also before the tries are over (--timeout).
+func TestUploadThatDoesNotMove(t *testing.T) {
+	t.Parallel()
+	s := regtest.New(t, regtest.WithoutAPI)
+	c := newTestClient(t, Options{Timeout: time.Minute})
+	now := time.Now()
+	c.retry.now = func() time.Time { return now } // read and written by this goroutine
+	c.retry.sleep = func(ctx context.Context, _ time.Duration) error {
+		now = now.Add(25 * time.Second)
+		return ctx.Err()
+	}
+	s.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusBadGateway)
+		}
+		return r.Method == http.MethodPut
+	})
+	b := randomBytes(100_000, 32)
+	_, err := openTest(t, c, s.Host, "app").PushBlob(t.Context(), blobOf(b), nil, BytesBody(b))
+	if n := s.Count(func(r regtest.Request) bool { return r.Method == http.MethodPut }); !errors.Is(err, ErrUnavailable) || n != 4 { // at 0, 25, 50 and 75 seconds
+		t.Errorf("%d times, %v", n, err)
+	}
+}
