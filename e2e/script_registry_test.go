@@ -182,7 +182,7 @@ func cmdRequests(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	use(ts, neg, args, 1, 1, "registry down|gone|unauthorized|liar|undeletable|up")
+	use(ts, neg, args, 1, 1, "registry down|gone|unauthorized|liar|blobless|undeletable|up")
 	s := ts.Value(stageKey{}).(stage).source
 	if s == nil {
 		ts.Fatalf("a layout is no registry: guard with [registry]")
@@ -226,6 +226,14 @@ var faults = map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		}
 		return true
 	},
+	// blobless serves no blob: signatures that are not in their manifests cannot be fetched.
+	"blobless": func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		failure(w, http.StatusServiceUnavailable, "UNAVAILABLE")
+		return true
+	},
 	"undeletable": func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodDelete {
 			return false
@@ -246,7 +254,8 @@ func cmdOneError(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(oneError(ts.ReadFile("stdout"), ts.ReadFile("stderr")))
 }
 
-// oneError checks what a failing run says: one error, one hint, nothing as an answer. Lines that go on are indented.
+// oneError checks what a failing run says: one error, one hint, nothing as an answer. Lines that go on are indented. What had
+// travelled until then may be said before.
 func oneError(stdout, stderr string) error {
 	if stdout != "" {
 		return fmt.Errorf("stdout holds an answer: %s", stdout)
@@ -254,6 +263,7 @@ func oneError(stdout, stderr string) error {
 	var errs, hints int
 	for line := range strings.Lines(stderr) {
 		switch {
+		case strings.HasPrefix(line, "imprint: sent ") && errs == 0:
 		case strings.HasPrefix(line, "imprint: error: "):
 			errs++
 		case strings.HasPrefix(line, "imprint: hint: ") && errs == 1:

@@ -33,7 +33,7 @@ const layout = "layout"
 //	notation-sign [-cose] REF KEY CHAIN   sign with notation-go
 //	transplant FROM TO       put FROM's first signature, as it is, on TO; tamper FROM TO: with one bit of its signature turned
 //	requests reset|writes=N|deletes=N   assert what the source registry was asked since the last reset
-//	registry down|gone|unauthorized|liar|undeletable|up   let the registry fail; the layout has no registry
+//	registry down|gone|unauthorized|liar|blobless|undeletable|up   let the registry fail; the layout has no registry
 //	lines FILE LINE…         write a file
 //	oneerror                 the program wrote exactly one "imprint: error:" line and one hint to stderr, nothing to stdout
 //
