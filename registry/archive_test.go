@@ -464,7 +464,7 @@ func TestC10HostileArchives(t *testing.T) {
 			}
 			// Through a pipe it is the same, and nothing stays of it.
 			f, err := os.Open(c.file)
-			if err != nil || c.want == ErrNotFound || strings.Contains(c.says, "oci:DIR") {
+			if err != nil || errors.Is(c.want, ErrNotFound) || strings.Contains(c.says, "oci:DIR") {
 				return
 			}
 			defer f.Close()

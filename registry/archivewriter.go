@@ -454,7 +454,7 @@ func (a *newArchive) discard() {
 		os.Remove(a.f.Name())
 	}
 	if a.old != nil {
-		a.old.close()
+		_ = a.old.close()
 	}
 }
 

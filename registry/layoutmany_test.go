@@ -69,9 +69,9 @@ func checkMany(t testing.TB, r *Repo, n int) {
 	}
 }
 
-// Two thousand references go into one archive, and are found in it, each by its full name.
+// A thousand references go into one archive, and are found in it, each by its full name.
 func TestArchiveOfManyReferences(t *testing.T) {
-	const n = 2000
+	const n = 1000
 	file := filepath.Join(t.TempDir(), "a.tar")
 	a := createArchive(t, file)
 	putMany(t, a, n, 16)
