@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,6 +27,7 @@ type customs struct {
 	repo        *registry.Repo
 	root        registry.Manifest
 	sbom        registry.Manifest
+	mu          sync.Mutex
 	asked       map[digest.Digest]int
 	unreachable digest.Digest // a subject whose signatures cannot be fetched
 }
@@ -116,7 +118,9 @@ func (c *customs) graph() copy.Graph {
 	}
 	return copy.Graph{Root: root, Signatures: func(ctx context.Context, n *registry.Node) ([]registry.Signature, error) {
 		d := n.Manifest.Descriptor
+		c.mu.Lock()
 		c.asked[d.Digest]++
+		c.mu.Unlock()
 		sigs, err := c.repo.Signatures(ctx, d)
 		if d.Digest == c.unreachable {
 			for i := range sigs {
