@@ -86,7 +86,7 @@ func (c *copier) send(b *blob) *task {
 	if b.task != nil {
 		return b.task
 	}
-	kind := small
+	kind := little
 	if b.d.Size > smallBlob {
 		kind = big
 	}
@@ -132,7 +132,7 @@ func (c *copier) body(d ocispec.Descriptor) registry.Body {
 
 func (c *copier) open(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	b, ok := c.known(d)
-	if !ok && c.kept.has(d.Digest) {
+	if !ok && (c.kept.has(d.Digest) || c.remarkable(d)) {
 		var err error
 		if b, err = c.readBlob(ctx, d); err != nil {
 			return nil, err
@@ -143,6 +143,12 @@ func (c *copier) open(ctx context.Context, d ocispec.Descriptor, offset int64) (
 		return registry.BytesBody(b)(ctx, min(offset, int64(len(b))))
 	}
 	return c.holder(d.Digest).BlobFrom(ctx, d, offset)
+}
+
+// remarkable reports whether a remark may read the blob too: whichever of the two is first, it is read once.
+func (c *copier) remarkable(d ocispec.Descriptor) bool {
+	envelope := d.MediaType == "application/jose+json" || d.MediaType == "application/cose"
+	return c.o.Remark != nil && envelope && d.Size <= maxKept
 }
 
 // known returns bytes that need not be read: none, {}, those of an addition, and inline data that is what it should be.

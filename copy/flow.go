@@ -7,13 +7,14 @@ import (
 
 // The kinds of task that a flow bounds apart, so that what is small never waits for what is big.
 const (
-	small    = iota // look-ups, manifests, small blobs
+	small    = iota // look-ups and manifests
+	little          // small blobs
 	big             // bodies
 	settling        // lists read back, which may wait for others to write
 	kinds
 )
 
-var atOnce = [kinds]int{small: 32, big: 6, settling: 32}
+var atOnce = [kinds]int{small: 32, little: 32, big: 6, settling: 32}
 
 // A flow runs tasks, each once those it comes after have ended well. The first error ends it: what is under way is
 // cancelled, what has not begun never does. Tasks may be added while it runs, by tasks too.

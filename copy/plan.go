@@ -247,6 +247,10 @@ func (p *planner) found(n *registry.Node) {
 			}, here, p.lists[d.Digest])
 		}
 	default:
+		// Where there is nothing yet, nothing is there in a newer form.
+		if n.Malformed == nil && n.Parts.Subject != nil {
+			p.begin(n, p.tags)
+		}
 		// Of what is not listed for its own subject nobody sees what refers to it.
 		if refers && n.Parts.Subject != nil {
 			subject := n.Parts.Subject.Digest
@@ -261,15 +265,15 @@ func (p *planner) found(n *registry.Node) {
 }
 
 // begin has the blobs of a node travel as soon as it is known that dst has neither it nor root, unless somebody has still
-// to decide whether anything does.
+// to decide whether anything does. Of a referrer dst may have the same in a newer form, unless it has nothing at all.
 func (p *planner) begin(n *registry.Node, known *task) {
 	c, d := p.c, n.Manifest.Descriptor.Digest
 	if c.o.Review != nil || c.o.DryRun {
 		return
 	}
-	blobs := blobsOf(n)
+	blobs, referrer := blobsOf(n), n.Role == registry.RoleReferrer
 	c.looks.add(small, func(context.Context) error {
-		if !c.there && !c.hasManifest(d) {
+		if !c.there && !c.hasManifest(d) && (c.absent || !referrer) {
 			for _, b := range c.want(blobs, false) {
 				c.send(b)
 			}

@@ -160,3 +160,76 @@ func TestC09BothChainsTravel(t *testing.T) {
 		t.Errorf("%d signatures", n)
 	}
 }
+
+// Anyone who may push can make a chain for a public key under a root of his own, and have it end in 2099. At the source
+// or at the destination, it never makes copy drop the genuine signature.
+func TestC08AttackersChain(t *testing.T) {
+	t.Parallel()
+	key := certtest.Key("P-256")
+	genuine := newHierarchy(certtest.Root("root"), key, 2)
+	attackers := certtest.Root("root")
+	intermediate := attackers.Intermediate("intermediate")
+	from := time.Now().Add(-time.Hour)
+	forged := intermediate.Chain(intermediate.Leaf(key.Public(), "release", certtest.Valid(from, time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))))
+	for _, f := range []envelope.Format{envelope.JWS, envelope.COSE} {
+		for _, to := range places[:3] {
+			for _, side := range []string{"source", "destination", "both"} {
+				t.Run(f.Short()+" to "+to.name+", forged in "+side, func(t *testing.T) {
+					t.Parallel()
+					src, dst := places[2].open(t), to.open(t)
+					root := image(t, src, "amd64", "layer")
+					e := genuine.sign(t, f, root)
+					signature := attach(t, src, root, f, e)
+					longer, err := e.WithChain(forged)
+					must(t, err)
+					if side != "source" {
+						_, err := copy.Artifact(ctx, dst, src, root, copy.Options{Tags: []string{"1"}, Referrers: copy.None})
+						must(t, err)
+						attach(t, dst, root, f, longer)
+					}
+					if side != "destination" {
+						attach(t, src, root, f, longer)
+					}
+					r, err := copy.Artifact(ctx, dst, src, root, copy.Options{Tags: []string{"1"}})
+					must(t, err)
+					if list := listed(t, dst, root); len(list) != 2 || !slices.Contains(list, signature.Descriptor.Digest) {
+						t.Errorf("listed: %v; %+v", list, r.Objects)
+					}
+				})
+			}
+		}
+	}
+}
+
+// C08: the destination is asked for every signature that would be sent, though no tag names root, or only a child is there.
+func TestC08AskedWithoutTag(t *testing.T) {
+	t.Parallel()
+	for _, to := range places[:3] {
+		for _, whole := range []bool{true, false} {
+			t.Run(to.name, func(t *testing.T) {
+				t.Parallel()
+				h := newHierarchy(certtest.Root("root"), certtest.Key("P-256"), 2)
+				src, dst := places[2].open(t), to.open(t)
+				rel := newRelease(t, src, "1")
+				child := rel.children[0]
+				old := h.sign(t, envelope.JWS, child)
+				stale := attach(t, src, child, envelope.JWS, old)
+				begin := child
+				if whole {
+					begin = rel.root
+				}
+				_, err := copy.Artifact(ctx, dst, src, begin, copy.Options{Referrers: copy.None})
+				must(t, err)
+				renewed, err := old.WithChain(h.chain[1])
+				must(t, err)
+				attach(t, dst, child, envelope.JWS, renewed)
+				r, err := copy.Artifact(ctx, reopen(t, dst), src, rel.root, copy.Options{Tags: []string{"1"}})
+				must(t, err)
+				at := slices.IndexFunc(r.Objects, func(o copy.Object) bool { return o.Descriptor.Digest == stale.Descriptor.Digest })
+				if r.Objects[at].Status != copy.Superseded || slices.Contains(listed(t, dst, child), stale.Descriptor.Digest) {
+					t.Errorf("%+v", r.Objects[at])
+				}
+			})
+		}
+	}
+}

@@ -16,7 +16,7 @@ import (
 // Defaults of [Options].
 const (
 	defaultTimeout = 5 * time.Minute
-	defaultPerHost = 16
+	defaultPerHost = 32
 	defaultAgent   = "imprint"
 )
 
@@ -26,7 +26,7 @@ type Options struct {
 	PlainHTTP                     bool
 	TrustRealms                   []string      // further hosts whose token realms are believed: HOST (any port) or HOST:PORT
 	Timeout                       time.Duration // of one object that does not move; 0: 5 minutes
-	PerHost                       int           // requests in flight per host, bodies that are streamed apart; 0: 16
+	PerHost                       int           // requests in flight per host, bodies that are streamed apart; 0: 32
 	MaxRate                       int64         // bytes of blobs a second, in each direction, of the whole client; 0: unbounded
 	UserAgent                     string
 	// Credentials returns what docker's configuration holds for host; nil: anonymous. See [DockerCredentials].
