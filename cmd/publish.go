@@ -191,6 +191,11 @@ func (p *publisher) do(ctx context.Context, it item) (ui.Published, error) {
 	r, err := p.publish(ctx, pub)
 	r.Signed.Key = publicURI(r.Signed.Key)
 	r.Destination, r.DryRun = pub.destination.String(), p.dryRun
+	at := pub.destination.With("", r.Digest)
+	if len(r.Tags) > 0 {
+		at = pub.destination.With(r.Tags[0].Tag, "")
+	}
+	r.Reference = at.String()
 	if r.Source = pub.source(); len(pub.files) > 0 {
 		r.Source, r.Files = "", pub.words
 	}

@@ -17,6 +17,7 @@ type Published struct {
 	Source      string           `json:"source,omitempty"` // a layout, an archive, "-"
 	Files       []string         `json:"files,omitempty"`  // or what the artifact was made of
 	Destination string           `json:"destination"`
+	Reference   string           `json:"reference"` // what was published: by its first tag, else its digest
 	Digest      digest.Digest    `json:"digest"`
 	MediaType   string           `json:"mediaType"`
 	Tags        []copy.TagResult `json:"tags"`
@@ -56,9 +57,7 @@ func tagsWritten(p Published) int {
 }
 
 // name is the destination with its first tag.
-func (p Published) name() string {
-	return target(copy.Result{Destination: p.Destination, Tags: p.Tags})
-}
+func (p Published) name() string { return undigested(p.Reference) }
 
 func (p Published) from() string {
 	if len(p.Files) > 0 {
