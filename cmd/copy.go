@@ -24,7 +24,7 @@ type copyInputs struct {
 	referrers        string
 	digestTags       bool
 	platform         string
-	chain            string
+	chain            []string
 	onlyAccepted     bool
 	requireSignature bool
 	downgrade        bool
@@ -64,7 +64,7 @@ With --map each argument, or line of --batch, is a source. What --dry-run -o jso
 	f.StringVar(&in.referrers, "referrers", copy.All, "which referrers go along: `all|signatures|none`")
 	f.BoolVar(&in.digestTags, "digest-tags", false, "bring along tags of the form sha256-….sig too (cosign's)")
 	f.StringVar(&in.platform, "platform", "", "of an index only the image for `OS/ARCH[/VARIANT]`")
-	f.StringVar(&in.chain, "chain", "", "renew the certificate chains of its signatures from `FILE`, on the way")
+	f.StringArrayVar(&in.chain, "chain", nil, "renew the chains of its signatures on the way, by certificates in `FILE|DIR`")
 	f.BoolVar(&in.onlyAccepted, "only-accepted", false, "leave signatures behind that the policy does not accept")
 	f.BoolVar(&in.requireSignature, "require-signature", false, "refuse what has no signature")
 	f.BoolVar(&in.downgrade, "downgrade", false, "also bring certificate chains that the destination has superseded")
@@ -111,6 +111,7 @@ func runCopy(ctx context.Context, s *session, in copyInputs, args []string) erro
 	}
 	p.alone = len(items) == 1 && in.batch.file == "" && !in.whole()
 	p.progress = s.newProgress()
+	p.progress.expect(len(items))
 	b := batch[copy.Result]{
 		kind: "copy",
 		do: func(ctx context.Context, it item) (copy.Result, error) {
@@ -155,10 +156,12 @@ func (in *copyInputs) settle(s *session) (mappings, gate, error) {
 		return nil, g, err
 	}
 	g.requireSignature, g.onlyAccepted = in.requireSignature, in.onlyAccepted
-	if in.chain != "" {
-		if g.chain, err = s.certificates([]string{in.chain}); err != nil {
-			return nil, g, err
-		}
+	files, err := s.certificateFiles(in.chain)
+	if err != nil {
+		return nil, g, err
+	}
+	if g.chain, err = s.certificates(files); err != nil {
+		return nil, g, err
 	}
 	return maps, g, g.check()
 }
@@ -191,7 +194,7 @@ func (in *copyInputs) check() error {
 		{in.whole() && len(in.tags) > 0, in.wholeFlag(), "--tag", "each tag of the source keeps its name"},
 		{in.appending && in.overwrite, "--append", "--overwrite", "what is replaced is not added to"},
 		{in.referrers == copy.None && in.onlyAccepted, "--referrers none", "--only-accepted", "no signature goes along"},
-		{in.referrers == copy.None && in.chain != "", "--referrers none", "--chain", "no signature goes along"},
+		{in.referrers == copy.None && len(in.chain) > 0, "--referrers none", "--chain", "no signature goes along"},
 		{in.referrers == copy.None && in.downgrade, "--referrers none", "--downgrade", "no signature goes along"},
 	} {
 		if c.clash {
