@@ -19,11 +19,10 @@ func benchmarked(b *testing.B, n int) (binary, dir string, server *regtest.Serve
 	b.Helper()
 	dir = b.TempDir()
 	binary = filepath.Join(dir, "imprint")
-	c := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/imprint")
+	c := exec.Command("make", "-s", "build", "DIST="+dir)
 	c.Dir = ".."
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
+		b.Fatalf("make build: %v\n%s", err, out)
 	}
 	key, chain := certtest.ChainOf(3, "P-256")
 	for name, content := range map[string][]byte{"leaf.key": certtest.KeyPEM(key), "chain.pem": certtest.PEM(chain...), "root.pem": certtest.PEM(chain[2])} {

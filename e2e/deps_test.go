@@ -180,15 +180,14 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// built builds an executable of the product as the Makefile does.
+// built builds the product by its Makefile and returns the path of one of its executables.
 func built(t *testing.T, name string) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	c := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "./cmd/"+name)
+	dir := t.TempDir()
+	c := exec.Command("make", "-s", "build", "DIST="+dir)
 	c.Dir = ".."
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+		t.Fatalf("make build: %v\n%s", err, out)
 	}
-	return file
+	return filepath.Join(dir, name)
 }

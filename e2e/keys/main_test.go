@@ -35,15 +35,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// build builds both executables as the Makefile does.
+// build builds both executables by the Makefile.
 func build(dir string) error {
-	for _, name := range []string{"imprint", "notation-pkcs11"} {
-		c := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), "./cmd/"+name)
-		c.Dir = filepath.Join("..", "..")
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build ./cmd/%s: %w\n%s", name, err, out)
-		}
+	c := exec.Command("make", "-s", "build", "DIST="+dir)
+	c.Dir = filepath.Join("..", "..")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("make build: %w\n%s", err, out)
 	}
 	return nil
 }
