@@ -286,7 +286,7 @@ func TestC07TagMovesMeanwhile(t *testing.T) {
 			if _, err := dst.Tagged(ctx, "1.0"); !errors.Is(err, registry.ErrNotFound) {
 				t.Errorf("1.0: %v", err)
 			}
-			if r.Written == 0 {
+			if r.Written == 0 && name == "read back" { // else the manifest was under way
 				t.Error("the result does not say what was written")
 			}
 		})
