@@ -116,6 +116,7 @@ Flags of every command
   -q, --quiet               answers and errors only
       --batch FILE          references, one a line (- for stdin); also imprint's own JSON lines
       --jobs N              items at once (16)           --fail-fast   stop a batch at a failure
+      --shard I/N           of --batch the share of process I (from 0) of N
       --config FILE         instead of ~/.config/imprint/config.yaml
       --ca-file FILE        trust this CA for registries --plain-http  HTTP without TLS
 
