@@ -251,6 +251,7 @@ func (p *planner) found(n *registry.Node) {
 		if n.Malformed == nil && n.Parts.Subject != nil {
 			p.begin(n, p.tags)
 		}
+		p.prefetch(n)
 		// Of what is not listed for its own subject nobody sees what refers to it.
 		if refers && n.Parts.Subject != nil {
 			subject := n.Parts.Subject.Digest
@@ -280,6 +281,19 @@ func (p *planner) begin(n *registry.Node, known *task) {
 		}
 		return nil
 	}, known)
+}
+
+// prefetch reads the envelope of a signature of root beside what is still asked, if somebody is going to look at it.
+func (p *planner) prefetch(n *registry.Node) {
+	c := p.c
+	if c.o.Review == nil && c.o.Remark == nil || !n.IsSignature() || n.Malformed != nil || n.Parts.Subject == nil ||
+		n.Parts.Subject.Digest != c.result.Digest || len(n.Parts.Layers) != 1 || n.Parts.Layers[0].Size > maxKept {
+		return
+	}
+	c.looks.add(small, func(ctx context.Context) error {
+		_, _ = c.readBlob(ctx, n.Parts.Layers[0]) // whoever needs it meets the error
+		return nil
+	})
 }
 
 // find asks whether dst has a manifest.
