@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -72,6 +73,10 @@ func (i interruption) Error() string {
 
 // Main runs imprint with the process's arguments and exits.
 func Main() {
+	// Most runs are over before they have used 16 MB: to collect garbage earlier costs a fifth of their time.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 	// Without SIGPIPE a closed pipe is an error of the write, and whether the work was done decides the exit code.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
