@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/imprint-oci/imprint/registry"
 )
+
+// fresh is how long a look at the tags counts. No look can be the last word, since registries cannot compare and swap;
+// what is over sooner is not worth another request.
+const fresh = 3 * time.Second
 
 // move sends what is planned: each blob and manifest as soon as what it needs is there, referrers after their subject,
 // each list read back once it should be whole, and the tags when all of that has ended.
@@ -28,6 +33,9 @@ func (c *copier) move() error {
 	tags := &c.result.Tags
 	if again := c.lookWhen(nodes, confirms); again != nil {
 		c.moves.add(small, func(ctx context.Context) (err error) {
+			if time.Since(c.looked) < fresh {
+				return nil
+			}
 			checked, err := lookAgain(ctx, c.dst, c.result.Digest, *tags)
 			if err == nil {
 				*tags = checked
@@ -159,7 +167,7 @@ func (c *copier) nameAside() {
 }
 
 // lookWhen says after which tasks the tags are to be looked up again, so that it is late and yet nothing waits for it:
-// beside the last read-back, or beside the sending of root. nil: not at all, since nothing has taken time meanwhile.
+// beside the last read-back, or beside the sending of root. nil: not at all, since nothing is to be sent.
 func (c *copier) lookWhen(nodes []*registry.Node, confirms []*task) []*task {
 	if len(nodes) == 0 || len(c.result.Tags) == 0 {
 		return nil

@@ -3,9 +3,12 @@ package copy
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -35,6 +38,7 @@ type copier struct {
 	from    map[digest.Digest]*registry.Repo // where to read the others of them
 
 	mu     sync.Mutex
+	looked time.Time              // when the tags were looked up
 	there  bool                   // root is at dst
 	absent bool                   // so is nothing else: there is no such repository yet
 	has    map[digest.Digest]bool // manifests that dst has
@@ -179,6 +183,7 @@ func (c *copier) tags(ctx context.Context, root registry.Manifest) (there, absen
 	if len(tags) == 0 {
 		return false, false, nil
 	}
+	c.looked = time.Now()
 	now := make([]digest.Digest, len(tags))
 	err = parallel(ctx, 2, func(ctx context.Context, i int) error {
 		if i == 0 {
@@ -503,8 +508,23 @@ func (c *copier) sum() {
 		for _, d := range n.Parts.Layers {
 			if foreign(d) {
 				r.Warnings = append(r.Warnings, fmt.Sprintf("layer %s of %s lies at %s and was not copied",
-					d.Digest, n.Manifest.Descriptor.Digest, strings.Join(d.URLs, ", ")))
+					d.Digest, n.Manifest.Descriptor.Digest, strings.Join(hostsOf(d.URLs), ", ")))
 			}
 		}
 	}
+}
+
+// hostsOf names where URLs of a manifest lead. The rest of them may be as good as a password.
+func hostsOf(urls []string) []string {
+	var hosts []string
+	for _, text := range urls {
+		host := "an address that is none"
+		if u, err := url.Parse(text); err == nil && u.Host != "" {
+			host = strconv.QuoteToASCII(u.Scheme + "://" + u.Host)
+		}
+		if !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
