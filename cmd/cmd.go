@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -73,6 +74,8 @@ func (i interruption) Error() string {
 
 // Main runs imprint with the process's arguments and exits.
 func Main() {
+	// Nothing of ours logs; what net/http logs of a registry's odd answers is no talk to people.
+	log.SetOutput(io.Discard)
 	// Most runs are over before they have used 16 MB: to collect garbage earlier costs a fifth of their time.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
