@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -42,9 +43,14 @@ type layout struct {
 
 var _ store = (*layout)(nil)
 
-// diskError says what went wrong with a local file. What is absent is ErrNotFound, all else ErrDisk.
+// diskError says what went wrong with a local file. What is absent is ErrNotFound, what leads out of the layout
+// ErrMalformed, all else ErrDisk.
 func diskError(doing string, err error) error {
-	var own *Error
+	var (
+		own   *Error
+		at    *fs.PathError
+		errno syscall.Errno
+	)
 	switch {
 	case err == nil:
 		return nil
@@ -52,6 +58,8 @@ func diskError(doing string, err error) error {
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(codeNotFound, "%s: %w: %w", doing, ErrNotFound, err)
+	case errors.As(err, &at) && !errors.As(err, &errno) && !errors.Is(err, fs.ErrClosed):
+		return fail(codeMalformed, "%s: %w: a link in the layout leads out of it: %w", doing, ErrMalformed, err) // os.Root's, who has no name for it
 	}
 	return fail(codeDisk, "%s: %w: %w", doing, ErrDisk, err)
 }

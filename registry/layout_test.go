@@ -392,7 +392,7 @@ func TestC10HostileLayouts(t *testing.T) {
 		if err := errors.Join(os.WriteFile(outside, blob, 0o600), os.Symlink(outside, file(dir))); err != nil {
 			t.Fatal(err)
 		}
-		if err := read(l); !errors.Is(err, ErrDisk) {
+		if err := read(l); !errors.Is(err, ErrMalformed) {
 			t.Errorf("read through it: %v", err)
 		}
 	})
@@ -403,7 +403,7 @@ func TestC10HostileLayouts(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(filepath.Join(dir, "blobs")), os.Symlink(outside, filepath.Join(dir, "blobs"))); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.PushBytes(ctx, d, blob); !errors.Is(err, ErrDisk) {
+		if err := l.PushBytes(ctx, d, blob); !errors.Is(err, ErrMalformed) {
 			t.Errorf("wrote through it: %v", err)
 		}
 		if left, _ := os.ReadDir(outside); len(left) != 0 {

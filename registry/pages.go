@@ -23,7 +23,7 @@ func (p *pager) next(resp *http.Response) (*url.URL, error) {
 		return nil, err
 	}
 	u, err := resp.Request.URL.Parse(target)
-	if err != nil || !sameOrigin(u, base) {
+	if err != nil || !sameOrigin(u, base) || u.User != nil { // net/http would send that user's password
 		return nil, fail(codeLink, "%w (%w): after %d pages of a list of %s the next is said to be somewhere else", ErrCapped, ErrMalformed, max(1, len(p.seen)), p.store.host)
 	}
 	if p.seen == nil {

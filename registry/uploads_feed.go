@@ -251,8 +251,11 @@ func (f *feed) took(b []byte) error {
 		return nil
 	}
 	var one [1]byte
-	if n, _ := io.ReadFull(f.rc, one[:]); n > 0 {
+	switch n, err := io.ReadFull(f.rc, one[:]); {
+	case n > 0:
 		return fail(codeDigest, "%w: blob %s is longer than the %d bytes of its descriptor", ErrDigestMismatch, f.d.Digest, f.d.Size)
+	case errors.Is(err, ErrDigestMismatch): // the source itself says that more would follow; that it broke off now is no matter
+		return err
 	}
 	if got := digest.NewDigest(f.d.Digest.Algorithm(), f.hash); got != f.d.Digest {
 		return fail(codeDigest, "%w: blob %s came as %s", ErrDigestMismatch, f.d.Digest, got)
