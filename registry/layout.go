@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -58,8 +59,8 @@ func diskError(doing string, err error) error {
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(codeNotFound, "%s: %w: %w", doing, ErrNotFound, err)
-	case errors.As(err, &at) && !errors.As(err, &errno) && !errors.Is(err, fs.ErrClosed):
-		return fail(codeMalformed, "%s: %w: a link in the layout leads out of it: %w", doing, ErrMalformed, err) // os.Root's, who has no name for it
+	case errors.As(err, &at) && strings.HasSuffix(at.Op, "at") && !errors.As(err, &errno) && !errors.Is(err, fs.ErrClosed):
+		return fail(codeMalformed, "%s: %w: a link in the layout leads out of it: %w", doing, ErrMalformed, err) // os.Root (openat, statat …) has no name for it
 	}
 	return fail(codeDisk, "%s: %w: %w", doing, ErrDisk, err)
 }
