@@ -42,8 +42,7 @@ const maxRedirects = 5
 
 // An authorizer sends requests with what the registry asks for. oras-go's auth client decides when to ask and
 // remembers tokens by host and scope; the authorizer sits around it and decides what may be answered: only believed
-// realms, only the request's own scopes, and a credential that was refused is never sent a second time (CASES.md F21,
-// G03–G05).
+// realms, only the request's own scopes, and a credential that was refused is never sent a second time.
 type authorizer struct {
 	client *auth.Client
 	tokens *http.Client
@@ -64,8 +63,10 @@ type hostAuth struct {
 	cred     Credential
 	accepted bool
 	refused  error
-	tokens   []string  // that its token service gave for the credential, to know them if they come back
-	bearer   challenge // the last that was answered with a token: realm and service, without scope
+	allowed  map[[2]string]struct{} // what the password was accepted for: see [hostAuth.judge]
+	denials  int                    // refusals in a row since it was accepted
+	tokens   []string               // that its token service gave for the credential, to know them if they come back
+	bearer   challenge              // the last that was answered with a token: realm and service, without scope
 }
 
 // An exchange is one request with its challenge; it travels in the request's context between auth.Client, which sees
@@ -74,6 +75,7 @@ type exchange struct {
 	host         string // canonical, for the credential
 	origin       *url.URL
 	repositories []string
+	actions      [][2]string // what is to be done: repository, action
 	challenge    challenge
 }
 
@@ -97,6 +99,9 @@ func (a *authorizer) do(req *http.Request, host string, scopes map[string]string
 	hints := make([]string, 0, len(scopes))
 	for name, actions := range scopes {
 		x.repositories = append(x.repositories, name)
+		for action := range strings.SplitSeq(actions, ",") {
+			x.actions = append(x.actions, [2]string{name, action})
+		}
 		hints = append(hints, auth.ScopeRepository(name, strings.Split(actions, ",")...))
 	}
 	ctx := auth.WithScopes(context.WithValue(req.Context(), exchangeKey{}, x), hints...)
@@ -158,7 +163,7 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	send := a.next.RoundTrip
 	basic := strings.HasPrefix(req.Header.Get("Authorization"), "Basic ")
 	if basic {
-		send = a.guarded(x.host)
+		send = a.guarded(x)
 	}
 	resp, err := send(req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
@@ -190,8 +195,8 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // guarded sends a request with a credential. Until the registry has accepted it once, it is sent by one request at a
 // time, and once refused never again: sixteen requests with an old password lock an account.
-func (a *authorizer) guarded(host string) func(*http.Request) (*http.Response, error) {
-	h := a.host(host)
+func (a *authorizer) guarded(x *exchange) func(*http.Request) (*http.Response, error) {
+	h := a.host(x.host)
 	return func(req *http.Request) (*http.Response, error) {
 		done, err := h.begin(req.Context())
 		if err != nil {
@@ -201,15 +206,37 @@ func (a *authorizer) guarded(host string) func(*http.Request) (*http.Response, e
 			return nil, err
 		}
 		resp, err := a.next.RoundTrip(req)
-		switch {
-		case err != nil:
-			done(nil, false)
-		case resp.StatusCode == http.StatusUnauthorized:
-			done(refusedError(host), false)
-		default:
-			done(nil, resp.StatusCode < 500)
-		}
+		done(func() {
+			if err == nil {
+				h.judge(x, resp.StatusCode)
+			}
+		})
 		return resp, err
+	}
+}
+
+// maxDenials is how many refusals in a row are believed to be of what was asked for, not of a password that was good.
+const maxDenials = 3
+
+// judge notes what an answer says of a password. Some registries answer 401, not 403, where it is a good one that may
+// not do this (a mount from a repository that it may not read): that must not end what it may do. One that did it
+// before and cannot any more was changed. Call with the turn taken.
+func (h *hostAuth) judge(x *exchange, status int) {
+	switch {
+	case status >= 500:
+	case status != http.StatusUnauthorized:
+		if h.allowed == nil {
+			h.allowed = make(map[[2]string]struct{})
+		}
+		for _, did := range x.actions {
+			h.allowed[did] = struct{}{}
+		}
+		h.accepted, h.denials = true, 0
+	default:
+		could := !slices.ContainsFunc(x.actions, func(do [2]string) bool { _, ok := h.allowed[do]; return !ok })
+		if h.denials++; !h.accepted || could || h.denials >= maxDenials {
+			h.refused = refusedError(x.host)
+		}
 	}
 }
 
@@ -217,8 +244,8 @@ func refusedError(host string) error {
 	return fail(codeUnauthorized, "%w: %s refused the credential", ErrUnauthorized, host)
 }
 
-// begin waits for the turn to send the credential. done says how it went.
-func (h *hostAuth) begin(ctx context.Context) (done func(refused error, accepted bool), err error) {
+// begin waits for the turn to send the credential. done gives the turn back, once note has noted how it went.
+func (h *hostAuth) begin(ctx context.Context) (done func(note func()), err error) {
 	select {
 	case h.mu <- struct{}{}:
 	case <-ctx.Done():
@@ -230,16 +257,14 @@ func (h *hostAuth) begin(ctx context.Context) (done func(refused error, accepted
 	}
 	if h.accepted {
 		<-h.mu
-		return func(refused error, _ bool) {
-			if refused != nil {
-				h.mu <- struct{}{}
-				h.refused = refused
-				<-h.mu
-			}
+		return func(note func()) {
+			h.mu <- struct{}{}
+			note()
+			<-h.mu
 		}, nil
 	}
-	return func(refused error, accepted bool) {
-		h.refused, h.accepted = refused, accepted
+	return func(note func()) {
+		note()
 		<-h.mu
 	}, nil
 }
@@ -341,7 +366,7 @@ func noCredential(host string) error {
 }
 
 // checkRedirect follows reads only, from https to https, and not for ever; auth.Client takes the credentials off when
-// the host changes (CASES.md G01, G06).
+// the host changes.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0]
 	if first.Method != http.MethodGet && first.Method != http.MethodHead {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,7 +39,7 @@ func static(cred Credential) (CredentialFunc, *int) {
 	}, &asked
 }
 
-// noSecret fails if an error shows the planted secret in any form (CASES.md A23).
+// noSecret fails if an error shows the planted secret in any form (A23).
 func noSecret(t testing.TB, err error) {
 	t.Helper()
 	if err == nil {
@@ -149,7 +151,7 @@ func TestAnonymous(t *testing.T) {
 	}
 }
 
-// A wrong credential is sent exactly once, however many requests want it: accounts get locked (CASES.md F21).
+// A wrong credential is sent exactly once, however many requests want it: accounts get locked (F21).
 func TestF21WrongCredentials(t *testing.T) {
 	t.Parallel()
 	ask := func(t *testing.T, c *Client, host string) {
@@ -224,6 +226,61 @@ func TestF21PasswordChanges(t *testing.T) {
 	}
 }
 
+// A registry that answers 401 where a good password may not do one thing (here: read the repository that a blob would be
+// mounted from) does not end what it may do; the blob is sent instead.
+func TestDeniedIsNotRefused(t *testing.T) {
+	t.Parallel()
+	inner := regtest.New(t, regtest.WithAPI)
+	var denied atomic.Int64
+	s := basicRegistry(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if from := r.URL.Query().Get("from"); strings.HasPrefix(from, "secret") {
+			denied.Add(1)
+			w.Header().Set("Www-Authenticate", `Basic realm="test"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		inner.Handler().ServeHTTP(w, r)
+	}))
+	creds, _ := static(Credential{Username: testUser, Password: testSecret})
+	c := newTestClient(t, Options{Credentials: creds})
+	r := openTest(t, c, s.Host, "app")
+	pushImage(t, r, "image")
+	for i := range 2 * maxDenials {
+		b := bytes.Repeat([]byte{byte(i)}, maxUnasked+1)
+		from := openTest(t, c, s.Host, fmt.Sprintf("secret%d", i))
+		if sent, err := r.PushBlob(t.Context(), blobOf(b), from, BytesBody(b)); err != nil || sent.Mounted {
+			t.Fatalf("blob %d: %+v, %v", i, sent, err)
+		}
+	}
+	if n := denied.Load(); n != 2*maxDenials {
+		t.Errorf("denied %d times", n)
+	}
+}
+
+// Refusals of one thing after another, with nothing allowed in between, are of the password: a batch does not go on
+// sending it to the last of its repositories.
+func TestDeniedInARowIsRefused(t *testing.T) {
+	t.Parallel()
+	s := basicRegistry(t, regtest.New(t, regtest.WithAPI).Handler())
+	creds, _ := static(Credential{Username: testUser, Password: testSecret})
+	c := newTestClient(t, Options{Credentials: creds})
+	pushImage(t, openTest(t, c, s.Host, "app"), "image")
+	s.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Www-Authenticate", `Basic realm="test"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	s.Reset()
+	for i := range 4 * maxDenials {
+		if _, err := openTest(t, c, s.Host, fmt.Sprintf("app%d", i)).Tagged(t.Context(), "v1"); !errors.Is(err, ErrUnauthorized) {
+			t.Error(err)
+		}
+	}
+	if n := s.Count(withAuthorization); n != maxDenials {
+		t.Errorf("sent %d times", n)
+	}
+}
+
 func TestBearer(t *testing.T) {
 	t.Parallel()
 	for name, cred := range map[string]Credential{
@@ -259,7 +316,7 @@ func TestBearer(t *testing.T) {
 	}
 }
 
-// A token that has expired is renewed, once per request, and the body sent again (CASES.md F18).
+// A token that has expired is renewed, once per request, and the body sent again (F18).
 func TestF18TokenExpires(t *testing.T) {
 	t.Parallel()
 	s := newTokenRegistry(t, regtest.New(t, regtest.WithoutAPI).Handler())
@@ -290,7 +347,7 @@ func TestF18TokenExpires(t *testing.T) {
 	}
 }
 
-// A registry that never takes its own tokens is not asked for ever (CASES.md F19).
+// A registry that never takes its own tokens is not asked for ever (F19).
 func TestF19Loop(t *testing.T) {
 	t.Parallel()
 	s := newTokenRegistry(t, http.NotFoundHandler())
@@ -351,7 +408,7 @@ func TestTokenIsForeseen(t *testing.T) {
 	})
 }
 
-// A registry that asks for something else on the way gets it once, if it is to be believed (CASES.md F19).
+// A registry that asks for something else on the way gets it once, if it is to be believed (F19).
 func TestF19ChallengeChanges(t *testing.T) {
 	t.Parallel()
 	evil := newTokenRegistry(t, http.NotFoundHandler())
@@ -391,7 +448,7 @@ func TestF19ChallengeChanges(t *testing.T) {
 	}
 }
 
-// Token services on other hosts are believed only if they are named (CASES.md G03).
+// Token services on other hosts are believed only if they are named (G03).
 func TestG03Realms(t *testing.T) {
 	t.Parallel()
 	other := newTokenRegistry(t, http.NotFoundHandler())
@@ -452,7 +509,7 @@ func TestG03Realms(t *testing.T) {
 	}
 }
 
-// Only the request's own scope is ever asked for (CASES.md G04).
+// Only the request's own scope is ever asked for (G04).
 func TestG04ScopeInjection(t *testing.T) {
 	t.Parallel()
 	s := newTokenRegistry(t, regtest.New(t, regtest.WithAPI).Handler())
@@ -521,7 +578,7 @@ func FuzzParseChallenges(f *testing.F) {
 	})
 }
 
-// A token is for its repository and its registry (CASES.md G05).
+// A token is for its repository and its registry (G05).
 func TestG05TokenReuse(t *testing.T) {
 	t.Parallel()
 	inner := regtest.New(t, regtest.WithAPI).Handler()
@@ -578,7 +635,7 @@ func TestScheme(t *testing.T) {
 	}
 }
 
-// Whatever a registry repeats of what it was sent, errors do not (CASES.md A23).
+// Whatever a registry repeats of what it was sent, errors do not (A23).
 func TestA23Redaction(t *testing.T) {
 	t.Parallel()
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

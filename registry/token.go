@@ -16,7 +16,7 @@ import (
 
 const maxToken = 128 << 10 // bytes of a token service's answer
 
-// builtinRealms are token services of honest registries that live on another host (CASES.md G03).
+// builtinRealms are token services of honest registries that live on another host.
 var builtinRealms = []string{"auth.docker.io:443", "gitlab.com:443"}
 
 // token fetches a token from the realm of a challenge (https://distribution.github.io/distribution/spec/auth/).
@@ -31,20 +31,18 @@ func (a *authorizer) token(ctx context.Context, x *exchange, cred Credential) (s
 	req.Header.Set("User-Agent", a.agent)
 	send := a.tokens.Do
 	if (cred != Credential{}) {
-		done, err := a.host(x.host).begin(ctx)
+		h := a.host(x.host)
+		done, err := h.begin(ctx)
 		if err != nil {
 			return "", err
 		}
 		send = func(req *http.Request) (*http.Response, error) {
 			resp, err := a.tokens.Do(req)
-			switch {
-			case err != nil:
-				done(nil, false)
-			case resp.StatusCode == http.StatusUnauthorized:
-				done(refusedError(x.host), false)
-			default:
-				done(nil, resp.StatusCode == http.StatusOK)
-			}
+			done(func() {
+				if err == nil && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized) {
+					h.judge(x, resp.StatusCode)
+				}
+			})
 			return resp, err
 		}
 	}
