@@ -21,8 +21,8 @@ var (
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
 )
 
-// Check applies the Notary Project's certificate rules (signature specification, "Certificate requirements";
-// INTEROP.md 3e) with imprint's stricter ones (no anyExtendedKeyUsage, exact key sizes, no SHA-1, name constraints,
+// Check applies the Notary Project's certificate rules (signature specification, "Certificate requirements")
+// with imprint's stricter ones (no anyExtendedKeyUsage, exact key sizes, no SHA-1, name constraints,
 // path length) and, unless at is zero, that every certificate is valid at that time. The error is a *RuleError or
 // wraps ErrIncomplete or ErrNotIssuedBy.
 func (c Chain) Check(at time.Time) error {

@@ -119,7 +119,7 @@ func byName(_ context.Context, it item) (map[string]string, error) {
 	return map[string]string{"reference": it[0]}, nil
 }
 
-// TestBatchExitCodes are the rule of DESIGN.md section 3.
+// TestBatchExitCodes: partly done is of failures beside successes only, and a verdict is no failure.
 func TestBatchExitCodes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

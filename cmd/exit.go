@@ -14,7 +14,7 @@ import (
 	"github.com/imprint-oci/imprint/trust"
 )
 
-// Exit codes (DESIGN.md section 3). 2 is never used on purpose: a Go crash ends in 2.
+// Exit codes. 2 is never used on purpose: a Go crash ends in 2.
 const (
 	exitDone         = 0
 	exitRejected     = 1
@@ -50,7 +50,7 @@ var exitCodes = []struct {
 	code int
 }{
 	{registry.ErrUnsettled, exitPartly},
-	{registry.ErrCapped, exitPartly}, // CASES.md C02
+	{registry.ErrCapped, exitPartly},
 	// Whatever a key service died of (a deadline, an answer that could be a registry's), it is the key service.
 	{kms.ErrService, exitKey},
 	{envelope.ErrKeyMisbehaved, exitKey},
@@ -86,7 +86,7 @@ var exitCodes = []struct {
 
 // exitReasons maps the reason codes of errors that have no sentinel.
 var exitReasons = map[string]int{
-	"signature-invalid":     exitRejected, // CASES.md K13
+	"signature-invalid":     exitRejected,
 	"leaf-key-differs":      exitUsage,
 	"identity-changes":      exitUsage,
 	"not-issued-by":         exitUsage,

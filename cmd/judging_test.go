@@ -286,7 +286,7 @@ func TestRechainCommand(t *testing.T) {
 	}
 	same("the second run")
 
-	// A batch with one that fits and one that does not: the first is done, the other counted (CASES.md K01).
+	// A batch with one that fits and one that does not: the first is done, the other counted (K01).
 	if got := w.want(0, append([]string{"rechain", lay + ":1.0", lay + ":3.0"}, chain...)...); !strings.Contains(got.out, "1 unchanged, 1 skipped of 2 items") {
 		t.Errorf("summary of %q", got.out)
 	}

@@ -232,7 +232,7 @@ func publishFailed(r ui.Published, err error) error {
 	return partlyDone(err, done)
 }
 
-// publish does it in the order that makes sure that no tag ever points at something unsigned (DESIGN.md section 6).
+// publish copies, signs, reads back and then tags: in this order no tag ever points at something unsigned.
 func (p *publisher) publish(ctx context.Context, pub publication) (r ui.Published, err error) {
 	tags := p.tagsOf(pub)
 	var names []string

@@ -175,7 +175,7 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 }
 
 // nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one
-// can (CASES.md K01: in a batch that is counted, and an error only if it is so of all).
+// can: in a batch that is counted, and an error only if it is so of all.
 func nothingFits(r signer.RechainResult) error {
 	for _, p := range r.Plans {
 		if p.Status != signer.StatusSkipped {

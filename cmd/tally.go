@@ -57,7 +57,7 @@ func (t *tally) hint(h string) {
 	}
 }
 
-// code is the exit code of a batch (DESIGN.md section 3).
+// code is the exit code of a batch: of failures beside successes that it is partly done.
 func (t *tally) code() int {
 	switch {
 	case t.signal != 0:

@@ -52,7 +52,7 @@ func blobsOf(n *registry.Node) []ocispec.Descriptor {
 }
 
 // foreign reports layers that lie elsewhere by licence: they are never fetched from their URLs, and no registry wants
-// them (CASES.md C12).
+// them.
 func foreign(d ocispec.Descriptor) bool {
 	if len(d.URLs) == 0 {
 		return false

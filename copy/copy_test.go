@@ -195,7 +195,7 @@ func TestSecondCopyWritesNothing(t *testing.T) {
 	}
 }
 
-// The fewest requests that the protocol allows (COPY.md part B).
+// The fewest requests that the protocol allows.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	from, src := remote(t, regtest.WithAPI)
@@ -214,7 +214,7 @@ func TestRequests(t *testing.T) {
 	if n := count(from, http.MethodGet, "/blobs/"); n != 6 {
 		t.Errorf("%d blobs were read from the source, want 6: configuration and layers", n)
 	}
-	// Two more ask the tag schema, because the API lists nothing of the signatures (CASES.md G11).
+	// Two more ask the tag schema, because the API lists nothing of the signatures (G11).
 	if n := from.Count(nil); n > 6+2+3+2 {
 		t.Errorf("%d requests to the source", n)
 	}
@@ -419,7 +419,7 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// F4 of COPY.md: the manifest of a signature is there, and is not listed. Both peers take it for done.
+// F4: the manifest of a signature is there, and is not listed. Both peers take it for done.
 func TestStoredIsNotListed(t *testing.T) {
 	t.Parallel()
 	src := places[0].open(t)
@@ -444,7 +444,7 @@ func TestStoredIsNotListed(t *testing.T) {
 	same(t, "after the second run", state(t, src, rel.root), state(t, dst, rel.root))
 }
 
-// A registry that answers 201 and forgets (COPY.md: olareg): the lists are read back, and what is missing is attached again.
+// A registry that answers 201 and forgets, as olareg does: the lists are read back, and what is missing is attached again.
 func TestRegistryForgets(t *testing.T) {
 	t.Parallel()
 	src := places[2].open(t)

@@ -38,7 +38,7 @@ func fan(t testing.TB, n int) (*registry.Repo, registry.Manifest, []registry.Man
 	return src, root, signatures
 }
 
-// The hole of both peers (COPY.md part B, F1 and F4): the first write of a referrer, or of the list that it stands in,
+// The hole of both peers (F1 and F4): the first write of a referrer, or of the list that it stands in,
 // is refused once; the command is run again.
 func TestFirstWriteRefused(t *testing.T) {
 	t.Parallel()
@@ -80,7 +80,7 @@ func TestFirstWriteRefused(t *testing.T) {
 	}
 }
 
-// A registry that forgets some of what is PUT at the same time (COPY.md part B: olareg).
+// A registry that forgets some of what is PUT at the same time, as olareg does.
 func TestForgetsWhatComesTogether(t *testing.T) {
 	t.Parallel()
 	src, root, signatures := fan(t, 20)
@@ -112,7 +112,7 @@ func TestForgetsWhatComesTogether(t *testing.T) {
 	}
 }
 
-// `cosign copy` stores the image itself under the name of the fallback tag (COPY.md part A). It is not believed, and
+// `cosign copy` stores the image itself under the name of the fallback tag. It is not believed, and
 // never overwritten.
 func TestFallbackTagOfCosign(t *testing.T) {
 	t.Parallel()
@@ -176,7 +176,7 @@ func TestFallbackTagOfGitLab(t *testing.T) {
 	}
 }
 
-// F5 of COPY.md: twenty signatures of one subject, copied by eight processes at once to a registry without the API.
+// F5: twenty signatures of one subject, copied by eight processes at once to a registry without the API.
 func TestEightAtOnce(t *testing.T) {
 	t.Parallel()
 	src, root, signatures := fan(t, 20)
@@ -225,7 +225,7 @@ func TestEightAtOnce(t *testing.T) {
 	}
 }
 
-// A registry has lost a child, though index and tag are there (COPY.md, users' complaint 3).
+// A registry has lost a child, though index and tag are there: users complain of that.
 func TestLostChildComesBack(t *testing.T) {
 	t.Parallel()
 	src := places[2].open(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// The budgets of issue 4 (COPY.md part B), the resolving of the source's tag included. They are counted through the
+// The budgets of issue 4, the resolving of the source's tag included. They are counted through the
 // command in e2e too; here the kinds of registry on both sides are told apart.
 func TestBudgets(t *testing.T) {
 	small := fixture.Options{Layer: 32 << 10}

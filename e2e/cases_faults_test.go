@@ -17,7 +17,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// Rows F21 to F27 of CASES.md section 3, through the command.
+// What goes wrong on the way (F21 to F27), through the command.
 
 // docker writes the person's config.json.
 func (p *person) docker(t testing.TB, config string) {

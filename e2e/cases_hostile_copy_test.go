@@ -25,7 +25,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// The rows of CASES.md 2.4 (C01 to C16), through `imprint copy`.
+// What is wrong with what is copied (C01 to C16), through `imprint copy`.
 
 const (
 	srcRepo = "app"

@@ -23,7 +23,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// The rows of CASES.md 2.5, through the command. K16 to K18 are in races_test.go.
+// What is wrong with a rechain (K01 and on), through the command. K16 to K18 are in races_test.go.
 
 // signed attaches a signature of the desk's key, made by hand, and returns its digest.
 func (d *desk) signed() digest.Digest {

@@ -24,7 +24,7 @@ import (
 	"github.com/imprint-oci/imprint/kms"
 )
 
-// The rows of CASES.md 2.1, through the command: exit code, reason code, and nothing written.
+// What is wrong with a sign (A01 and on), through the command: exit code, reason code, and nothing written.
 
 func TestCasesSignKey(t *testing.T) {
 	t.Parallel()

@@ -21,7 +21,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain/certtest"
 )
 
-// The rows of CASES.md 2.2, through the command. Each envelope is right but for one thing; alone it is rejected with
+// What is wrong with a signature (V01 and on), through the command. Each envelope is right but for one thing; alone it is rejected with
 // its reason, and beside a good signature it hides nothing.
 
 // chainOf is the desk's own chain.

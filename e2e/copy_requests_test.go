@@ -14,7 +14,7 @@ import (
 type price struct{ source, destination, row int }
 
 // TestCopyRequests counts what a copy between two registries asks of them, what it reads back before the tag included. The
-// figures are those of issue 4; the floor is in COPY.md part B. It runs alone: what may overlap must not wait for another
+// figures are what issue 4 bounds. It runs alone: what may overlap must not wait for another
 // test.
 func TestCopyRequests(t *testing.T) {
 	ctx := context.Background()

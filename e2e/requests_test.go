@@ -66,7 +66,7 @@ func TestRequests(t *testing.T) {
 			costs("sign again, which writes nothing", look(budget{5, 4}), append([]string{"sign", ref}, args...)...)
 
 			ref = pushed(t, image("alone"), server.Host+"/alone", "v1")
-			// An empty list is no answer yet: the tag may hold what the API does not (CASES.md G11).
+			// An empty list is no answer yet: the tag may hold what the API does not (G11).
 			costs("sign where nothing is", plus(budget{8, 5}), append([]string{"sign", ref}, args...)...)
 			costs("verify one of ours", look(budget{3, 3}), "verify", ref, "--root", ours)
 		})

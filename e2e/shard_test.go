@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-// shardOf is DESIGN.md section 7 said again: who does what must be the same in every version.
+// shardOf says again how items are shared out: who does what must be the same in every version.
 func shardOf(line string, n int) int {
 	sum := sha256.Sum256([]byte(strings.Join(strings.Fields(line), " ")))
 	return int(binary.BigEndian.Uint64(sum[:8]) % uint64(n))

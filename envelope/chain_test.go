@@ -297,7 +297,7 @@ func duplicateKey(pub *ecdsa.PublicKey, message, sig []byte) *ecdsa.PublicKey {
 
 func digestOf(b []byte) []byte { d := sha256.Sum256(b); return d[:] }
 
-// TestCoreID computes it from its definition in DESIGN.md section 4.
+// TestCoreID computes it from its definition in docs/signature.md.
 func TestCoreID(t *testing.T) {
 	t.Parallel()
 	for _, f := range []Format{JWS, COSE} {

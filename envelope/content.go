@@ -38,7 +38,7 @@ func (c *Content) take(a attributes) {
 	c.Extended = a.extended
 }
 
-// CoreID identifies the signature whatever chain, timestamp or (r,s) form it carries (DESIGN.md section 4). It is
+// CoreID identifies the signature whatever chain, timestamp or (r,s) form it carries (docs/signature.md, "The core id"). It is
 // empty unless the content came out of Verify.
 func (c Content) CoreID() digest.Digest { return c.core }
 
@@ -61,7 +61,7 @@ func (c Content) SignedAt() time.Time {
 }
 
 // Supersedes reports whether c makes o needless: both verified, same core id, same leaf subject, byte-equal last
-// certificates, and c's chain ends strictly later (DESIGN.md section 4). Anyone can make a chain for a public key
+// certificates, and c's chain ends strictly later. Anyone can make a chain for a public key
 // under a root of his own, so another root never supersedes.
 func (c Content) Supersedes(o Content) bool {
 	if c.core == "" || c.core != o.core {

@@ -87,7 +87,7 @@ func (d draft) writeCOSE(sign primitive) ([]byte, error) {
 	return m.MarshalCBOR()
 }
 
-// encodeTime encodes t as stock verifiers demand: tag 1, whole seconds (INTEROP.md 3d).
+// encodeTime encodes t as stock verifiers demand: tag 1, whole seconds.
 func encodeTime(t time.Time) cbor.Tag {
 	return cbor.Tag{Number: timeTag, Content: t.Unix()}
 }

@@ -16,7 +16,7 @@ func TestForgedCOSEIsGood(t *testing.T) {
 	}
 }
 
-// TestCOSE has the rows of CASES.md 2.2 in their COSE form. Each envelope is signed by the leaf's key as it stands.
+// TestCOSE has the cases of envelopes (V01 and on) in their COSE form. Each envelope is signed by the leaf's key as it stands.
 func TestCOSE(t *testing.T) {
 	t.Parallel()
 	f := newForger(2, "P-256")

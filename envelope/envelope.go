@@ -74,8 +74,8 @@ func (e *Envelope) Format() Format { return e.format }
 // Bytes returns the envelope as it is stored; callers must not change it.
 func (e *Envelope) Bytes() []byte { return e.raw }
 
-// Parse reads an envelope strictly (CASES.md 2.2). The media type alone decides which parser reads it. Parse proves
-// nothing. Errors are *Error.
+// Parse reads an envelope strictly (docs/signature.md, "What imprint refuses to read although others accept
+// it"). The media type alone decides which parser reads it. Parse proves nothing. Errors are *Error.
 func Parse(mediaType string, b []byte) (*Envelope, error) {
 	return parse(mediaType, b, attributes.check)
 }

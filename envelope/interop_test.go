@@ -159,7 +159,7 @@ func TestWeVerifyStockSigningAuthority(t *testing.T) {
 	}
 }
 
-// TestV09StockAcceptsUnknownCritical documents why imprint must not rely on crit with stock verifiers (INTEROP.md 3d).
+// TestV09StockAcceptsUnknownCritical documents why imprint must not rely on crit with stock verifiers.
 func TestV09StockAcceptsUnknownCritical(t *testing.T) {
 	t.Parallel()
 	for _, f := range []Format{JWS, COSE} {

@@ -16,7 +16,7 @@ func TestForgedJWSIsGood(t *testing.T) {
 	}
 }
 
-// TestJWSProtected has the rows of CASES.md 2.2 that are about the protected header and the payload. Each envelope is
+// TestJWSProtected has the cases of envelopes (V01 and on) that are about the protected header and the payload. Each envelope is
 // signed by the leaf's key as it stands: only the parser can refuse it.
 func TestJWSProtected(t *testing.T) {
 	t.Parallel()

@@ -36,8 +36,8 @@ const (
 	expirySlack = 2 * time.Second
 )
 
-// SignWith has key make an envelope and accepts it only if it is what was asked for (plugin specification, "generate-envelope"; INTEROP.md
-// 3g). It must be of format f, parse and verify as strictly as any, and hold the payload's descriptor with all of its annotations
+// SignWith has key make an envelope and accepts it only if it is what was asked for (plugin specification,
+// "generate-envelope"). It must be of format f, parse and verify as strictly as any, and hold the payload's descriptor with all of its annotations
 // unchanged (the service may add some, none of them reserved) and the expiry asked for; its chain must pass certchain's rules at its signing
 // time and at o.SigningTime, which is now. Its leaf must be for the key of chain's leaf if there is a chain, and for key.Public() if that is
 // known; otherwise its own chain counts.

@@ -18,7 +18,7 @@ import (
 const (
 	// PayloadType is the content type of every payload (signature specification, "Payload").
 	PayloadType = "application/vnd.cncf.notary.payload.v1+json"
-	// ClaimsAnnotation holds the claimed tags: a canonical JSON array of strings (DESIGN.md section 4).
+	// ClaimsAnnotation holds the claimed tags: a canonical JSON array of strings (docs/signature.md).
 	ClaimsAnnotation = "io.imprint.claims"
 	// MaxAnnotations limits all keys and values of a payload's annotations together, bytes, when it is signed.
 	MaxAnnotations = 64 << 10
@@ -130,7 +130,7 @@ func (p Payload) encode() ([]byte, error) {
 	return b, nil
 }
 
-// parsePayload reads a payload strictly. Members that the plugin protocol allows in the descriptor (INTEROP.md 3g)
+// parsePayload reads a payload strictly. Members that the plugin protocol allows in the descriptor (plugin specification, "generate-envelope")
 // are accepted and not interpreted; no other unknown member is.
 func parsePayload(b []byte) (Payload, error) {
 	p, err := readPayload(b)

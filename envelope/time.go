@@ -11,7 +11,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 )
 
-// A Setting is a way in which stock verifiers judge time (INTEROP.md 3e).
+// A Setting is a way in which stock verifiers judge time.
 type Setting string
 
 const (
@@ -27,7 +27,7 @@ func Settings() []Setting { return []Setting{NoTSARoot, Always, AfterCertExpiry}
 // now, and why not. A timestamp is taken at its word here: its own signature is judged elsewhere, and so is c's
 // Expiry, which no setting and no chain can change.
 func (c Content) Passes(s Setting, now time.Time) (ok bool, why string) {
-	// A signing authority vouches for its time; a timestamp is not looked at (INTEROP.md 3e).
+	// A signing authority vouches for its time; a timestamp is not looked at.
 	if c.Scheme == SchemeSigningAuthority {
 		return c.covers("the authentic signing time", c.AuthenticTime, c.AuthenticTime)
 	}

@@ -117,7 +117,7 @@ func TestPasses(t *testing.T) {
 	good := chain(valid(-100*d, 100*d))
 	expired := chain(valid(-100*d, -10*d))
 	future := chain(valid(10*d, 100*d))
-	renewed := root.Intermediate("intermediate", valid(-20*d, 900*d)) // NotBefore after the timestamp: trap 1 of INTEROP.md 3f
+	renewed := root.Intermediate("intermediate", valid(-20*d, 900*d)) // NotBefore after the timestamp: a trap
 	trap := renewed.Chain(renewed.Leaf(key.Public(), "leaf", valid(-100*d, 100*d)))
 	old := root.Intermediate("old", valid(-900*d, -10*d))
 	oldCA := old.Chain(old.Leaf(key.Public(), "leaf", valid(-100*d, 100*d)))

@@ -99,7 +99,7 @@ const (
 	CodeService     = "key-service"
 	CodeSignature   = "key-signature"
 
-	// What a key service says (KMS.md, "One error table").
+	// What a key service says, whichever it is.
 	CodeCredentials = "key-credentials"
 	CodeExpired     = "key-login-expired"
 	CodeDenied      = "key-denied"

@@ -12,7 +12,7 @@ import (
 )
 
 // A Remote is one version of a key at a key service, as its provider found it. [Remote.Key] makes a [Key] of it, and is the one
-// place where the rules hold that no service keeps by itself (KMS.md section 0): the algorithm is that of the public key, the
+// place where the rules hold that no service keeps by itself: the algorithm is that of the public key, the
 // salt of PSS is as long as the hash, a signature is verified before anybody sees it, and ECDSA signatures are DER.
 type Remote struct {
 	// URI is the canonical key URI with its version pinned, so that it opens the same key next year. It is the key's ID.

@@ -11,7 +11,7 @@ import (
 // maxURI bounds a key reference; the longest real ones (PKCS #11, key version names) stay under 1 KiB.
 const maxURI = 4 << 10
 
-// ParseURI parses a key URI by the grammar of KMS.md and returns its canonical form:
+// ParseURI parses a key URI and returns its canonical form:
 //
 //	PATH  file:PATH                                   scheme "" and "file", the path in Path
 //	awskms:///ID|ARN|alias/NAME[?region=&profile=&endpoint=]    also awskms:key-id=…;region=…, arn:aws:kms:…

@@ -68,7 +68,7 @@ func TestParseURI(t *testing.T) {
 		"plugin:com.example.plugin?id=key%2F1":                    {"plugin", "plugin:com.example.plugin?id=key%2F1"},
 		"yubikey:9c":                                              {"yubikey", "yubikey:9c"},
 
-		// KMS.md section 2, what other tools write, row by row.
+		// What other tools write, row by row.
 		"awskms://localhost:4566/" + keyID:                     {"awskms", "awskms:///" + keyID + "?endpoint=https%3A%2F%2Flocalhost%3A4566"},
 		"awskms://localhost:4566/" + keyARN:                    {"awskms", "awskms:///" + keyARN + "?endpoint=https%3A%2F%2Flocalhost%3A4566"},
 		"awskms:///" + aliasARN:                                {"awskms", "awskms:///" + aliasARN},
@@ -176,7 +176,7 @@ func TestParseURIRefuses(t *testing.T) {
 		"plugin:x":                                 "no key",
 		"plugin:x?id=a&id=b":                       "one value",
 
-		// KMS.md section 2, what other tools write and nobody can do with here.
+		// What other tools write and nobody can do with here.
 		"awskms:alias/Rel":                                  "awskms:///alias/Rel",
 		"awskms:" + keyARN + "?profile=p":                   "awskms:///" + keyARN + "?profile=p",
 		"awskms:region=r":                                   "key-id=",

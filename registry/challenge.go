@@ -149,7 +149,7 @@ func cutToken(s string) (token, rest string) {
 }
 
 // ownScope returns those scopes of a challenge that concern one of the repositories that the request is about, with
-// actions that exist. A registry cannot make us fetch a token for another repository (CASES.md G04).
+// actions that exist. A registry cannot make us fetch a token for another repository.
 func ownScope(scope string, repositories []string) []string {
 	var own []string
 	for s := range strings.FieldsSeq(scope) {

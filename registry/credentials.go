@@ -73,7 +73,7 @@ type dockerAuth struct {
 }
 
 // readDockerConfig reads config.json; one that does not exist is empty. One that is cut off is read again: `docker
-// login` may be writing it (CASES.md P17).
+// login` may be writing it.
 func readDockerConfig(ctx context.Context, path string) (*dockerConfig, error) {
 	for try := 1; ; try++ {
 		config, err := readDockerConfigOnce(path)

@@ -18,7 +18,7 @@ import (
 const maxBreaks = 100
 
 // A download is a blob on its way. When its connection breaks, or hardly delivers anything, it goes on where it was
-// (RFC 9110 section 14, CASES.md F05): what has arrived does not travel again, unless the registry knows no ranges. It
+// (RFC 9110 section 14): what has arrived does not travel again, unless the registry knows no ranges. It
 // hands out no byte beyond the blob's size; that they are the right ones is for the caller to check.
 type download struct {
 	ctx   context.Context

@@ -284,7 +284,7 @@ func TestF12F13DownloadsThatFail(t *testing.T) {
 	}
 }
 
-// What is behind a redirect is asked for at the registry again: the address of the first time may be used up (CASES.md G01).
+// What is behind a redirect is asked for at the registry again: the address of the first time may be used up (G01).
 func TestG01RedirectedDownloadGoesOn(t *testing.T) {
 	t.Parallel()
 	blob := grain(100_000)
@@ -312,7 +312,7 @@ func TestG01RedirectedDownloadGoesOn(t *testing.T) {
 	}
 }
 
-// Other bytes than were asked for are asked for once more (CASES.md F15, F16, F17).
+// Other bytes than were asked for are asked for once more (F15, F16, F17).
 func TestF15F16ReadBlob(t *testing.T) {
 	t.Parallel()
 	blob := []byte("an envelope")

@@ -18,7 +18,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// Blobs may live elsewhere; credentials do not go there (CASES.md G01).
+// Blobs may live elsewhere; credentials do not go there (G01).
 func TestG01Redirect(t *testing.T) {
 	t.Parallel()
 	blob := "the bytes of the blob"
@@ -70,7 +70,7 @@ func TestG01Redirect(t *testing.T) {
 	}
 }
 
-// An upload goes to the registry that was asked, or not at all (CASES.md G02).
+// An upload goes to the registry that was asked, or not at all (G02).
 func TestG02UploadElsewhere(t *testing.T) {
 	t.Parallel()
 	other := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))

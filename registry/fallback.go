@@ -28,7 +28,7 @@ const (
 	maxGhostRounds = 8
 )
 
-// errOccupied: what is at the fallback tag is no list of referrers to the subject, and is never overwritten (CASES.md G12).
+// errOccupied: what is at the fallback tag is no list of referrers to the subject, and is never overwritten.
 var errOccupied = errors.New("the fallback tag holds something else")
 
 // fallbackTag is where a registry without the API keeps the list of a subject's referrers (distribution
@@ -86,7 +86,7 @@ func (s *remote) readFallback(ctx context.Context, subject ocispec.Descriptor) (
 }
 
 // parseFallback believes what came back for a fallback tag only if it can be a list of referrers: GitLab answers with
-// the image itself, `cosign copy` stores an image there (COPY.md part A).
+// the image itself, `cosign copy` stores an image there.
 func parseFallback(h http.Header, body []byte, subject digest.Digest) (fallbackIndex, error) {
 	if !isIndex(h) {
 		return fallbackIndex{}, fmt.Errorf("it is %q, not an index", quote(h.Get("Content-Type")))
@@ -203,7 +203,7 @@ type settling struct {
 	ghosts int           // how often the registry found an entry without a manifest in what we wrote
 }
 
-// settle writes a change so that it stays, although no registry offers a compare-and-swap (DESIGN.md section 6.6):
+// settle writes a change so that it stays, although no registry offers a compare-and-swap:
 // read, merge with everything seen, write, read again; when all is there wait twice the slowest read-to-write, plus
 // up to half of that, and read once more; else back off and do it again. An index that shows the change already is
 // not written: wrote says whether it was. ErrUnsettled after 90 seconds; errOccupied if the tag holds something else.

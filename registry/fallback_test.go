@@ -130,7 +130,7 @@ func TestAttachRequests(t *testing.T) {
 	}
 }
 
-// Twenty writers that share nothing but the registry lose none of their entries (CASES.md F24).
+// Twenty writers that share nothing but the registry lose none of their entries (F24).
 func TestF24FallbackRace(t *testing.T) {
 	t.Parallel()
 	const writers, rounds = 20, 3
@@ -232,7 +232,7 @@ func TestFallbackGhost(t *testing.T) {
 	}
 }
 
-// What somebody has overwritten is put back, unless its manifest is gone or we took it out ourselves (DESIGN.md section 6.6).
+// What somebody has overwritten is put back, unless its manifest is gone or we took it out ourselves.
 func TestFallbackPutsBack(t *testing.T) {
 	t.Parallel()
 	s := regtest.New(t, regtest.WithoutAPI)
@@ -445,7 +445,7 @@ func TestFallbackKeepsForeignBytes(t *testing.T) {
 	}
 }
 
-// What is at the fallback tag is believed only if it can be a list of referrers, and never overwritten otherwise (CASES.md G12).
+// What is at the fallback tag is believed only if it can be a list of referrers, and never overwritten otherwise (G12).
 func TestG12FallbackOccupied(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(t *testing.T, r *Repo, image Manifest) Manifest{
@@ -484,7 +484,7 @@ func TestG12FallbackOccupied(t *testing.T) {
 	}
 }
 
-// Deleting where it is not possible: the caller can tell, and the entry is out of the list first (CASES.md F20, F27, K19).
+// Deleting where it is not possible: the caller can tell, and the entry is out of the list first (F20, F27, K19).
 func TestF27DeleteRefused(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -529,7 +529,7 @@ func TestF27DeleteRefused(t *testing.T) {
 	}
 }
 
-// The old index is never deleted, so nothing depends on whether it could be (CASES.md F25).
+// The old index is never deleted, so nothing depends on whether it could be (F25).
 func TestF25OldIndexIsLeft(t *testing.T) {
 	t.Parallel()
 	s := regtest.New(t, regtest.WithoutAPI)
@@ -542,7 +542,7 @@ func TestF25OldIndexIsLeft(t *testing.T) {
 	}
 }
 
-// A registry where the change never comes to stay is given up on with its own reason (DESIGN.md exit 7).
+// A registry where the change never comes to stay is given up on with its own reason.
 func TestUnsettled(t *testing.T) {
 	t.Parallel()
 	s := regtest.New(t, regtest.WithoutAPI)

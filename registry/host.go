@@ -11,7 +11,7 @@ import (
 
 var errNoPort = errors.New("there is no port after the colon")
 
-// registryHost returns host[:port] as POLICY.md N2 wants it.
+// registryHost returns host[:port] as [Reference.Host] is written.
 func registryHost(s string) (string, error) {
 	for _, c := range s {
 		if c >= utf8.RuneSelf {

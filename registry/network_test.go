@@ -30,7 +30,7 @@ import (
 )
 
 // Twenty requests at once meet a registry that has had enough: nobody asks while it wants to be left alone, and nobody
-// for ever (CASES.md F01, F02).
+// for ever (F01, F02).
 func TestF02TooManyRequests(t *testing.T) {
 	t.Parallel()
 	const requests = 20
@@ -133,7 +133,7 @@ func throughProxy(c *Client, host string) *Client {
 	return c
 }
 
-// An error of a proxy names it (CASES.md F45).
+// An error of a proxy names it (F45).
 func TestF45Proxy(t *testing.T) {
 	t.Parallel()
 	behind := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { indexBody(w) }))
@@ -214,7 +214,7 @@ func tunnel(conn net.Conn, to string) {
 	_ = conn.Close()
 }
 
-// The environment names the proxy, and what it is not for; loopback hosts are never asked through one (CASES.md F45).
+// The environment names the proxy, and what it is not for; loopback hosts are never asked through one (F45).
 // Go reads the environment once in a process: each case is a process of its own.
 func TestF45Environment(t *testing.T) {
 	if host := os.Getenv("IMPRINT_TEST_ASK"); host != "" {
@@ -290,7 +290,7 @@ func nameServer(t testing.TB, a, aaaa net.IP) *net.Resolver {
 	}}
 }
 
-// A name with two families of addresses, of which one is dead, costs a moment, not a time-out (CASES.md F46).
+// A name with two families of addresses, of which one is dead, costs a moment, not a time-out (F46).
 func TestF46DeadIPv6(t *testing.T) {
 	t.Parallel()
 	s := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { indexBody(w) }))
@@ -333,7 +333,7 @@ func http2Server(t testing.TB, h http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// Streams that are reset and connections that go away are tried again, downloads go on (CASES.md G20).
+// Streams that are reset and connections that go away are tried again, downloads go on (G20).
 func TestG20HTTP2(t *testing.T) {
 	t.Parallel()
 	for name, storm := range map[string]int{"RST_STREAM": 3, "RST_STREAM for ever": 1000} {
@@ -425,7 +425,7 @@ func goAway(conn net.Conn) {
 	}
 }
 
-// Registries without HEAD are asked by GET (CASES.md G09).
+// Registries without HEAD are asked by GET (G09).
 func TestG09NoHead(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotImplemented} {
@@ -464,7 +464,7 @@ func TestG09NoHead(t *testing.T) {
 	}
 }
 
-// Lists of tags come as the registry has them; they decide nothing (CASES.md G17), and have an end (C02).
+// Lists of tags come as the registry has them; they decide nothing (G17), and have an end (C02).
 func TestG17Tags(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -505,7 +505,7 @@ func TestG17Tags(t *testing.T) {
 	}
 }
 
-// A digest is of the bytes as stored: nothing is unpacked on the way (CASES.md G19).
+// A digest is of the bytes as stored: nothing is unpacked on the way (G19).
 func TestG19ContentEncoding(t *testing.T) {
 	t.Parallel()
 	plain := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`)

@@ -87,7 +87,7 @@ func drip(w http.ResponseWriter, b []byte, bit int, pause time.Duration) {
 	}
 }
 
-// What trickles is broken off, asked for again, and given up (CASES.md F09).
+// What trickles is broken off, asked for again, and given up (F09).
 func TestF09SlowLoris(t *testing.T) {
 	t.Parallel()
 	blob := grain(100_000)
@@ -223,7 +223,7 @@ func TestPaceOfASlowReader(t *testing.T) {
 	})
 }
 
-// An answer that does not begin within 30 s is asked for again (CASES.md F10). One to a large body has longer: it is
+// An answer that does not begin within 30 s is asked for again (F10). One to a large body has longer: it is
 // still on its way when it is written, and then a digest is computed.
 func TestF10NoHeaders(t *testing.T) {
 	t.Parallel()

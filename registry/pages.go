@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A pager follows the links of a list, on its own host only, not in circles, and not for ever (CASES.md C02).
+// A pager follows the links of a list, on its own host only, not in circles, and not for ever.
 type pager struct {
 	store *remote
 	seen  map[string]bool

@@ -19,10 +19,10 @@ const (
 	Files               // local files, see [Assemble]: Path lists them for people, and cannot be parsed
 )
 
-// A Reference names an artifact, or with neither Tag nor Digest a repository, a layout or an archive (DESIGN.md section 3).
+// A Reference names an artifact, or with neither Tag nor Digest a repository, a layout or an archive.
 type Reference struct {
 	Kind Kind
-	// Host is canonical (POLICY.md N2): lower case, no default port, no trailing dot, docker.io for its aliases.
+	// Host is canonical: lower case, no default port, no trailing dot, docker.io for its aliases.
 	// Empty unless Remote.
 	Host string
 	// Path is the repository's path below the host, or the folder or file.
@@ -174,7 +174,8 @@ func checkName(name string) error {
 
 var errNoHost = errors.New("add the registry host; imprint never assumes docker.io")
 
-// namesRegistry tells a registry's host from the first part of a path (POLICY.md N1).
+// namesRegistry tells a registry's host from the first part of a path as Docker does: a registry's has a dot or a port,
+// or is localhost.
 func namesRegistry(host string) bool {
 	return strings.ContainsAny(host, ".:") || strings.EqualFold(host, "localhost")
 }

@@ -78,8 +78,8 @@ func (r *Repo) Named(ctx context.Context, tag string, a digest.Algorithm) (d dig
 }
 
 // Attach stores manifests that all have subject as their subject, and returns when the list of referrers has them: by
-// the registry (OCI-Subject, or seen in the list), or by the tag schema written as DESIGN.md section 6.6 says: one
-// settled write for all of them. Their blobs must be there. ErrUnsettled if the list does not come to hold them.
+// the registry (OCI-Subject, or seen in the list), or by the tag schema, in one settled write for all of
+// them. Their blobs must be there. ErrUnsettled if the list does not come to hold them.
 func (r *Repo) Attach(ctx context.Context, subject ocispec.Descriptor, manifests ...Manifest) error {
 	if len(manifests) == 0 {
 		return nil
@@ -103,8 +103,7 @@ func (r *Repo) Attach(ctx context.Context, subject ocispec.Descriptor, manifests
 
 // Confirm reads the list of subject's referrers back and returns once it has all manifests, which were stored by
 // [Repo.PushManifest]: what the registry has forgotten is written again; without the API the tag schema is written, once
-// and settled, as [Repo.Attach] does. "Present" means "listed for its subject" (COPY.md part B, F4). ErrUnsettled if the
-// list does not come to hold them.
+// and settled, as [Repo.Attach] does. ErrUnsettled if the list does not come to hold them.
 func (r *Repo) Confirm(ctx context.Context, subject ocispec.Descriptor, manifests ...Manifest) error {
 	if len(manifests) == 0 {
 		return nil

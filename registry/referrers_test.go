@@ -40,7 +40,7 @@ func (d dropSubject) WriteHeader(status int) {
 	d.ResponseWriter.WriteHeader(status)
 }
 
-// A registry that has the API and does not say OCI-Subject is asked for the list, and the tag is left alone (CASES.md G13).
+// A registry that has the API and does not say OCI-Subject is asked for the list, and the tag is left alone (G13).
 func TestG13NoSubjectHeader(t *testing.T) {
 	t.Parallel()
 	h := &withoutAPI{next: regtest.Start(regtest.WithAPI).Handler(), quiet: true}
@@ -76,7 +76,7 @@ func TestG13APIThatListsNothing(t *testing.T) {
 }
 
 // A registry that gains the API between runs: what the tag lists is found as long as the API lists nothing, and a
-// later write neither moves nor loses anything (CASES.md F26, G11).
+// later write neither moves nor loses anything (F26, G11).
 func TestF26APIAppears(t *testing.T) {
 	t.Parallel()
 	inner := regtest.New(t, regtest.WithAPI)
@@ -131,7 +131,7 @@ func TestG11TagWhereTheAPIListsNothing(t *testing.T) {
 	}
 }
 
-// Answers to the referrers API that are not the API (CASES.md G10).
+// Answers to the referrers API that are not the API (G10).
 func TestG10NoAPI(t *testing.T) {
 	t.Parallel()
 	html := func(w http.ResponseWriter) {
@@ -199,7 +199,7 @@ func TestG10LargePage(t *testing.T) {
 	}
 }
 
-// Lists with pages: all are read, but not from elsewhere, not in circles and not for ever (CASES.md C02, C03).
+// Lists with pages: all are read, but not from elsewhere, not in circles and not for ever (C02, C03).
 func TestReferrersPages(t *testing.T) {
 	t.Parallel()
 	page := func(w http.ResponseWriter, n int, link string) {

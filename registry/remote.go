@@ -19,7 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// acceptManifest names what we know, and takes all else as opaque bytes (CASES.md C13), as containerd does.
+// acceptManifest names what we know, and takes all else as opaque bytes, as containerd does.
 var acceptManifest = strings.Join([]string{
 	ocispec.MediaTypeImageIndex,
 	ocispec.MediaTypeImageManifest,
@@ -248,7 +248,7 @@ func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (str
 		want := d
 		if tag != "" {
 			// What a registry says of the tag decides nothing, but a registry whose word and bytes differ is broken
-			// or lies (CASES.md A11).
+			// or lies.
 			want = digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 			if unusable := want.Validate() != nil; unusable {
 				return servedType(resp.Header), body, nil //nolint:nilerr // nothing usable is stated
@@ -265,7 +265,7 @@ func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (str
 	}
 }
 
-// mismatchOnce tells that other bytes came than were asked for, which are asked for once more (CASES.md F15).
+// mismatchOnce tells that other bytes came than were asked for, which are asked for once more.
 func (s *remote) mismatchOnce(d digest.Digest) {
 	s.client.warn("digest-mismatch-once", d.String(), fmt.Sprintf("%s sent other bytes for %s; asking once more", s.host, d))
 }
@@ -287,7 +287,7 @@ func (s *remote) hasManifest(ctx context.Context, d digest.Digest) (bool, error)
 		return true, nil
 	case errors.Is(err, ErrNotFound):
 		return false, nil
-	case errors.Is(err, ErrUnsupported): // HEAD is not offered (CASES.md G09)
+	case errors.Is(err, ErrUnsupported): // HEAD is not offered
 		_, _, err := s.manifest(ctx, "", d)
 		if errors.Is(err, ErrNotFound) {
 			return false, nil
@@ -356,7 +356,7 @@ func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
 
 func (s *remote) hasBlob(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	_, err := s.exec(ctx, call{method: http.MethodHead, path: "blobs/" + d.Digest.String(), action: actionPull})
-	if errors.Is(err, ErrUnsupported) { // HEAD is not offered (CASES.md G09)
+	if errors.Is(err, ErrUnsupported) { // HEAD is not offered
 		var rc io.ReadCloser
 		if rc, err = s.blob(ctx, d, 0); err == nil {
 			_ = rc.Close()

@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// referrers asks the API, and the fallback tag where there is no API or it lists nothing (CASES.md G11): a registry
+// referrers asks the API, and the fallback tag where there is no API or it lists nothing: a registry
 // that has gained the API since does not know what was attached before. What the API itself lists as a referrer was
 // pushed since, and what refers to that was pushed later still: there the API's answer is the whole one.
 func (s *remote) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
@@ -39,7 +39,7 @@ func (s *remote) listTag(ctx context.Context, subject ocispec.Descriptor, artifa
 	}
 	var list []Referrer
 	for _, e := range index.entries {
-		// An entry that does not say its type may have any (CASES.md V25 in spirit: a hint that is missing hides nothing).
+		// An entry that does not say its type may have any (a hint that is missing hides nothing).
 		if artifactType == "" || e.descriptor.ArtifactType == "" || e.descriptor.ArtifactType == artifactType {
 			list = append(list, Referrer{e.descriptor})
 		}
@@ -139,7 +139,7 @@ func (r *repoState) isListed(d digest.Digest) bool {
 	return ok
 }
 
-// oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that (CASES.md G10).
+// oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that.
 func (s *remote) oddAPI(what string) error {
 	s.state.api.set(false)
 	s.client.warn("referrers-api-odd", s.host, s.host+" "+what+" where referrers are listed; the fallback tag is used")
@@ -160,7 +160,7 @@ func parseEntry(raw json.RawMessage) (ocispec.Descriptor, error) {
 }
 
 // attach stores manifests and makes sure that they are listed. A registry that has taken notice says so by
-// OCI-Subject; some have the API and do not say so (CASES.md G13), which the list tells.
+// OCI-Subject; some have the API and do not say so, which the list tells.
 func (s *remote) attach(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
 	if len(manifests) == 0 {
 		return nil
@@ -210,9 +210,9 @@ const (
 	readBackWait = 50 * time.Millisecond // doubled each time
 )
 
-// confirm reads the list back. Some registries forget some of many that come at once, though each was answered well
-// (COPY.md part B): what is missing is pushed again. Some have the API and take no notice of what is pushed (CASES.md
-// G13): there the tag schema is written, as where there is no API.
+// confirm reads the list back. Some registries forget some of many that come at once, though each was answered well:
+// what is missing is pushed again. Some have the API and take no notice of what is pushed: there the
+// tag schema is written, as where there is no API.
 func (s *remote) confirm(ctx context.Context, subject ocispec.Descriptor, manifests []Manifest) error {
 	for _, m := range manifests {
 		s.state.setRemoved(m.Descriptor.Digest, false)
@@ -264,7 +264,7 @@ func unlisted(list []Referrer, manifests []Manifest) []Manifest {
 }
 
 // detach takes a referrer out of the list and then deletes it. In that order: a listed manifest that is gone makes
-// stock notation refuse the whole artifact (DESIGN.md section 5).
+// stock notation refuse the whole artifact.
 func (s *remote) detach(ctx context.Context, subject ocispec.Descriptor, d digest.Digest) error {
 	s.state.setRemoved(d, true)
 	out := change{remove: []digest.Digest{d}}

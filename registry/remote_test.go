@@ -183,7 +183,7 @@ func TestRemoteRoundTrip(t *testing.T) {
 	}
 }
 
-// Requests are counted: COPY.md part B, "the floor".
+// Requests are counted: fewer cannot be had.
 func TestRemoteRequests(t *testing.T) {
 	t.Parallel()
 	tests := map[regtest.Kind]struct{ first, second, tag, again, blob, there []string }{
@@ -341,7 +341,7 @@ func TestPushBlobAgain(t *testing.T) {
 	}
 }
 
-// Bytes that do not have the digest by which they were asked for never get through (CASES.md A11, G08, F15, F16).
+// Bytes that do not have the digest by which they were asked for never get through (A11, G08, F15, F16).
 func TestG08ManifestDigest(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

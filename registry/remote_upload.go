@@ -13,7 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// pushBytes stores a small blob: one POST where the registry takes single-request uploads (COPY.md part B: zot,
+// pushBytes stores a small blob: one POST where the registry takes single-request uploads (zot,
 // olareg, ociserver), else POST and PUT. Which of both is found out once per host.
 func (s *remote) pushBytes(ctx context.Context, d ocispec.Descriptor, b []byte) error {
 	_, err := s.pushBlob(ctx, d, nil, BytesBody(b))
@@ -56,7 +56,7 @@ func (s *remote) putManifest(ctx context.Context, by string, m Manifest) (subjec
 }
 
 // put stores a manifest. Registries that come to see a blob only some time after it was stored say of the manifest
-// that its blob is unknown, and are asked again (CASES.md F28).
+// that its blob is unknown, and are asked again.
 func (s *remote) put(ctx context.Context, by string, query url.Values, m Manifest) (*http.Response, error) {
 	for try := 1; ; try++ {
 		resp, err := s.exec(ctx, call{
@@ -124,7 +124,7 @@ func (s *remote) reallyThere(ctx context.Context, m Manifest, refusal error) err
 	})
 }
 
-// tag writes only what is not so already: registries with immutable tags refuse even the same again (CASES.md G16).
+// tag writes only what is not so already: registries with immutable tags refuse even the same again.
 func (s *remote) tag(ctx context.Context, m Manifest, tag string) error {
 	now, err := s.tagged(ctx, tag)
 	if err == nil && now == m.Descriptor.Digest {

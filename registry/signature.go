@@ -140,7 +140,7 @@ func badSignature(d digest.Digest, err error) error {
 	return fail(codeMalformed, "signature manifest %s: %w", d, err)
 }
 
-// checkSignature applies the signature specification's rules for the manifest (section "Storage"; INTEROP.md 3a).
+// checkSignature applies the signature specification's rules for the manifest (section "Storage").
 func checkSignature(p Parts, subject ocispec.Descriptor) error {
 	switch {
 	case p.Shape == ShapeIndex, p.Shape == ShapeUnknown:
@@ -165,7 +165,7 @@ func checkSignature(p Parts, subject ocispec.Descriptor) error {
 type Form int
 
 const (
-	// ByArtifactType: an artifactType and the empty configuration (signature specification, "Storage"; DESIGN.md section 4).
+	// ByArtifactType: an artifactType and the empty configuration (signature specification, "Storage").
 	ByArtifactType Form = iota
 	// ByConfig: the configuration's media type says what it is. Released versions of notation (1.3.2 was measured)
 	// write it and, in an OCI layout, see no other; every verifier accepts it.
@@ -188,7 +188,7 @@ func (s Signature) Form() Form {
 	return ByArtifactType
 }
 
-// Manifest builds the manifest of a signature in this form as DESIGN.md section 4 says, deterministically: the empty
+// Manifest builds the manifest of a signature in this form, deterministically (docs/signature.md): the empty
 // configuration and the envelope as the only layer, both with inline data (the envelope's if it is at most MaxInline
 // bytes), subject (media type, digest, size only), annotations.
 func (f Form) Manifest(subject ocispec.Descriptor, envelopeType string, envelope []byte, annotations map[string]string) Manifest {

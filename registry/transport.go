@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// The bounds of CASES.md section 3.
+// How long and how often something is tried.
 const (
 	maxTries        = 6 // of one request
 	maxConnectTries = 3 // where nobody answers at all
@@ -92,7 +92,7 @@ func newTransport(o Options) (*http.Transport, error) {
 }
 
 // newDialer makes what connects: to all addresses of a name, the other family a moment later (RFC 8305), so that a
-// dead one costs little (CASES.md F46).
+// dead one costs little.
 func newDialer() *net.Dialer {
 	return &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 }

@@ -44,7 +44,7 @@ func indexBody(w http.ResponseWriter) {
 	_, _ = io.WriteString(w, `{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[]}`)
 }
 
-// What is tried again, how often, and what is not (CASES.md F01–F03, F29).
+// What is tried again, how often, and what is not (F01–F03, F29).
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

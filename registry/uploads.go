@@ -25,7 +25,7 @@ const (
 	maxSingleUpload = 4 << 20
 	// uploadChunk is what goes at a time where a registry keeps nothing of a request that broke.
 	uploadChunk = 32 << 20
-	// cancelTime is what the closing of an upload session may take that nobody needs any more (CASES.md F38).
+	// cancelTime is what the closing of an upload session may take that nobody needs any more.
 	cancelTime = time.Second
 )
 
@@ -34,7 +34,7 @@ const (
 // When a request of a session breaks, the registry is asked what it has kept. Measured of a PUT whose connection broke
 // in the middle: CNCF distribution v3 and ociserver keep everything that arrived, say so as soon as they have noticed
 // (Range: 0-N), and go on with a PATCH at N+1. What keeps nothing (a proxy on the way that gathers whole requests) or
-// takes no byte again (ECR, it is said: CASES.md F06) gets a new session, in chunks.
+// takes no byte again (ECR, it is said) gets a new session, in chunks.
 type upload struct {
 	s    *remote
 	d    ocispec.Descriptor
@@ -210,7 +210,7 @@ func keptOf(resp *http.Response) int64 {
 func (u *upload) status(ctx context.Context) (*Sent, error) {
 	s := u.s
 	if u.ending && u.feed.reached() == u.d.Size {
-		// Everything was sent: perhaps only the answer was lost (CASES.md F08).
+		// Everything was sent: perhaps only the answer was lost.
 		resp, err := s.exec(ctx, call{method: http.MethodHead, path: "blobs/" + u.d.Digest.String(), action: actionPull})
 		switch {
 		case err == nil && resp.StatusCode == http.StatusOK && (resp.ContentLength < 0 || resp.ContentLength == u.d.Size):
@@ -306,7 +306,7 @@ func (u *upload) recover(ctx context.Context, err error) error {
 	return nil
 }
 
-// doubt begins again with a source that is opened anew, once: what came between may have been at fault (CASES.md F15).
+// doubt begins again with a source that is opened anew, once: what came between may have been at fault.
 func (u *upload) doubt(ctx context.Context, err error) error {
 	if u.doubted {
 		return err
@@ -321,7 +321,7 @@ func (u *upload) doubt(ctx context.Context, err error) error {
 	return nil
 }
 
-// unknownAlgorithm says of a refusal that the registry knows sha256 only, as most do (CASES.md C14).
+// unknownAlgorithm says of a refusal that the registry knows sha256 only, as most do.
 func unknownAlgorithm(err error, host string, d digest.Digest) error {
 	return fail(codeUnsupported, "%w: %s takes no %s digests: %w", ErrUnsupported, host, d.Algorithm(), err)
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// A manifest PUT was taken, and its answer lost in a gateway: it is one referrer (CASES.md F04).
+// A manifest PUT was taken, and its answer lost in a gateway: it is one referrer (F04).
 func TestF04StoredButGatewayTimeout(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {
@@ -54,7 +54,7 @@ func TestF04StoredButGatewayTimeout(t *testing.T) {
 	}
 }
 
-// A blob that was stored is not seen yet when its manifest comes (CASES.md F28).
+// A blob that was stored is not seen yet when its manifest comes (F28).
 func TestF28ManifestBeforeItsBlobIsSeen(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -163,7 +163,7 @@ func TestF28IndexBeforeItsChildIsSeen(t *testing.T) {
 	}
 }
 
-// A registry that answers well and forgets is noticed before there is a tag (CASES.md G14).
+// A registry that answers well and forgets is noticed before there is a tag (G14).
 func TestG14PutAndForgotten(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -200,7 +200,7 @@ func TestG14PutAndForgotten(t *testing.T) {
 	}
 }
 
-// A tag that may not change is said to be so (CASES.md G16).
+// A tag that may not change is said to be so (G16).
 func TestG16ImmutableTag(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -250,7 +250,7 @@ func TestG16ImmutableTag(t *testing.T) {
 	}
 }
 
-// A registry that knows sha256 only says so in a way that a person understands (CASES.md C14).
+// A registry that knows sha256 only says so in a way that a person understands (C14).
 func TestC14OtherDigests(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {

@@ -31,8 +31,9 @@ func (u *upload) begin(ctx context.Context) (*Sent, error) {
 }
 
 // ask asks for the blob. A mount from the repository itself, or from another that holds it, opens a session in the same
-// request if it is not there (COPY.md part B). Any other answer means that it must be sent the plain way; if it is one
-// to the shortcut itself, the blob is asked for by HEAD from then on.
+// request if it is not there (distribution specification, "Mounting a blob from another repository"). Any other answer
+// means that it must be sent the plain way; if it is one to the shortcut itself, the blob is asked for by HEAD from then
+// on.
 func (u *upload) ask(ctx context.Context) (*Sent, error) {
 	s := u.s
 	if s.learnt.mount.no() {
@@ -164,8 +165,8 @@ func (u *upload) open(ctx context.Context) error {
 	return u.enter(resp)
 }
 
-// enter goes where an answer says that the session is. That must be on the registry itself, under the same scheme
-// (CASES.md G02).
+// enter goes where an answer says that the session is. That must be on the registry itself, under the same scheme:
+// it is sent the credentials.
 func (u *upload) enter(resp *http.Response) error {
 	at, err := u.s.location(resp)
 	if err != nil {

@@ -283,7 +283,7 @@ func TestKeptOf(t *testing.T) {
 	}
 }
 
-// Sessions that are gone, or refuse to go on, are replaced (CASES.md F06, F07).
+// Sessions that are gone, or refuse to go on, are replaced (F06, F07).
 func TestF07UploadSessionGone(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -393,7 +393,7 @@ func TestF03UploadGivenUp(t *testing.T) {
 	}
 }
 
-// The final PUT was taken, only its answer was lost (CASES.md F08).
+// The final PUT was taken, only its answer was lost (F08).
 func TestF08LostAnswer(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {
@@ -454,7 +454,7 @@ func TestUploadSingleBreaks(t *testing.T) {
 	holds(t, r, big)
 }
 
-// A source that lies never completes an upload; once may have been an accident (CASES.md C01, F15, F16).
+// A source that lies never completes an upload; once may have been an accident (C01, F15, F16).
 func TestC01SourceThatLies(t *testing.T) {
 	t.Parallel()
 	right := randomBytes(300_000, 8)
@@ -542,7 +542,7 @@ func TestF15CorruptedOnTheWay(t *testing.T) {
 	}
 }
 
-// A source that breaks is opened again where it broke, and the registry does not hear of it (CASES.md F05, "either side").
+// A source that breaks is opened again where it broke, and the registry does not hear of it (F05, "either side").
 func TestF05SourceBreaks(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {
@@ -585,7 +585,7 @@ func TestSourceThatKeepsBreaking(t *testing.T) {
 	}
 }
 
-// An upload that is called off closes its session, in a second at most (CASES.md F38).
+// An upload that is called off closes its session, in a second at most (F38).
 func TestF38UploadCancelled(t *testing.T) {
 	t.Parallel()
 	s, broken := breakable(t, regtest.New(t, regtest.WithoutAPI).Handler())
@@ -676,7 +676,7 @@ func TestF06ManyBreaks(t *testing.T) {
 	}
 }
 
-// A registry that wants to be left alone is, also in the middle of an upload (CASES.md F01, F02).
+// A registry that wants to be left alone is, also in the middle of an upload (F01, F02).
 func TestF01UploadRetryAfter(t *testing.T) {
 	t.Parallel()
 	for after, ok := range map[string]bool{"2": true, "121": false} {

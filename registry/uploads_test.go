@@ -335,7 +335,7 @@ func TestUploadSingleRefused(t *testing.T) {
 	}
 }
 
-// What many want at once travels once (CASES.md F24's cousin for blobs): the others wait, and find or mount it.
+// What many want at once travels once (F24's cousin for blobs): the others wait, and find or mount it.
 func TestUploadOnceForAll(t *testing.T) {
 	t.Parallel()
 	for _, kind := range regtest.Kinds {

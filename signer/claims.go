@@ -21,7 +21,7 @@ import (
 var reserved = []string{"io.cncf.notary", "io.imprint"}
 
 // CanonicalClaims checks and canonicalises claims: tags by the distribution grammar, qualified names (with a slash)
-// by POLICY.md N2; sorted, unique.
+// as [registry.Reference] writes them; sorted, unique.
 func CanonicalClaims(tags, names []string) ([]string, error) {
 	claims := []string{}
 	for _, tag := range tags {
@@ -90,7 +90,7 @@ func (s *signing) known() []string {
 	return append([]string{s.o.Tag}, s.o.Tags...)
 }
 
-// checkMetadata says what may be signed besides the claims (CASES.md A16). Control characters are refused in names,
+// checkMetadata says what may be signed besides the claims. Control characters are refused in names,
 // and NUL everywhere: what a screen or a C program shows must be what was signed.
 func (s *signing) checkMetadata() error {
 	total := 0
@@ -133,7 +133,7 @@ type held struct {
 
 // checkClaims reads what the claimed tags of this repository name now. Where that is another digest that the same
 // leaf subject signed with the same claim, signing would make two digests claim one tag, which is refused unless the
-// caller gave leave (DESIGN.md section 4).
+// caller gave leave.
 func (s *signing) checkClaims(ctx context.Context) error {
 	if s.o.NoClaims {
 		return nil

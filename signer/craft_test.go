@@ -192,7 +192,7 @@ func token(t testing.TB, message []byte, at time.Time) []byte {
 }
 
 // otherKey returns another public key under which a P-256 JWS signature verifies all the same: ECDSA lets anybody
-// compute it from message and signature (CASES.md K25).
+// compute it from message and signature (K25).
 func otherKey(t testing.TB, sig registry.Signature, own *ecdsa.PublicKey) *ecdsa.PublicKey {
 	t.Helper()
 	var whole struct{ Payload, Protected, Signature string }

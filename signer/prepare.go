@@ -69,8 +69,8 @@ func (s *signing) describe(chain certchain.Chain) {
 }
 
 // checkClock refuses to sign outside the chain's validity. If no certificate at all is valid now, it is more likely
-// that the clock is wrong (CASES.md A19) than that a whole hierarchy has ended; if some are, the one that is not is
-// named (A06).
+// that the clock is wrong than that a whole hierarchy has ended; if some are, the one that is not is
+// named.
 func checkClock(chain certchain.Chain, now time.Time) error {
 	within := func(c *x509.Certificate) bool { return !now.Before(c.NotBefore) && !now.After(c.NotAfter) }
 	if slices.ContainsFunc(chain, within) {

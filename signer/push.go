@@ -68,7 +68,7 @@ func (p Plan) listed(ctx context.Context, repo *registry.Repo, d digest.Digest) 
 }
 
 // readBack returns once the registry lists the new signature and gives back its very bytes. Registries exist that
-// take a while (CASES.md K26); the old signature may not be touched before.
+// take a while; the old signature may not be touched before.
 func (p Plan) readBack(ctx context.Context, repo *registry.Repo) error {
 	var last error
 	wait := readBackPause
@@ -128,7 +128,7 @@ func (p Plan) reread(ctx context.Context, repo *registry.Repo) error {
 }
 
 // deleteOld removes the signature that this plan was made of, and no other, now that the new one is listed. Where the
-// registry does not delete, or does not let us, the old one stays and harms nobody (CASES.md K19).
+// registry does not delete, or does not let us, the old one stays and harms nobody.
 func (p Plan) deleteOld(ctx context.Context, repo *registry.Repo) (Plan, error) {
 	err := repo.Detach(ctx, p.subject, p.Signature)
 	switch {

@@ -95,8 +95,8 @@ func (p Plan) Proposed() registry.Signature {
 	}
 }
 
-// PlanRechain builds the new chain of sig from certs and the certificates already in it, and checks everything that
-// DESIGN.md section 5 demands. It takes no key: it cannot sign. A chain that is the present one gives Status
+// PlanRechain builds the new chain of sig from certs and the certificates already in it, and checks that
+// nothing but the chain changes and nobody loses by it. It takes no key: it cannot sign. A chain that is the present one gives Status
 // "unchanged". With an error the plan is Status "skipped" and says as much of the signature as is known.
 //
 // Errors are *Error with the codes leaf-key-differs, identity-changes, not-issued-by, chain-incomplete, ends-earlier,
@@ -253,7 +253,7 @@ func passes(c envelope.Content, s envelope.Setting, now time.Time) (ok bool, why
 
 // checkTimes refuses to replace a signature whose stated time (the timestamp's, or the authentic signing time) the
 // new chain does not cover: verifiers that go by that time would refuse the new one. Side by side with the old one it
-// harms nobody (DESIGN.md section 5, INTEROP.md 3f traps 1 and 2).
+// harms nobody.
 func (p *Plan) checkTimes(old, new envelope.Content) error {
 	why := ""
 	from, to, stamped, err := new.TimestampRange()

@@ -361,7 +361,7 @@ func TestK12Timestamps(t *testing.T) {
 	}
 }
 
-// The verdicts of SCREENS.md: a timestamp that is older than the renewed intermediate.
+// A timestamp that is older than the renewed intermediate.
 func TestRechainVerdicts(t *testing.T) {
 	t.Parallel()
 	k := newPKI(t)

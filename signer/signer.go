@@ -183,7 +183,7 @@ func (s *signing) payload(t target) envelope.Payload {
 }
 
 // claimsOf returns what the payload of a target claims, and whether it has the annotation at all. What --recursive
-// signs below the root claims nothing, so that an old child cannot be passed off as a release (DESIGN.md section 4).
+// signs below the root claims nothing, so that an old child cannot be passed off as a release.
 func (s *signing) claimsOf(t target) (claims []string, present bool) {
 	switch {
 	case s.o.NoClaims:
@@ -219,7 +219,7 @@ func (s *signing) run(ctx context.Context) error {
 	return s.readBack(ctx)
 }
 
-// probe finds out a registry that takes no writes before a call of the key's service is spent on a signature for it (CASES.md F30). What
+// probe finds out a registry that takes no writes before a call of the key's service is spent on a signature for it. What
 // it writes, the empty configuration, each signature needs anyway: the client writes it to a repository once.
 func (s *signing) probe(ctx context.Context) error {
 	unsigned := func(signed Signed) bool { return signed.Status == StatusPlanned }

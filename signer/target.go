@@ -87,7 +87,7 @@ func (s *signing) findBelow(ctx context.Context, seen map[digest.Digest]bool) er
 
 // addChildren adds everything that node contains. None is malformed: [registry.Repo.Graph] refuses a graph with such
 // a child, since an index must not look signed as a whole when a part of it is not (and what different parsers read
-// differently is never signed, CASES.md A12).
+// differently is never signed).
 func (s *signing) addChildren(node *registry.Node, seen map[digest.Digest]bool) {
 	for _, child := range node.Children {
 		d := child.Manifest.Descriptor
@@ -169,7 +169,7 @@ type existing struct {
 const maxCandidates = 100
 
 // existing looks for a signature of the same hand over the payload of a target whose expiry lies ahead and whose chain
-// is valid now (DESIGN.md section 4, "already signed"). Entries whose thumbprint annotation names another leaf
+// is valid now. Entries whose thumbprint annotation names another leaf
 // certificate are not read, which saves a request for each foreign signature: the annotation is only a hint, and one
 // that lies (or a leaf re-issued since) costs at worst a second signature, which harms nobody.
 func (s *signing) existing(ctx context.Context, t target, h *hand) (existing, error) {

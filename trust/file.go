@@ -8,7 +8,7 @@ import (
 	yaml "go.yaml.in/yaml/v4"
 )
 
-// The keys of each kind of mapping (POLICY.md section 2).
+// The keys of each kind of mapping.
 var (
 	topGrammar = grammar{
 		known: []string{"version", "roots", "scopes"},

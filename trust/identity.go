@@ -38,7 +38,7 @@ type identity struct {
 const maxIdentity = 4 << 10
 
 // parseIdentity reads "C=DE, ST=BE, O=Acme", "uri:https://ci.example/team/*", "dns:build.acme.example" or
-// "email:release@acme.example". Subjects are compared attribute by attribute and never as text (CASES.md V27, V28);
+// "email:release@acme.example". Subjects are compared attribute by attribute and never as text;
 // alternative names exactly, but for a uri's last character *, which stands for any rest of the path.
 func parseIdentity(s string) (identity, error) {
 	if len(s) > maxIdentity {

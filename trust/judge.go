@@ -152,7 +152,7 @@ func (c court) artifact(content envelope.Content) (at stage, code, detail string
 	return atRoot, "", ""
 }
 
-// weak says what is wrong with a certificate's cryptography (CASES.md X07). The last one is trusted for being itself,
+// weak says what is wrong with a certificate's cryptography. The last one is trusted for being itself,
 // whatever it signed itself with.
 func weak(cert *x509.Certificate, last bool) string {
 	switch key := cert.PublicKey.(type) {

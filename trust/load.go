@@ -41,7 +41,7 @@ func (e *LoadError) Unwrap() error        { return e.Err }
 func (e *LoadError) Reason() string       { return e.Code }
 func (e *LoadError) Is(target error) bool { return target == ErrPolicy }
 
-// Load reads a policy file and every file that it names (POLICY.md section 2), each once and into memory, so that
+// Load reads a policy file and every file that it names, each once and into memory, so that
 // what is judged later is what was checked. Files are named relative to the policy's folder; a symlink may lead to
 // another place in that folder, never out of it.
 func Load(file string) (*Policy, error) {

@@ -3,8 +3,7 @@
 // A policy says, in one YAML file, which roots may sign what: the longest scope that matches a reference is selected
 // and decides alone, unless it says inherit. [Load] reads one and checks all of it, [Single] makes one of a root
 // certificate, [Policy.Judge] is a pure function of policy, reference, signatures and time, and [Verify] fetches what
-// it needs. Nothing here searches, orders or prefers: no signature and no scope can hide another (POLICY.md section
-// 2).
+// it needs. Nothing here searches, orders or prefers: no signature and no scope can hide another.
 package trust
 
 import (

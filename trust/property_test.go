@@ -179,7 +179,7 @@ func (w *world) some(r *rand.Rand) (names []string, out []registry.Signature) {
 // rounds is bounded by the time that verifying takes under the race detector.
 const rounds = 80
 
-// A second evaluator that knows only the text of POLICY.md agrees.
+// A second evaluator that knows only the rules as they are written agrees.
 func TestNaiveEvaluatorAgrees(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), rand.New(rand.NewPCG(1, 2))

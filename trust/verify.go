@@ -159,7 +159,7 @@ func platform(child ocispec.Descriptor) string {
 }
 
 // signedChild looks for a child of an unsigned index that is signed, so that a rejection can say what was signed
-// instead (CASES.md V30). It is only a hint: errors are no news.
+// instead. It is only a hint: errors are no news.
 func signedChild(ctx context.Context, repo *registry.Repo, parts registry.Parts) string {
 	const most = 16
 	children := parts.Manifests[:min(len(parts.Manifests), most)]

@@ -180,7 +180,7 @@ func TestNoRegion(t *testing.T) {
 	wantError(t, err, kms.CodeURI, "no AWS region", "?region=REGION", "AWS_REGION")
 }
 
-// The SDK's own variables, as an unmodified program meets them; some of them once ruined one another (KMS.md, surprise a).
+// The SDK's own variables, as an unmodified program meets them; some of them once ruined one another.
 func TestVariables(t *testing.T) {
 	s := awstest.New(t)
 	s.AddKey("a", certtest.Key("P-256"))

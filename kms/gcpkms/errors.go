@@ -46,7 +46,7 @@ const (
 )
 
 var (
-	// The service's own words, measured: KMS.md. Over gRPC the status is FailedPrecondition, over REST InvalidArgument.
+	// The service's own words, as measured. Over gRPC the status is FailedPrecondition, over REST InvalidArgument.
 	inState  = regexp.MustCompile(`current state is:? *([A-Z_]+)`)
 	inactive = regexp.MustCompile(`(?i)is not enabled|purpose`)
 	// A post-quantum key has no PEM: the service wants to be told another format (GetPublicKeyRequest.public_key_format).

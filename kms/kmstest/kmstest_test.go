@@ -67,7 +67,7 @@ func TestCheckAcceptsGoodKeys(t *testing.T) {
 	kmstest.Run(t, faulty{Signer: certtest.Key("P-256"), deaf: true})
 }
 
-// The conformance test finds what key services get wrong (KMS.md section 0).
+// The conformance test finds what key services get wrong.
 func TestCheckFindsFaults(t *testing.T) {
 	t.Parallel()
 	ec, rs := certtest.Key("P-256"), certtest.Key("RSA-2048")

@@ -22,7 +22,7 @@ type MissingPIN struct {
 
 func (m *MissingPIN) Error() string { return "no PIN was given" }
 
-// meanings sorts the return values of modules (KMS.md, "One error table").
+// meanings sorts the return values of modules by the codes that key services have too.
 var meanings = map[uint]struct{ code, text, remedy string }{
 	cryptoki.PINIncorrect:            {kms.CodeDenied, "the token refuses the PIN", checkPIN},
 	cryptoki.PINInvalid:              {kms.CodeDenied, "the token refuses the PIN", checkPIN},

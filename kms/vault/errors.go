@@ -50,7 +50,7 @@ func (e *engine) wayThere(err error) string {
 	return "check the network, HTTPS_PROXY and " + e.names.either("ADDR") + " (now " + e.place.address + ")"
 }
 
-// refusal explains an HTTP status and the texts that came with it, as OpenBao v2.6.2 and Vault send them (KMS.md section 1).
+// refusal explains an HTTP status and the texts that came with it, as OpenBao v2.6.2 and Vault send them.
 func (e *engine) refusal(operation string, answer *api.Response, r *api.ResponseError) error {
 	text := e.text(r.Errors)
 	says := func(fragments ...string) bool {

@@ -1,5 +1,5 @@
 // Package vaulttest is the transit engine of Vault and OpenBao as they are on the wire: real keys, versions, mounts, namespaces and
-// policies, with the statuses and texts that OpenBao v2.6.2 answered with (KMS.md section 1).
+// policies, with the statuses and texts that OpenBao v2.6.2 answered with.
 package vaulttest
 
 import (
