@@ -212,9 +212,10 @@ type recorder struct {
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
+	if r.status != 0 { // CNCF distribution answers some requests twice, which net/http would log
+		return
 	}
+	r.status = status
 	r.ResponseWriter.WriteHeader(status)
 }
 
