@@ -598,7 +598,7 @@ func TestF38UploadCancelled(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || reason(err) != "" {
 		t.Error(err)
 	}
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
 	got := calls(s)
@@ -622,7 +622,7 @@ func TestF38UploadCancelled(t *testing.T) {
 	_, err = openTest(t, newTestClient(t, Options{}), stuck.Host, "app").PushBlob(ctx, blobOf(b), nil, func(ctx context.Context, _ int64) (io.ReadCloser, error) {
 		return io.NopCloser(blocked{ctx, cancel}), nil
 	})
-	if took := time.Since(begin); !errors.Is(err, context.Canceled) || took > cancelTime+time.Second {
+	if took := time.Since(begin); !errors.Is(err, context.Canceled) || took > cancelTime+10*time.Second { // an answer is waited for three times as long
 		t.Errorf("took %s: %v", took, err)
 	}
 }
