@@ -170,17 +170,47 @@ func (p *publisher) parse(it item) (publication, error) {
 }
 
 // tagsOf are the tags to write: those that were said, else the source's own, never latest by itself.
-func (p *publisher) tagsOf(pub publication) []string {
+func (p *publisher) tagsOf(ctx context.Context, pub publication, src *registry.Repo) ([]string, error) {
 	var tags []string
 	for _, t := range slices.Concat([]string{pub.destination.Tag}, pub.tags, p.tags) {
 		if t != "" && !slices.Contains(tags, t) {
 			tags = append(tags, t)
 		}
 	}
-	if own := pub.layout.BareTag(); len(tags) == 0 && own != "" && registry.ValidTag(own) {
-		tags = []string{own}
+	if len(tags) > 0 || len(pub.files) > 0 {
+		return tags, nil
 	}
-	return tags
+	own := []string{pub.layout.BareTag()}
+	if pub.layout.IsRepository() {
+		var err error
+		if own, err = onlyNames(ctx, src); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range own {
+		if registry.ValidTag(t) {
+			tags = append(tags, t)
+		}
+	}
+	if len(tags) > 1 {
+		return nil, usageHint("say which to write: --tag "+tags[0], "its artifact has %d names, %s", len(tags), strings.Join(tags, " and "))
+	}
+	return tags, nil
+}
+
+// onlyNames are the tags of a source that holds one artifact, each once.
+func onlyNames(ctx context.Context, src *registry.Repo) ([]string, error) {
+	var out []string
+	for name, err := range src.Tags(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		tag := registry.Reference{Kind: registry.Layout, Tag: name}.BareTag()
+		if !ofDigest(tag) && !slices.Contains(out, tag) {
+			out = append(out, tag)
+		}
+	}
+	return out, nil
 }
 
 func (p *publisher) do(ctx context.Context, it item) (ui.Published, error) {
@@ -200,6 +230,10 @@ func (p *publisher) do(ctx context.Context, it item) (ui.Published, error) {
 		r.Source, r.Files = "", pub.words
 	}
 	r.Warnings = append(slices.Clone(r.Copied.Warnings), r.Signed.Warnings...)
+	if err == nil && r.Signed.NoClaims && !p.noClaims {
+		r.Warnings = append(r.Warnings,
+			"nothing says a tag, so the signature claims no tag: imprint verify accepts the digest under any; name one with --tag, or mean it with --no-claims")
+	}
 	for _, w := range r.Warnings {
 		if !p.alone {
 			w = it[1] + ": " + w
@@ -234,21 +268,23 @@ func publishFailed(r ui.Published, err error) error {
 
 // publish copies, signs, reads back and then tags: in this order no tag ever points at something unsigned.
 func (p *publisher) publish(ctx context.Context, pub publication) (r ui.Published, err error) {
-	tags := p.tagsOf(pub)
-	var names []string
-	for _, t := range tags {
-		names = append(names, pub.destination.With(t, "").String())
-	}
-	defer p.turn.take(names...)()
 	name := pub.destination.String()
 	defer p.progress.done(name)
-
 	src, root, err := p.source(ctx, pub)
 	if err != nil {
 		return r, err
 	}
 	defer src.Close()
 	r.Digest, r.MediaType = root.Descriptor.Digest, root.Descriptor.MediaType
+	tags, err := p.tagsOf(ctx, pub, src)
+	if err != nil {
+		return r, err
+	}
+	var names []string
+	for _, t := range tags {
+		names = append(names, pub.destination.With(t, "").String())
+	}
+	defer p.turn.take(names...)()
 	// Beside one another two items of the same artifact would each find it unsigned.
 	defer p.turn.take(pub.destination.Repository().With("", root.Descriptor.Digest).String())()
 	view, also, err := p.attachTo(ctx, src, root, &r)
