@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"encoding"
 	"errors"
 	"hash"
 	"io"
@@ -17,8 +18,9 @@ import (
 const goodRun = 1 << 20
 
 // A feed hands a blob's bytes to one request after another, from wherever the registry wants them. Each byte is hashed
-// the first time it passes, however often it must be sent, and the last ones are handed out only once all are known to
-// be right: who completes an upload with them never completes a wrong blob.
+// the first time it passes, and the last ones are handed out only once all are known to be right. What must be sent
+// again is read again, and not handed out before it proved to be the same: who completes an upload never completes a
+// wrong blob, whether or not the registry computes the digest.
 type feed struct {
 	d     ocispec.Descriptor
 	body  Body
@@ -34,17 +36,29 @@ type feed struct {
 	at     int64 // where rc is
 	run    int64 // bytes that rc gave
 	tries  int
-	hash   hash.Hash
-	hashed int64  // the hash is of the bytes before
-	right  bool   // all were hashed, and are what d says
-	small  []byte // all that came, of a blob that may have to be sent twice before anything goes wrong
-	high   int64  // the bytes before were handed out
-	sent   int64  // bytes handed out, those handed out again too
-	err    error  // why the source could not be read
+	hash   resumable
+	hashed int64    // the hash is of the bytes before
+	marks  [][]byte // what the hash was after each whole step
+	again  []byte   // part of what is sent again, which is known to be right
+	from   int64    // where it begins
+	right  bool     // all were hashed, and are what d says
+	small  []byte   // all that came, of a blob that may have to be sent twice before anything goes wrong
+	high   int64    // the bytes before were handed out
+	sent   int64    // bytes handed out, those handed out again too
+	err    error    // why the source could not be read
 }
 
+// A resumable hash says where it is, and goes on from there.
+type resumable interface {
+	hash.Hash
+	encoding.BinaryMarshaler
+	encoding.BinaryUnmarshaler
+}
+
+func newHash(a digest.Algorithm) resumable { return a.Hash().(resumable) } // those of the standard library are
+
 func newFeed(ctx context.Context, d ocispec.Descriptor, body Body, pause func(context.Context, int, error) error) *feed {
-	f := &feed{d: d, body: body, pause: pause, parent: ctx, hash: d.Digest.Algorithm().Hash()}
+	f := &feed{d: d, body: body, pause: pause, parent: ctx, hash: newHash(d.Digest.Algorithm())}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	return f
 }
@@ -105,7 +119,7 @@ func (f *feed) reset() {
 	defer f.mu.Unlock()
 	f.drop()
 	f.hash.Reset()
-	f.hashed, f.high, f.tries, f.right, f.small = 0, 0, 0, false, nil
+	f.hashed, f.high, f.tries, f.right, f.small, f.marks, f.again = 0, 0, 0, false, nil, nil, nil
 }
 
 // reached is the end of what was ever handed out.
@@ -168,6 +182,10 @@ func (p *portion) Close() error {
 // read reads at an offset. A source that breaks after it gave something is opened again where it broke; its own tries
 // (registry.Repo.BlobFrom has some) are over by then.
 func (f *feed) read(at int64, b []byte) (int, error) {
+	if at < f.hashed {
+		return f.reread(at, b)
+	}
+	f.again = nil
 	for idle := 0; ; {
 		if f.rc == nil || f.at != at {
 			f.drop()
@@ -200,6 +218,90 @@ func (f *feed) read(at int64, b []byte) (int, error) {
 		}
 		if n > 0 {
 			return n, nil
+		}
+	}
+}
+
+// step is how far the marks of a hash lie apart: what is sent again is read again from the mark before on, and at most
+// one step of it is in memory.
+func (f *feed) step() int64 { return max(1<<20, f.d.Size>>16) }
+
+// reread reads what has passed before.
+func (f *feed) reread(at int64, b []byte) (int, error) {
+	if f.hashed == f.d.Size && !f.right { // whoever was to be told had gone
+		return 0, fail(codeDigest, "%w: blob %s came otherwise", ErrDigestMismatch, f.d.Digest)
+	}
+	if at < f.from || at >= f.from+int64(len(f.again)) {
+		if err := f.load(at / f.step()); err != nil {
+			return 0, err
+		}
+	}
+	return copy(b, f.again[at-f.from:]), nil
+}
+
+// load reads a step once more, as far as it has passed, and compares what the hash comes to with what it came to.
+func (f *feed) load(step int64) error {
+	f.again = nil
+	from := step * f.step()
+	b := make([]byte, min(f.step(), f.hashed-from))
+	for n := 0; n < len(b); {
+		got, err := f.pull(from+int64(n), b[n:])
+		if err != nil {
+			return err
+		}
+		n += got
+	}
+	h := newHash(f.d.Digest.Algorithm())
+	if step > 0 {
+		if err := h.UnmarshalBinary(f.marks[step-1]); err != nil {
+			return err
+		}
+	}
+	h.Write(b)
+	now, err := h.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	var before []byte
+	if int64(len(b)) == f.step() {
+		before = f.marks[step]
+	} else if before, err = f.hash.MarshalBinary(); err != nil {
+		return err
+	}
+	if !bytes.Equal(now, before) {
+		return fail(codeDigest, "%w: blob %s came otherwise when some of it had to be read again", ErrDigestMismatch, f.d.Digest)
+	}
+	f.again, f.from = b, from
+	return nil
+}
+
+// pull reads what is not hashed any more.
+func (f *feed) pull(at int64, b []byte) (int, error) {
+	for idle := 0; ; {
+		if f.rc == nil || f.at != at {
+			f.drop()
+			rc, err := f.source(at)
+			if err != nil {
+				return 0, err
+			}
+			f.rc, f.at, f.run = rc, at, 0
+		}
+		n, err := f.rc.Read(b)
+		f.at += int64(n)
+		f.run += int64(n)
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			if idle++; idle == 100 {
+				return 0, io.ErrNoProgress
+			}
+			continue
+		case errors.Is(err, io.EOF):
+			return 0, fail(codeDigest, "%w: blob %s ended early when some of it had to be read again: %w", ErrDigestMismatch, f.d.Digest, io.ErrUnexpectedEOF)
+		}
+		if err := f.failed(err); err != nil {
+			return 0, err
 		}
 	}
 }
@@ -238,16 +340,24 @@ func (f *feed) failed(err error) error {
 	return f.pause(f.ctx, f.tries, err)
 }
 
-// took hashes what has not been hashed yet of the bytes that were just read, and with the last of them judges the blob.
+// took hashes the bytes that were just read for the first time, and with the last of them judges the blob.
 func (f *feed) took(b []byte) error {
-	end := f.at + int64(len(b))
-	if end > f.hashed {
-		f.hash.Write(b[f.hashed-f.at:])
-		f.hashed = end
-	}
 	f.run += int64(len(b))
-	f.at = end
-	if end < f.d.Size || f.right {
+	f.at += int64(len(b))
+	for len(b) > 0 {
+		n := min(int64(len(b)), f.step()-f.hashed%f.step())
+		f.hash.Write(b[:n])
+		f.hashed += n
+		b = b[n:]
+		if f.hashed%f.step() == 0 {
+			mark, err := f.hash.MarshalBinary()
+			if err != nil {
+				return err
+			}
+			f.marks = append(f.marks, mark)
+		}
+	}
+	if f.at < f.d.Size {
 		return nil
 	}
 	var one [1]byte
