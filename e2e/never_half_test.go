@@ -35,9 +35,21 @@ type death string
 const (
 	unheard   death = "cut"          // in this process: the n-th request never gets there, and nothing follows it
 	unseen    death = "cut answered" // the registry acts on the n-th, and nobody hears of it
-	interrupt death = "SIGINT"       // a process of its own, while the n-th request waits for its answer
-	kill      death = "SIGKILL"
+	interrupt death = "SIGINT"       // a process of its own, while the n-th request waits: it never gets there
+	kill      death = "SIGKILL"      // the same, and the registry acts on it afterwards
 )
+
+// at reports whether a command is ended at its n-th request in this way. The race detector, which takes several times as long, sees enough of
+// a third of what happens in this process; where lists take their time to settle SIGINT and SIGKILL then take turns.
+func (d death) at(n int, kind regtest.Kind) bool {
+	switch {
+	case !raced:
+		return true
+	case d == unheard, d == unseen:
+		return n%3 == 0
+	}
+	return kind == regtest.WithAPI || (n%2 == 0) == (d == kill)
+}
 
 // A victim is a command that is going to be ended, with the registries that it talks to.
 type victim struct {
@@ -95,11 +107,11 @@ func (a *axe) swing(s *regtest.Server, w http.ResponseWriter, r *http.Request) b
 	case unseen:
 		s.Handler().ServeHTTP(httptest.NewRecorder(), r)
 		a.fall()
-	case unheard:
-		a.fall()
-	default:
+	case kill:
 		a.fall()
 		s.Handler().ServeHTTP(httptest.NewRecorder(), r)
+	default:
+		a.fall()
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -184,7 +196,7 @@ func (v victim) fell(t *testing.T, way death, n int) (end, int) {
 }
 
 // endEach ends a command at each of its requests: at no moment does anything wrong hold, and the second run ends as one that nobody disturbed.
-func endEach(t *testing.T, ways []death, prepare func(t *testing.T) victim) {
+func endEach(t *testing.T, kind regtest.Kind, ways []death, prepare func(t *testing.T) victim) {
 	v := prepare(t)
 	first, total := v.fell(t, unheard, 0)
 	if first.code != 0 {
@@ -242,7 +254,12 @@ func endEach(t *testing.T, ways []death, prepare func(t *testing.T) victim) {
 			}
 			var runs sync.WaitGroup
 			slots := make(chan struct{}, 6) // they wait for lists to settle more than for a processor
+			tried := 0
 			for n := 1; n <= total; n++ {
+				if !way.at(n, kind) {
+					continue
+				}
+				tried++
 				slots <- struct{}{}
 				runs.Go(func() {
 					defer func() { <-slots }()
@@ -255,17 +272,18 @@ func endEach(t *testing.T, ways []death, prepare func(t *testing.T) victim) {
 				one(n, true)
 			}
 			// Requests travel beside one another, so that one run may need a few less than another.
-			if n := int(struck.Load()); n < total-total/8 {
-				t.Errorf("%d of %d runs were ended", n, total)
+			if n := int(struck.Load()); n < tried-tried/8-1 {
+				t.Errorf("%d of %d runs were ended", n, tried)
 			}
 			t.Logf("ended at %d of %d requests, %d of them in upload sessions", struck.Load(), total, sessions.Load())
 		})
 	}
 }
 
-// A stock is one registry's contents behind doors that ask for a password: each run has its own door.
+// password is what the doors to registries ask for.
 const password = "correct-horse-battery"
 
+// behindPassword serves whoever has it.
 func behindPassword(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, given, ok := r.BasicAuth(); !ok || user != "somebody" || given != password {
@@ -283,7 +301,7 @@ func door(t testing.TB, h http.Handler) *regtest.Server {
 	return regtest.Serve(t, behindPassword(h))
 }
 
-// keys gives a person the password of registries.
+// passwords gives a person the password of registries.
 func (p *person) passwords(t testing.TB, servers ...*regtest.Server) {
 	t.Helper()
 	auths := map[string]any{}
@@ -430,7 +448,7 @@ func TestNeverHalfCopied(t *testing.T) {
 	for _, kind := range regtest.Kinds {
 		t.Run("F38 F39 "+string(kind), func(t *testing.T) {
 			t.Parallel()
-			endEach(t, []death{unheard, unseen, interrupt, kill}, firstCopies(t, kind))
+			endEach(t, kind, []death{unheard, unseen, interrupt, kill}, firstCopies(t, kind))
 		})
 	}
 }
@@ -468,7 +486,7 @@ func TestNeverHalfMoved(t *testing.T) {
 				wants = append(wants, c)
 			}
 			undisturbed := &calm{}
-			endEach(t, []death{unheard, kill}, func(t *testing.T) victim {
+			endEach(t, kind, []death{unheard, kill}, func(t *testing.T) victim {
 				from, to := regtest.Serve(t, source.Handler()), regtest.Start(kind)
 				front := regtest.Serve(t, to.Handler())
 				for src, tag := range map[string]string{source.Host + "/team/app:old": "v1", first.Host + "/team/app:v1": "partial"} {
@@ -535,7 +553,7 @@ func TestNeverHalfPublished(t *testing.T) {
 			a := image("newer")
 			from := p.build(t, "built", a)
 			planned, args := p.prepare(t, regtest.New(t, kind).Host+"/app", from, a)
-			endEach(t, []death{interrupt, kill}, func(t *testing.T) victim {
+			endEach(t, kind, []death{interrupt, kill}, func(t *testing.T) victim {
 				behind := regtest.Start(kind)
 				to := door(t, behind.Handler())
 				mine := newPerson(t)
