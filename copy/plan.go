@@ -257,6 +257,10 @@ func (p *planner) found(n *registry.Node) {
 			p.begin(n, p.tags)
 		}
 		p.prefetch(n)
+		if n.Malformed == nil && n.Parts.Subject != nil {
+			subject := n.Parts.Subject.Digest
+			c.looks.add(small, func(ctx context.Context) error { return c.doubt(ctx, subject, d) }, p.lists[subject])
+		}
 		// Of what is not listed for its own subject nobody sees what refers to it.
 		if refers && n.Parts.Subject != nil {
 			subject := n.Parts.Subject.Digest
@@ -321,6 +325,22 @@ func (c *copier) ask(ctx context.Context, subject ocispec.Descriptor) error {
 	defer c.mu.Unlock()
 	c.lists[subject.Digest] = l
 	return err
+}
+
+// doubt looks for what dst lists by the tag schema: who deletes a manifest need not know of the list, which then hides
+// that it is gone.
+func (c *copier) doubt(ctx context.Context, subject digest.Digest, d ocispec.Descriptor) error {
+	if !c.dst.ListsByTag() || !c.isListed(subject, d.Digest) {
+		return nil
+	}
+	has, err := c.dst.HasManifest(ctx, d)
+	if err != nil || has {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.lists[subject].has, d.Digest)
+	return nil
 }
 
 func (c *copier) hasManifest(d digest.Digest) bool {

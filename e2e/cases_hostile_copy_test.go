@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -808,12 +809,12 @@ func TestHostileCopyTags(t *testing.T) {
 		t.Parallel()
 		x := newCrossing(t, image("to be copied"))
 		other := image("of somebody else")
+		var once sync.Once
 		x.dst.Intercept(first(x.dst.believe, on(http.MethodPut, "/manifests/sha256:", func(http.ResponseWriter, *http.Request) bool {
-			x.dst.putArtifact(dstRepo, "v1", other)
-			return false
-		}), on(http.MethodPost, "/blobs/uploads/", func(http.ResponseWriter, *http.Request) bool {
-			time.Sleep(3100 * time.Millisecond) // a look at the tags counts for three seconds
-			x.dst.putArtifact(dstRepo, "v1", other)
+			once.Do(func() {
+				x.dst.putArtifact(dstRepo, "v1", other)
+				time.Sleep(3100 * time.Millisecond) // a look at the tags counts for three seconds
+			})
 			return false
 		})))
 		a := x.a

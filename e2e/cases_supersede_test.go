@@ -19,7 +19,7 @@ import (
 
 // Whoever may push can take a signature, whose key is public, and put a chain of his own around it: for the same key, of
 // the same names, under a root of his own, ending in 2099. It is the same signature by its core id, and it holds longer.
-// It must never keep the genuine one away, whichever side it is on (DESIGN.md section 4).
+// It must never keep the genuine one away, whichever side it is on.
 
 // rewrapped is a signature in several chains: what is signed, and the signature, are the same in each.
 func rewrapped(mediaType string, key crypto.Signer, subject ocispec.Descriptor, chains ...[]*x509.Certificate) [][]byte {

@@ -23,6 +23,13 @@ type Addition struct {
 	From  *Repo
 }
 
+// ListsByTag reports whether lists of referrers were found to be kept by the tag schema: apart from the manifests, so
+// that one may be listed and gone.
+func (r *Repo) ListsByTag() bool {
+	s, ok := r.store.(*remote)
+	return ok && s.state.api.no()
+}
+
 // Referrers lists what refers to subject: by the API, or the tag schema where there is no API or it lists nothing.
 // artifactType filters (here, whatever the registry did); "" is all. Order is the registry's; each digest once.
 func (r *Repo) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
