@@ -328,7 +328,7 @@ func TestPushBlobAgain(t *testing.T) {
 		opened++
 		return io.NopCloser(bytes.NewReader(b)), nil
 	})
-	if err != nil || opened != 4 {
+	if err != nil || opened != 2 { // what was read again to be compared is at hand for the third and the fourth time
 		t.Fatalf("opened %d times, %v", opened, err)
 	}
 	rc, err := r.Blob(t.Context(), blobOf(b))
