@@ -582,6 +582,8 @@ func TestLeftovers(t *testing.T) {
 	in := func(parts ...string) string { return filepath.Join(append([]string{dir}, parts...)...) }
 	blobs := in("blobs", "sha256")
 	write(in(".imprint-OLD"), old)
+	write(in(".imprint-notes.txt"), old) // a person's
+	write(in(".imprint-a.tar-123"), old) // an archive's, whose writer has another name for it
 	write(in(".imprint-YOUNG"), young)
 	write(in(".imprint-HELD"), old)
 	hold(in(".imprint-HELD"))
@@ -600,6 +602,7 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(map[string]bool{
+		in(".imprint-notes.txt"): true, in(".imprint-a.tar-123"): true,
 		in(".imprint-OLD"): false, in(".imprint-YOUNG"): true, in(".imprint-HELD"): true, in("mine"): true, in(".imprint-FOLDER"): true,
 		filepath.Join(blobs, ".imprint-OLD"): false, filepath.Join(blobs, ".imprint-YOUNG"): true, filepath.Join(blobs, ".imprint-LINK"): true,
 	})

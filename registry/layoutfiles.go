@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -323,9 +324,12 @@ func (l *layout) sweep(f *os.File) {
 	if err != nil {
 		return
 	}
-	every := func(string) bool { return true }
+	ours := func(name string) bool { // as [layout.spool] makes it
+		text := strings.TrimPrefix(name, temporary)
+		return text != "" && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+	}
 	for _, dir := range []string{".", path.Join(ocispec.ImageBlobsDir, "sha256"), path.Join(ocispec.ImageBlobsDir, "sha512")} {
-		sweep(l.root, dir, info.ModTime(), every)
+		sweep(l.root, dir, info.ModTime(), ours)
 	}
 }
 
