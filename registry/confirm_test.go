@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/registry/regtest"
@@ -154,7 +156,7 @@ func TestConfirmForgotten(t *testing.T) {
 	}
 }
 
-// G11: where the API lists nothing the tag schema is asked too, but not of what the API itself has listed.
+// G11: where the API lists nothing the tag schema is asked too, but within a graph not of what the API itself has listed.
 func TestG11AskedOnce(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -169,12 +171,103 @@ func TestG11AskedOnce(t *testing.T) {
 	for _, c := range []struct {
 		m          Manifest
 		list, tags int
-	}{{subject, 1, 0}, {all[0], 0, 0}, {lonely, 0, 1}} {
+	}{{subject, 1, 0}, {lonely, 0, 1}} {
 		s.Reset()
-		list, err := r.Referrers(ctx, c.m.Descriptor, "")
-		if err != nil || len(list) != c.list || tags() != c.tags {
-			t.Errorf("%s: %d listed, %d requests of the tag schema, %v", c.m.Descriptor.Digest, len(list), tags(), err)
+		n, _, err := r.Graph(ctx, c.m, GraphOptions{})
+		if err != nil || len(n.Referrers) != c.list || tags() != c.tags {
+			t.Errorf("%s: %v, %d requests of the tag schema, %v", c.m.Descriptor.Digest, n, tags(), err)
 		}
+	}
+	s.Reset()
+	if list, err := r.Referrers(ctx, all[0].Descriptor, ""); err != nil || len(list) != 0 || tags() != 1 {
+		t.Errorf("by itself: %d listed, %d requests of the tag schema, %v", len(list), tags(), err)
+	}
+}
+
+// A registry gains the API without taking the tags over, and an SBOM is pushed once more since: the API lists it, and
+// knows nothing of its signature, which the tag schema has. Who asks for the signatures of the SBOM finds it, also after
+// the API has listed the SBOM in the same run (G11).
+func TestG11PushedAgainSince(t *testing.T) {
+	t.Parallel()
+	inner := regtest.New(t, regtest.WithoutAPI)
+	var listed atomic.Value
+	s := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		of, isList := strings.CutPrefix(r.URL.Path, "/v2/app/referrers/")
+		lists, ok := listed.Load().(map[string]ocispec.Descriptor)
+		if !isList || !ok {
+			inner.Handler().ServeHTTP(w, r)
+			return
+		}
+		x := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+		if d, ok := lists[of]; ok {
+			x.Manifests = append(x.Manifests, d)
+		}
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		_ = json.NewEncoder(w).Encode(x)
+	}))
+	before := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	image := pushImage(t, before, "image")
+	sbom := attachAll(t, before, image, "sbom")[0]
+	signature := attachAll(t, before, sbom, "signature of the SBOM")[0]
+
+	listed.Store(map[string]ocispec.Descriptor{image.Descriptor.Digest.String(): sbom.Descriptor})
+	r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	for range 2 {
+		if list, err := r.Referrers(t.Context(), image.Descriptor, ""); err != nil || len(list) != 1 {
+			t.Fatal(digests(list), err)
+		}
+		list, err := r.Referrers(t.Context(), sbom.Descriptor, "")
+		if diff := cmp.Diff([]string{signature.Descriptor.Digest.String()}, digests(list)); err != nil || diff != "" {
+			t.Error(err, diff)
+		}
+	}
+}
+
+// An API that has listed is there. What answers otherwise later (a proxy's error page, one node of many that is older) is
+// an error: were the API taken to be gone, signatures would seem not to be there for the rest of the run (G10).
+func TestG10FickleAPI(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status   int
+		body     string
+		sentinel error
+	}{
+		"404":                     {404, "<html>", ErrUnavailable},
+		"405":                     {405, "", ErrUnavailable},
+		"501":                     {501, "", ErrUnavailable},
+		"200 HTML":                {200, "<html>", ErrUnavailable},
+		"404 of an unknown image": {404, `{"errors":[{"code":"MANIFEST_UNKNOWN"}]}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := regtest.New(t, regtest.WithAPI)
+			var warned []string
+			r := openTest(t, newTestClient(t, Options{Warn: func(code, _ string) { warned = append(warned, code) }}), s.Host, "app")
+			image, other := pushImage(t, r, "image"), pushImage(t, r, "other")
+			ms := attachAll(t, r, image, "a")
+			if list, err := r.Referrers(t.Context(), image.Descriptor, ""); err != nil || len(list) != 1 {
+				t.Fatal(digests(list), err)
+			}
+			s.Intercept(func(w http.ResponseWriter, req *http.Request) bool {
+				if !strings.HasSuffix(req.URL.Path, "/referrers/"+other.Descriptor.Digest.String()) {
+					return false
+				}
+				w.Header().Set("Content-Type", "text/html")
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+				return true
+			})
+			if list, err := r.Referrers(t.Context(), other.Descriptor, ""); !errors.Is(err, c.sentinel) || len(list) != 0 {
+				t.Errorf("%v, %v", digests(list), err)
+			}
+			list, err := r.Referrers(t.Context(), image.Descriptor, "")
+			if diff := cmp.Diff(digestsOf(ms), digests(list)); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
+			if len(warned) != 0 {
+				t.Error(warned)
+			}
+		})
 	}
 }
 

@@ -223,7 +223,7 @@ func (g *growth) ask(f *find) error {
 	}
 	f.awaited++
 	g.queue = append(g.queue, func(ctx context.Context) answer {
-		list, err := g.repo.Referrers(ctx, f.entry, "")
+		list, err := g.repo.Referrers(inGraph(ctx), f.entry, "")
 		return answer{err: err, then: func() error {
 			f.list = list
 			f.awaited--

@@ -15,17 +15,29 @@ import (
 )
 
 // referrers asks the API, and the fallback tag where there is no API or it lists nothing: a registry
-// that has gained the API since does not know what was attached before. What the API itself lists as a referrer was
-// pushed since, and what refers to that was pushed later still: there the API's answer is the whole one.
+// that has gained the API since does not know what was attached before.
+//
+// Within a graph one request is saved for each node that nothing refers to: what the API itself lists as a referrer was
+// pushed since, and what refers to that was as a rule pushed later still. The exception, a referrer that was pushed a
+// second time since, with what refers to it from before, is why nobody who judges or signs goes by that.
 func (s *remote) referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
 	if !s.state.api.no() {
 		list, ok, err := s.listAPI(ctx, subject, artifactType)
-		if err != nil || ok && (len(list) > 0 || s.state.isListed(subject.Digest)) {
+		if err != nil || ok && (len(list) > 0 || withinGraph(ctx) && s.state.isListed(subject.Digest)) {
 			return list, err
 		}
 	}
 	return s.listTag(ctx, subject, artifactType)
 }
+
+type withinGraphKey struct{}
+
+// inGraph has empty lists believed as [remote.referrers] says.
+func inGraph(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withinGraphKey{}, true)
+}
+
+func withinGraph(ctx context.Context) bool { return ctx.Value(withinGraphKey{}) != nil }
 
 // listTag lists by the tag schema. What occupies the tag and is no list hides nothing that the API lists.
 func (s *remote) listTag(ctx context.Context, subject ocispec.Descriptor, artifactType string) ([]Referrer, error) {
@@ -71,13 +83,17 @@ func (s *remote) listAPI(ctx context.Context, subject ocispec.Descriptor, artifa
 			switch e, _ := answered(err); {
 			case e.has("NAME_UNKNOWN"): // no such repository (yet): nothing is known of its API
 				return nil, true, nil
+			case e.status == http.StatusNotFound && s.state.api.yes() && e.has("MANIFEST_UNKNOWN"): // no such subject
+				return nil, true, nil
+			case e.status == http.StatusNotFound && s.state.api.yes():
+				return nil, false, s.fickleAPI(subject, "answers 404")
 			case e.status == http.StatusNotFound:
 				s.state.api.set(false)
 				return nil, false, nil
 			case e.status == http.StatusMethodNotAllowed, e.status == http.StatusNotImplemented, e.status == http.StatusNotAcceptable:
-				return nil, false, s.oddAPI(fmt.Sprintf("answers %d", e.status))
+				return nil, false, s.oddAPI(subject, fmt.Sprintf("answers %d", e.status))
 			case err == nil && !isIndex(resp.Header):
-				return nil, false, s.oddAPI(fmt.Sprintf("sends %q", quote(resp.Header.Get("Content-Type"))))
+				return nil, false, s.oddAPI(subject, fmt.Sprintf("sends %q", quote(resp.Header.Get("Content-Type"))))
 			}
 		}
 		if err != nil {
@@ -139,11 +155,20 @@ func (r *repoState) isListed(d digest.Digest) bool {
 	return ok
 }
 
-// oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that.
-func (s *remote) oddAPI(what string) error {
+// oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that (CASES.md G10).
+func (s *remote) oddAPI(subject ocispec.Descriptor, what string) error {
+	if s.state.api.yes() {
+		return s.fickleAPI(subject, what)
+	}
 	s.state.api.set(false)
 	s.client.warn("referrers-api-odd", s.host, s.host+" "+what+" where referrers are listed; the fallback tag is used")
 	return nil
+}
+
+// fickleAPI is the error of an API that has listed before and says now that there is none: were that believed, what it
+// lists would seem not to be there, and be left behind, for the rest of the run.
+func (s *remote) fickleAPI(subject ocispec.Descriptor, what string) error {
+	return fail(codeUnavailable, "%w: %s has listed referrers before, and %s for those of %s", ErrUnavailable, s.host, what, subject.Digest)
 }
 
 // parseEntry reads an entry of a list, and refuses what has no digest that could be one.
