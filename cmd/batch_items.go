@@ -36,17 +36,18 @@ type given struct {
 	own   bool // a line of imprint's own JSON: what it names was worked out before
 }
 
-// items returns the items of the arguments, or those of --batch: each has width words.
-func (b batchFlags) items(s *session, args []string, width int, usageLine string) ([]item, error) {
-	all, err := b.given(s, args, form{words: width}, usageLine)
-	if err != nil {
-		return nil, err
+// items returns the items of the arguments, or those of --batch.
+func (b batchFlags) items(s *session, args []string, f form, usageLine string) ([]item, error) {
+	all, err := b.given(s, args, f, usageLine)
+	return wordsOf(all), err
+}
+
+func wordsOf(all []given) []item {
+	var out []item
+	for _, g := range all {
+		out = append(out, g.words)
 	}
-	out := make([]item, len(all))
-	for i, g := range all {
-		out[i] = g.words
-	}
-	return out, nil
+	return out
 }
 
 // given returns what the arguments name, or --batch: of that only what is this process's --shard.
@@ -118,16 +119,7 @@ type list struct {
 	refused int // lines of a plan that say what it would not do
 }
 
-// readItems reads one item a line: words separated by blanks, # starts a comment; or a line of imprint's own JSON.
-func readItems(r io.Reader, f form) ([]item, error) {
-	l, err := readList(r, f)
-	var out []item
-	for _, g := range l.items {
-		out = append(out, g.words)
-	}
-	return out, err
-}
-
+// readList reads one item a line: words separated by blanks, # starts a comment; or a line of imprint's own JSON.
 func readList(r io.Reader, f form) (list, error) {
 	limited := &io.LimitedReader{R: r, N: maxBatchBytes + 1}
 	lines := bufio.NewScanner(limited)

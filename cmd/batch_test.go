@@ -44,7 +44,8 @@ func TestReadItems(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := readItems(strings.NewReader(tt.in), form{words: tt.width, copies: tt.width == 2})
+			list, err := readList(strings.NewReader(tt.in), form{words: tt.width, copies: tt.width == 2})
+			got := wordsOf(list.items)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("error %v, want %q in it", err, tt.err)
@@ -64,7 +65,7 @@ func TestReadItems(t *testing.T) {
 func TestReadItemsIsBounded(t *testing.T) {
 	t.Parallel()
 	endless := io.MultiReader(strings.NewReader("a:1\n"), comments{})
-	if _, err := readItems(endless, form{words: 1}); err == nil || !strings.Contains(err.Error(), "more than") {
+	if _, err := readList(endless, form{words: 1}); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("error %v, want that of the limit", err)
 	}
 }
@@ -186,7 +187,8 @@ func TestBatchKeepsOrder(t *testing.T) {
 		close(gates[it[0]])
 		return byName(ctx, it)
 	})
-	again, err := readItems(strings.NewReader(got.out), form{words: 1})
+	list, err := readList(strings.NewReader(got.out), form{words: 1})
+	again := wordsOf(list.items)
 	if err != nil {
 		t.Fatal(err)
 	}

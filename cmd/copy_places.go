@@ -82,8 +82,8 @@ func (p *places) destination(ctx context.Context, ref registry.Reference) (*regi
 	return at.repo, at.err
 }
 
-// begin opens a layout or an archive for writing, and returns how to let go of it. A dry run leaves no trace: what does
-// not exist yet, or is going to be replaced, is an empty layout in a temporary folder.
+// begin opens a layout or an archive for writing, and returns how to let go of it. In a dry run an archive that is going
+// to be replaced is empty.
 func (p *places) begin(ctx context.Context, ref registry.Reference) (*registry.Repo, func() error, error) {
 	c, err := p.s.client()
 	if err != nil {
@@ -101,19 +101,31 @@ func (p *places) begin(ctx context.Context, ref registry.Reference) (*registry.R
 		return repo, func() error { defer undo(); return repo.Close() }, nil
 	}
 	if ref.Kind == registry.Layout || p.in.appending {
-		repo, err := c.Open(ctx, ref)
-		if err == nil {
-			return repo, repo.Close, nil
-		}
-		if !errors.Is(err, registry.ErrNotFound) {
-			return nil, nil, err
-		}
+		return rehearsed(ctx, c, ref)
 	}
+	return emptyLayout(ctx, c)
+}
+
+// rehearsed opens what stands for a layout or an archive in a dry run, which leaves no trace: itself, or where there is
+// none an empty layout. release lets go of it.
+func rehearsed(ctx context.Context, c *registry.Client, ref registry.Reference) (repo *registry.Repo, release func() error, err error) {
+	repo, err = c.Open(ctx, ref)
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		return emptyLayout(ctx, c)
+	case err != nil:
+		return nil, nil, err
+	}
+	return repo, repo.Close, nil
+}
+
+// emptyLayout makes a layout in a temporary folder, which release takes away.
+func emptyLayout(ctx context.Context, c *registry.Client) (repo *registry.Repo, release func() error, err error) {
 	dir, err := os.MkdirTemp("", "imprint-dry-run-")
 	if err != nil {
 		return nil, nil, &diskError{err}
 	}
-	repo, err := c.Create(ctx, registry.Reference{Kind: registry.Layout, Path: dir}, registry.CreateOptions{})
+	repo, err = c.Create(ctx, registry.Reference{Kind: registry.Layout, Path: dir}, registry.CreateOptions{})
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, nil, err

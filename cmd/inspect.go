@@ -23,7 +23,7 @@ never says whether a signature is trusted: imprint verify does.`,
   imprint inspect oci:app:1.0 -o json`,
 		Args: arguments(1, many, "REF…"),
 		RunE: s.run(func(ctx context.Context, args []string) error {
-			items, err := in.items(s, args, 1, "REF…")
+			items, err := in.items(s, args, form{words: 1}, "REF…")
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ func newTree(s *session) *cobra.Command {
 		Example: "  imprint tree ghcr.io/acme/app:1.4.2",
 		Args:    arguments(1, many, "REF…"),
 		RunE: s.run(func(ctx context.Context, args []string) error {
-			items, err := in.items(s, args, 1, "REF…")
+			items, err := in.items(s, args, form{words: 1}, "REF…")
 			if err != nil {
 				return err
 			}

@@ -88,7 +88,7 @@ not exist, and may be a repository without a tag: nothing is asked of a registry
 		Args:        arguments(1, many, "REF…"),
 		Annotations: map[string]string{exits: "0 explained, whatever the policy says   3 usage, or the policy does not load"},
 		RunE: s.run(func(ctx context.Context, args []string) error {
-			items, err := list.items(s, args, 1, "REF…")
+			items, err := list.items(s, args, form{words: 1}, "REF…")
 			if err != nil {
 				return err
 			}

@@ -64,13 +64,9 @@ With SOURCE_DATE_EPOCH the manifests that it makes say that they were created th
 }
 
 func runPublish(ctx context.Context, s *session, in publishInputs, args []string) error {
-	given, err := in.batch.given(s, args, form{words: max(2, len(args)), copies: true}, "SRC… DST")
+	items, err := in.batch.items(s, args, form{words: max(2, len(args)), copies: true}, "SRC… DST")
 	if err != nil {
 		return err
-	}
-	var items []item
-	for _, g := range given {
-		items = append(items, g.words)
 	}
 	p := &publisher{publishInputs: in, s: s, alone: in.batch.file == ""}
 	if err := p.check(); err != nil {
@@ -409,30 +405,18 @@ func (p *publisher) openSource(ctx context.Context, pub publication) (*registry.
 	return p.s.open(ctx, pub.layout)
 }
 
-// openDestination opens DST, and returns how to let go of it. A dry run leaves no trace: a layout that does not exist yet is an empty one
-// in a temporary folder.
+// openDestination opens DST, and returns how to let go of it.
 func (p *publisher) openDestination(ctx context.Context, ref registry.Reference) (*registry.Repo, func() error, error) {
 	c, err := p.s.client()
 	if err != nil {
 		return nil, nil, err
 	}
-	at, release := ref, func() error { return nil }
 	if p.dryRun && ref.Kind == registry.Layout {
-		repo, err := c.Open(ctx, ref)
-		if err == nil {
-			return repo, repo.Close, nil
-		}
-		if !errors.Is(err, registry.ErrNotFound) {
-			return nil, nil, err
-		}
-		if at.Path, err = os.MkdirTemp("", "imprint-dry-run-"); err != nil {
-			return nil, nil, &diskError{err}
-		}
-		release = func() error { return os.RemoveAll(at.Path) }
+		return rehearsed(ctx, c, ref)
 	}
-	repo, err := c.Create(ctx, at, registry.CreateOptions{})
+	repo, err := c.Create(ctx, ref, registry.CreateOptions{})
 	if err != nil {
-		return nil, nil, errors.Join(err, release())
+		return nil, nil, err
 	}
-	return repo, func() error { return errors.Join(repo.Close(), release()) }, nil
+	return repo, repo.Close, nil
 }

@@ -53,7 +53,7 @@ signature stays beside the new one unless --replace. With --policy or --root the
 }
 
 func runRechain(ctx context.Context, s *session, in rechainInputs, args []string) error {
-	items, err := in.batch.items(s, args, 1, "REF…")
+	items, err := in.batch.items(s, args, form{words: 1}, "REF…")
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ the configuration names beside the key, or that its service keeps (imprint help 
 }
 
 func runSign(ctx context.Context, s *session, in signInputs, args []string) error {
-	items, err := in.batch.items(s, args, 1, "REF…")
+	items, err := in.batch.items(s, args, form{words: 1}, "REF…")
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ one. Looked for without --policy and --root: IMPRINT_POLICY, ~/.config/imprint/p
 }
 
 func runVerify(ctx context.Context, s *session, in verifyInputs, args []string) error {
-	items, err := in.batch.items(s, args, 1, "REF…")
+	items, err := in.batch.items(s, args, form{words: 1}, "REF…")
 	if err != nil {
 		return err
 	}
