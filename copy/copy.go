@@ -178,7 +178,7 @@ var ErrPlatform = errors.New("no such platform")
 // move without leave is refused before the first write (registry.ErrTagMoves, reason tag-moves). Killed anywhere, a
 // second run ends as an undisturbed one. The Result says how far it came even with an error.
 func Artifact(ctx context.Context, dst, src *registry.Repo, root registry.Manifest, o Options) (Result, error) {
-	c := &copier{dst: dst, src: src, o: o}
+	c := &copier{dst: dst, src: src, o: o, most: maxHeld}
 	c.result = Result{Source: src.Reference().String(), Destination: dst.Reference().String(), DryRun: o.DryRun}
 	err := c.run(ctx, root)
 	return c.result, err

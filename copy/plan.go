@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -36,6 +37,8 @@ type copier struct {
 	kept    keep
 	added   map[digest.Digest][]byte         // blobs of additions
 	from    map[digest.Digest]*registry.Repo // where to read the others of them
+	most    int64                            // maxHeld; tests lower it
+	held    atomic.Int64                     // bytes of envelopes that are kept to be judged
 
 	mu     sync.Mutex
 	looked time.Time              // when the tags were looked up

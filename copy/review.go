@@ -63,7 +63,10 @@ func (c *copier) signatures(ctx context.Context, subject *registry.Node) ([]regi
 	all := make([]registry.Signature, len(nodes))
 	err := parallel(ctx, len(nodes), func(ctx context.Context, i int) error {
 		all[i] = c.signature(ctx, d, nodes[i].Manifest)
-		return ctx.Err()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return c.hold(len(all[i].Envelope))
 	})
 	if err != nil {
 		return nil, err
@@ -80,6 +83,19 @@ func (c *copier) signatures(ctx context.Context, subject *registry.Node) ([]regi
 			Err: &registry.Error{Code: s.Reason, Err: fmt.Errorf("signature manifest %s: %w: %s", s.Descriptor.Digest, why, s.Detail)}})
 	}
 	return all, nil
+}
+
+// maxHeld is how many bytes of envelopes one copy keeps to be judged: anybody who may push to the source may make ten
+// thousand of 1 MiB.
+const maxHeld = 512 << 20
+
+// hold counts an envelope that is kept.
+func (c *copier) hold(n int) error {
+	if c.held.Add(int64(n)) > c.most {
+		return &registry.Error{Code: "too-large", Err: fmt.Errorf("%w: the signatures of %s take more than %d bytes of memory together",
+			registry.ErrTooLarge, c.result.Digest, c.most)}
+	}
+	return nil
 }
 
 // signature reads a signature of the source. Its envelope is not downloaded again when it is sent.

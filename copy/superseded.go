@@ -2,6 +2,7 @@ package copy
 
 import (
 	"context"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -36,44 +37,52 @@ func (c *copier) supersede(ctx context.Context) error {
 			}
 		}
 	}
-	contents := make([]*envelope.Content, len(theirs))
-	err := parallel(ctx, len(theirs), func(ctx context.Context, i int) error {
-		contents[i] = content(c.dst.ReadSignature(ctx, theirs[i].subject.Manifest.Descriptor, theirs[i].ref))
-		return ctx.Err()
+	type ours struct {
+		subject, node *registry.Node
+		content       *envelope.Content
+		newer         bool // the destination has a newer one
+	}
+	bySubject := make(map[*registry.Node][]*ours)
+	var all []*ours
+	for _, t := range theirs {
+		if bySubject[t.subject] != nil {
+			continue
+		}
+		for _, n := range c.sends(t.subject) {
+			o := &ours{subject: t.subject, node: n}
+			bySubject[t.subject], all = append(bySubject[t.subject], o), append(all, o)
+		}
+	}
+	err := parallel(ctx, len(all), func(ctx context.Context, i int) error {
+		s := c.signature(ctx, all[i].subject.Manifest.Descriptor, all[i].node.Manifest)
+		all[i].content = content(s)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return c.hold(len(s.Envelope))
 	})
 	if err != nil {
 		return err
 	}
-	there := make(map[*registry.Node][]*envelope.Content)
-	for i, t := range theirs {
-		if contents[i] != nil {
-			there[t.subject] = append(there[t.subject], contents[i])
+	// Of theirs there may be many that are nobody's: each is compared as it comes, and not kept.
+	var mu sync.Mutex
+	err = parallel(ctx, len(theirs), func(ctx context.Context, i int) error {
+		newer := content(c.dst.ReadSignature(ctx, theirs[i].subject.Manifest.Descriptor, theirs[i].ref))
+		if newer != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, o := range bySubject[theirs[i].subject] {
+				o.newer = o.newer || o.content != nil && newer.Supersedes(*o.content)
+			}
 		}
-	}
-	type ours struct {
-		subject, node *registry.Node
-		content       *envelope.Content
-	}
-	var all []*ours
-	for s := range there {
-		for _, n := range c.sends(s) {
-			all = append(all, &ours{subject: s, node: n})
-		}
-	}
-	err = parallel(ctx, len(all), func(ctx context.Context, i int) error {
-		o := all[i]
-		o.content = content(c.signature(ctx, o.subject.Manifest.Descriptor, o.node.Manifest))
 		return ctx.Err()
 	})
 	if err != nil {
 		return err
 	}
 	for _, o := range all {
-		for _, newer := range there[o.subject] {
-			if o.content != nil && newer.Supersedes(*o.content) {
-				c.leave(o.node, Superseded, codeSuperseded)
-				break
-			}
+		if o.newer {
+			c.leave(o.node, Superseded, codeSuperseded)
 		}
 	}
 	return nil
