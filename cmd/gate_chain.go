@@ -84,7 +84,7 @@ func (g gate) renew(p passage, hearings []*hearing) (warnings []string, err erro
 	case len(all.plans) == 0:
 		return append(warnings, fmt.Sprintf("%s has no signature that --chain could renew", p.source)), nil
 	case all.fits == 0 && all.refused != nil:
-		return nil, all.refused
+		return nil, chainRefused(all.refused)
 	case all.foreign == len(all.plans):
 		return nil, all.skipped
 	case all.foreign == 1:
@@ -93,6 +93,17 @@ func (g gate) renew(p passage, hearings []*hearing) (warnings []string, err erro
 		warnings = append(warnings, fmt.Sprintf("%d signatures keep their chains: the certificates of --chain are not for their keys", all.foreign))
 	}
 	return warnings, nil
+}
+
+// chainRefused is err with what to do next in a copy, which has no flags that permit such a chain: rechain has.
+func chainRefused(err error) error {
+	switch reason(err) {
+	case "identity-changes":
+		return &hinted{err, "verifiers that pin the old name will refuse the new one: name a certificate with the old name; or copy without --chain, and see imprint rechain --help"}
+	case "ends-earlier":
+		return &hinted{err, "give the chain that lasts longer; or copy without --chain, and see imprint rechain --help"}
+	}
+	return err
 }
 
 // addition is the renewed signature of a plan as a referrer that is going to exist.
