@@ -94,6 +94,13 @@ func Copy(w io.Writer, r copy.Result) {
 	if len(r.Tags) == 0 {
 		field(w, 2, "tags", "none: the source was named by its digest alone")
 	}
+	for i, t := range r.DigestTags {
+		label := "also"
+		if i > 0 {
+			label = ""
+		}
+		field(w, 2, label, tagLine(t))
+	}
 	leftBehind(w, r)
 	fmt.Fprintf(w, "\n%s written, %s there already", plural(r.Written, "manifest"), number(r.There))
 	if n := len(c.left); n > 0 {
@@ -397,7 +404,7 @@ func refused(w io.Writer, failed []Failure) {
 		if len(f.Item) > 0 {
 			name = tail(abbreviated(f.Item[0]), 42)
 		}
-		why := f.detail()
+		why := curtailed(f.detail())
 		if f.Reason != "" {
 			why = f.Reason + ": " + why
 		}

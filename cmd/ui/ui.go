@@ -185,6 +185,20 @@ func abbreviated(reference string) string {
 	return name + "@" + d[:12]
 }
 
+// curtailed returns a sentence with 12 digits of each digest in it.
+func curtailed(text string) string {
+	const algorithm, digits = "sha256:", 64
+	before, rest, ok := strings.Cut(text, algorithm)
+	if !ok {
+		return text
+	}
+	n := len(rest) - len(strings.TrimLeft(rest, "0123456789abcdef"))
+	if n != digits {
+		return before + algorithm + rest[:n] + curtailed(rest[n:])
+	}
+	return before + rest[:12] + curtailed(rest[n:])
+}
+
 // Span writes a length of time in its largest unit, rounded down: nobody is told of a day that is not there.
 func Span(d time.Duration) string {
 	const hours, days, years = time.Hour, 24 * time.Hour, 365 * 24 * time.Hour

@@ -145,6 +145,7 @@ func copied() copy.Result {
 		Source: "vendor.example/db/server:16.4", Destination: "harbor.acme.example/vendor/db/server", Digest: sha("db"), Images: 3, Referrers: 3, Signatures: 6,
 		Bytes: 412_700_000, Mounted: 88_000_000, There: 2, Written: 10,
 		Tags: []copy.TagResult{{Tag: "16.4", Status: "written"}, {Tag: "latest", Was: sha("old"), Status: "moved"}},
+		DigestTags: []copy.TagResult{{Tag: "sha256-" + sha("db").Encoded() + ".sig", Digest: sha("sig"), Status: "written"}},
 		Objects: []copy.Object{{What: "signature", Descriptor: descriptor("s1", "", 1), Status: "superseded"},
 			{What: "referrer", Descriptor: descriptor("s2", "", 1), Status: "skipped", Reason: "its subject is another digest"}},
 	}
@@ -288,7 +289,7 @@ func TestScreens(t *testing.T) {
 		"copy":             func(w io.Writer) { Copy(w, copied()) },
 		"copy-again": func(w io.Writer) {
 			r := copied()
-			r.Written, r.Bytes, r.Mounted, r.Tags, r.Objects = 0, 0, 0, nil, nil
+			r.Written, r.Bytes, r.Mounted, r.Tags, r.DigestTags, r.Objects = 0, 0, 0, nil, nil, nil
 			Copy(w, r)
 			CopyLine(w, r)
 		},
@@ -299,7 +300,7 @@ func TestScreens(t *testing.T) {
 				all = append(all, planned(i))
 			}
 			CopyPlan(w, all, []Failure{{Item: []string{"vendor.example/tools/shell:5.0", "x"}, Reason: "no-trusted-signature", Detail: "signed under CN=Vendor Test Root", Code: 1},
-				{Item: []string{"vendor.example/db/server:latest", "x"}, Reason: "tag-moves", Text: "copy vendor.example/db/server:latest to x: the tag names another digest there: latest is 9d20f1c37ab5", Code: 1}})
+				{Item: []string{"vendor.example/db/server:latest", "x"}, Reason: "tag-moves", Text: "copy vendor.example/db/server:latest to x: the tag names another digest there: latest is " + sha("old").String() + ", not sha256:beef", Code: 1}})
 		},
 		"rechain": func(w io.Writer) {
 			Rechain(w, rechained(signer.StatusWritten))
