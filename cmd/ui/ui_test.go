@@ -144,7 +144,7 @@ func copied() copy.Result {
 	return copy.Result{
 		Source: "vendor.example/db/server:16.4", Destination: "harbor.acme.example/vendor/db/server", Digest: sha("db"), Images: 3, Referrers: 3, Signatures: 6,
 		Bytes: 412_700_000, Mounted: 88_000_000, There: 2, Written: 10,
-		Tags: []copy.TagResult{{Tag: "16.4", Status: "written"}, {Tag: "latest", Was: sha("old"), Status: "moved"}},
+		Tags:       []copy.TagResult{{Tag: "16.4", Status: "written"}, {Tag: "latest", Was: sha("old"), Status: "moved"}},
 		DigestTags: []copy.TagResult{{Tag: "sha256-" + sha("db").Encoded() + ".sig", Digest: sha("sig"), Status: "written"}},
 		Objects: []copy.Object{{What: "signature", Descriptor: descriptor("s1", "", 1), Status: "superseded"},
 			{What: "referrer", Descriptor: descriptor("s2", "", 1), Status: "skipped", Reason: "its subject is another digest"}},
