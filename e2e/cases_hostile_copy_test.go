@@ -517,7 +517,9 @@ func TestHostileCopyReferrers(t *testing.T) {
 			return l.all
 		})
 		x.refused(t, 4, "digest-mismatch")
-		x.untouched(t)
+		if x.dst.has(dstRepo, x.a.descriptor.Digest) { // its blobs may have begun to travel
+			t.Error("the artifact is there without what refers to it")
+		}
 	})
 	t.Run("C04 entries that are no descriptors", func(t *testing.T) {
 		t.Parallel()
@@ -892,6 +894,9 @@ func tree(t testing.TB, dir string) string {
 		rel, _ := filepath.Rel(dir, path)
 		fmt.Fprintf(&b, "%s %s", rel, info.Mode().Type())
 		if info.Mode().IsRegular() {
+			fmt.Fprintf(&b, " %d", info.Size())
+		}
+		if info.Mode().IsRegular() && info.Size() < 1<<20 {
 			content, err := os.ReadFile(path)
 			if err != nil {
 				return err
