@@ -224,6 +224,9 @@ func (g *growth) ask(f *find) error {
 	f.awaited++
 	g.queue = append(g.queue, func(ctx context.Context) answer {
 		list, err := g.repo.Referrers(inGraph(ctx), f.entry, "")
+		if err == nil {
+			err = g.allowed.keep(f.entry.Digest.String(), weight(list))
+		}
 		return answer{err: err, then: func() error {
 			f.list = list
 			f.awaited--
@@ -231,6 +234,22 @@ func (g *growth) ask(f *find) error {
 		}}
 	})
 	return nil
+}
+
+// weight is how much memory a list takes, whose annotations are as long as whoever pushed the referrers made them.
+func weight(list []Referrer) int {
+	const entry = 256 // what each takes at least
+	n := 0
+	for _, r := range list {
+		n += entry + len(r.MediaType) + len(r.ArtifactType)
+		for k, v := range r.Annotations {
+			n += len(k) + len(v)
+		}
+		for _, u := range r.URLs {
+			n += len(u)
+		}
+	}
+	return n
 }
 
 // manifest reads the manifest of a find.

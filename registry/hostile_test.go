@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
 // soon fails if f takes more of the processor than what is linear in its input could: quadratic it took half a minute.
@@ -127,6 +130,36 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 		}
 		if _, _, err := r.Graph(t.Context(), image, GraphOptions{}); !errors.Is(err, tt.err) {
 			t.Errorf("%d bytes: %v, want %v", tt.most, err, tt.err)
+		}
+	}
+}
+
+// The lists count, too: their annotations are as long as those who pushed the referrers made them, and a registry may
+// list what it likes.
+func TestListsThatAreKeptAreBounded(t *testing.T) {
+	t.Parallel()
+	inner := regtest.New(t, regtest.WithAPI)
+	s := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			inner.Handler().ServeHTTP(w, r)
+			return
+		}
+		x := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
+		for i := range 10 {
+			d := blobOf([]byte(fmt.Sprint("ghost", i)))
+			d.Annotations = map[string]string{"note": strings.Repeat("x", 10_000)}
+			x.Manifests = append(x.Manifests, d)
+		}
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		_ = json.NewEncoder(w).Encode(x)
+	}))
+	r := openTest(t, newTestClient(t, Options{}), s.Host, "app")
+	image := pushImage(t, r, "image")
+	follow := GraphOptions{Referrer: func(Referrer) bool { return false }}
+	for most, want := range map[int64]error{110_000: nil, 100_000: ErrTooLarge} {
+		r.most = most
+		if _, _, err := r.Graph(t.Context(), image, follow); !errors.Is(err, want) {
+			t.Errorf("%d bytes: %v, want %v", most, err, want)
 		}
 	}
 }
