@@ -94,6 +94,28 @@ func TestVerifyExitCodes(t *testing.T) {
 	}
 }
 
+// TestVerifyOfAListWithoutEnd: a signature that could satisfy may stand where nobody has read. That is not partly done, and
+// not unsigned.
+func TestVerifyOfAListWithoutEnd(t *testing.T) {
+	t.Parallel()
+	w, lay := signedLayout(t)
+	registries := regtest.New(t, regtest.WithAPI)
+	w.want(0, "copy", lay+":1.0", registries.Host+"/app:1.0", "-q")
+	registries.Intercept(func(out http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			return false
+		}
+		out.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		out.Header().Set("Link", "<"+r.URL.Path+"?again>; rel=\"next\"")
+		_, _ = out.Write([]byte(`{"schemaVersion":2,"manifests":[]}`))
+		return true
+	})
+	got := w.want(4, "verify", registries.Host+"/app:1.0", "--root", w.path("root.pem"), "-o", "json")
+	if !strings.Contains(got.out, `"link-refused"`) {
+		t.Errorf("%s", got.out)
+	}
+}
+
 // TestPolicyDigestPins: the digest in the JSON is the one that --policy-sha256 takes.
 func TestPolicyDigestPins(t *testing.T) {
 	t.Parallel()

@@ -87,11 +87,22 @@ func verify(ctx context.Context, s *session, text string, policy *trust.Policy, 
 	}
 	defer repo.Close()
 	r, _, err := trust.Verify(ctx, repo, ref, policy, trust.Options{As: as, Now: s.now})
+	if errors.Is(err, registry.ErrCapped) {
+		return trust.Report{}, &notReadOut{err}
+	}
 	if err != nil {
 		return trust.Report{}, err
 	}
 	return r, judged(r)
 }
+
+// A notReadOut is a list that was not read to its end. Nothing was done that could be partly done: whether a signature
+// satisfies could not be found out.
+type notReadOut struct{ err error }
+
+func (e *notReadOut) Error() string { return e.err.Error() }
+func (e *notReadOut) Unwrap() error { return e.err }
+func (e *notReadOut) exitCode() int { return exitUnknown }
 
 // judged turns a report into the run's outcome.
 func judged(r trust.Report) error {
