@@ -253,15 +253,19 @@ func (p *progress) view(now time.Time) ui.Progress {
 	return v
 }
 
-// left is the time that is left: of one item by its bytes, of many by how much of them was done so far.
+// left is the time that is left: of one item by its bytes, of many by how much of them was done so far, but no less than the bytes take
+// that are known to be left.
 func left(v ui.Progress, parts float64, passed time.Duration) (d time.Duration, guess bool) {
 	const longest = 100 * 24 * time.Hour
-	var seconds float64
+	var seconds, known float64
+	if v.Rate > 0 && v.Total > v.Covered {
+		known = float64(v.Total-v.Covered) / v.Rate
+	}
 	switch {
 	case v.Items > 1 && parts > 0 && passed > slowAfter:
-		seconds, guess = passed.Seconds()*(float64(v.Items)-parts)/parts, true
-	case v.Items <= 1 && v.Rate > 0 && v.Total > v.Covered:
-		seconds = float64(v.Total-v.Covered) / v.Rate
+		seconds, guess = max(known, passed.Seconds()*(float64(v.Items)-parts)/parts), true
+	case v.Items <= 1:
+		seconds = known
 	}
 	if seconds > longest.Seconds() {
 		return 0, false

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/copy"
 )
 
@@ -397,5 +398,27 @@ func TestSpeed(t *testing.T) {
 	}
 	if r := m.rate(at.Add(6 * time.Second)); r != 0 {
 		t.Errorf("%v after a standstill", r)
+	}
+}
+
+// TestProgressLeft: what is known to be left of the items under way takes its time, however many small ones were done before.
+func TestProgressLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		v      ui.Progress
+		parts  float64
+		passed time.Duration
+		want   time.Duration
+		guess  bool
+	}{
+		"one item":                  {ui.Progress{Items: 1, Rate: 10, Covered: 100, Total: 200}, 0.5, time.Minute, 10 * time.Second, false},
+		"by the items":              {ui.Progress{Items: 10, Rate: 10, Covered: 100, Total: 110}, 5, time.Minute, time.Minute, true},
+		"a large one after small":   {ui.Progress{Items: 7, Rate: 30, Covered: 75, Total: 300}, 6.2, 4 * time.Second, 7500 * time.Millisecond, true},
+		"nothing is known yet":      {ui.Progress{Items: 7}, 0, time.Minute, 0, false},
+		"many, and nothing is done": {ui.Progress{Items: 7, Rate: 10, Total: 100}, 0, time.Minute, 0, false},
+	} {
+		if d, guess := left(c.v, c.parts, c.passed); d != c.want || guess != c.guess {
+			t.Errorf("%s: %v, guess %v, want %v, %v", name, d, guess, c.want, c.guess)
+		}
 	}
 }
