@@ -672,7 +672,7 @@ func TestNothingLeaks(t *testing.T) {
 		_, total := v.fell(t, unheard, 0)
 		v.end()
 		before, files := len(goroutines()), openFiles(t)
-		for n := 1; n <= total; n += 3 {
+		for n := 1; n <= total; n += 7 {
 			v := prepare(t)
 			v.fell(t, []death{unheard, unseen}[n%2], n)
 			v.end()
