@@ -525,8 +525,9 @@ func TestArchiveSameEntries(t *testing.T) {
 	for i := range 2 {
 		file := filepath.Join(t.TempDir(), "a.tar")
 		r := createArchive(t, file)
-		addImage(t, r, "harbor.example/db:1", "layer")
-		if err := r.Commit(); err != nil {
+		m := putImage(t, r, nil, "", "layer")
+		putImage(t, r, &m.Descriptor, "application/example", "what refers to it") // unlike a signature's, its blobs come one by one
+		if err := errors.Join(r.Tag(t.Context(), m, "harbor.example/db:1"), r.Commit()); err != nil {
 			t.Fatal(err)
 		}
 		entries[i] = slices.Sorted(slices.Values(entriesOf(t, file)))
