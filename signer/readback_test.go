@@ -194,3 +194,45 @@ func TestF30ProbeBeforeTheKey(t *testing.T) {
 		}
 	}
 }
+
+// TestReadBackEach: every signature is read back, not the first alone, and one that is stored and not listed is not there.
+func TestReadBackEach(t *testing.T) {
+	t.Parallel()
+	p := remote(t, regtest.New(t, regtest.WithAPI))
+	id := newIdentity("release")
+	image := p.image(t, "one", "1.0")
+	sbom := p.attach(t, image, "application/spdx+json", "what is in it")
+	var written atomic.Bool
+	p.server.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
+			written.Store(true)
+		}
+		if !written.Load() || !strings.HasSuffix(r.URL.Path, "/referrers/"+sbom.Descriptor.Digest.String()) {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	r, err := p.trySign(t.Context(), image, id, Options{Tag: "1.0", Also: []registry.Manifest{sbom}, ReadBack: true})
+	if err == nil || r.Written != 2 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	wantReason(t, err, "forbidden", nil)
+}
+
+// TestReadBackOfNoClaims: a signature that claims nothing, and says so, is another than one that leaves it open.
+func TestReadBackOfNoClaims(t *testing.T) {
+	t.Parallel()
+	p := remote(t, regtest.New(t, regtest.WithAPI))
+	id := newIdentity("release")
+	image := p.image(t, "one", "1.0")
+	sbom := p.attach(t, image, "application/spdx+json", "what is in it")
+	s := newSigning(p.Repo, image, kmstest.Key(id.key), Options{Tag: "1.0", Also: []registry.Manifest{sbom}, ReadBack: true, Now: time.Now()})
+	must(t, s.prepare(id.chain))
+	must(t, s.run(t.Context()))
+	must(t, s.compare(t.Context(), s.targets[1]))
+	s.o.NoClaims = true
+	if err := s.compare(t.Context(), s.targets[1]); !errors.Is(err, errNotYet) {
+		t.Errorf("claims are open: %v", err)
+	}
+}
