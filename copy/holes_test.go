@@ -269,7 +269,7 @@ func TestC07TagMovesMeanwhile(t *testing.T) {
 				// The planning is over once something is written.
 				if r.Method == http.MethodPost {
 					once.Do(func() {
-						time.Sleep(3100 * time.Millisecond) // a look at the tags counts for three seconds
+						time.Sleep(1100 * time.Millisecond) // a look at the tags counts for a second
 						if err := other.SetTags(ctx, theirs, "latest"); err != nil {
 							t.Error(err)
 						}

@@ -12,7 +12,7 @@ import (
 
 // fresh is how long a look at the tags counts. No look can be the last word, since registries cannot compare and swap;
 // what is over sooner is not worth another request.
-const fresh = 3 * time.Second
+const fresh = time.Second
 
 // move sends what is planned: each blob and manifest as soon as what it needs is there, referrers after their subject,
 // each list read back once it should be whole, and the tags when all of that has ended.

@@ -815,7 +815,7 @@ func TestHostileCopyTags(t *testing.T) {
 		x.dst.Intercept(first(x.dst.believe, on(http.MethodPut, "/manifests/sha256:", func(http.ResponseWriter, *http.Request) bool {
 			once.Do(func() {
 				x.dst.putArtifact(dstRepo, "v1", other)
-				time.Sleep(3100 * time.Millisecond) // a look at the tags counts for three seconds
+				time.Sleep(1100 * time.Millisecond) // a look at the tags counts for a second
 			})
 			return false
 		})))
