@@ -35,7 +35,7 @@ func TestReviewRefuses(t *testing.T) {
 		}
 		return copy.Review{}, refused
 	}})
-	if err != refused || called != 1 {
+	if !errors.Is(err, refused) || called != 1 {
 		t.Errorf("%v, asked %d times", err, called)
 	}
 	if w := writes(s); len(w) != 0 {

@@ -20,7 +20,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// Rows F01 to F20 and F28 to F30 of CASES.md section 3, through copy: exit code and reason code, and what is at the destination then. What
+// What goes wrong on the way (F01 to F20, F28 to F30), through copy: exit code and reason code, and what is at the destination then. What
 // they cost in requests and time, with the real bounds, is tested in registry. F21 and F22 are in cases_faults_test.go, F48 in
 // copy_batch_test.go.
 

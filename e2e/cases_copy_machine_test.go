@@ -23,7 +23,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// Rows F05, F06, F37 and F40 to F46 of CASES.md section 3, through copy: broken lines under large blobs, and what is wrong with the machine that
+// What goes wrong on the way (F05, F06, F37, F40 to F46), through copy: broken lines under large blobs, and what is wrong with the machine that
 // imprint runs on. F36 is in cases_copy_disk_test.go. F43 (files beside what they become) and the resolver of F46 are tested in registry alone:
 // no flag and no environment leads there.
 
@@ -432,7 +432,7 @@ func TestF45Proxies(t *testing.T) {
 	})
 }
 
-// The holes of the peers (COPY.md part B), through the command.
+// The holes of the peers, through the command.
 
 // TestHoleFirstWriteFails: the first write of a signature, or of the list that it is to stand in, is refused; run again, both are listed
 // before the tag is written.

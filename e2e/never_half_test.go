@@ -28,7 +28,7 @@ import (
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
-// Rows F38 and F39 of CASES.md section 3, and its invariants I1 to I6: copy and publish are ended at every request that they make, of whichever
+// F38 and F39, and the invariants I1 to I6 of every moment: copy and publish are ended at every request that they make, of whichever
 // registry, in each of these ways.
 type death string
 

@@ -155,7 +155,7 @@ func (r *repoState) isListed(d digest.Digest) bool {
 	return ok
 }
 
-// oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that (CASES.md G10).
+// oddAPI remembers that there is no usable API, where the answer is not the one that the specification has for that.
 func (s *remote) oddAPI(subject ocispec.Descriptor, what string) error {
 	if s.state.api.yes() {
 		return s.fickleAPI(subject, what)

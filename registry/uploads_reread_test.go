@@ -14,7 +14,7 @@ import (
 )
 
 // What is read a second time, because a request broke, is not believed to be what was read the first time: a registry that
-// computes no digest never gets a mixture to keep (CASES.md C01).
+// computes no digest never gets a mixture to keep (C01).
 func TestC01SourceThatChanges(t *testing.T) {
 	t.Parallel()
 	right := randomBytes(3<<20+1000, 12)
