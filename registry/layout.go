@@ -50,6 +50,7 @@ func diskError(doing string, err error) error {
 	var (
 		own   *Error
 		at    *fs.PathError
+		moved *os.LinkError
 		errno syscall.Errno
 	)
 	switch {
@@ -57,7 +58,7 @@ func diskError(doing string, err error) error {
 		return nil
 	case errors.As(err, &own):
 		return err
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !errors.As(err, &moved): // what was written and cannot be put in place is not sought
 		return fail(codeNotFound, "%s: %w: %w", doing, ErrNotFound, err)
 	case errors.As(err, &at) && strings.HasSuffix(at.Op, "at") && !errors.As(err, &errno) && !errors.Is(err, fs.ErrClosed):
 		return fail(codeMalformed, "%s: %w: a link in the layout leads out of it: %w", doing, ErrMalformed, err) // os.Root (openat, statat …) has no name for it
