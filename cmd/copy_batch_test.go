@@ -282,6 +282,8 @@ func TestCopyItemsOfOneArchive(t *testing.T) {
 
 	s := regtest.New(t, regtest.WithAPI)
 	w.filled(s, map[string]string{"app": "1"})
+	w.image("lay", "new", "new") // the archive would be another, were it written
+	fmt.Fprintf(&list, "oci:%s:new oci-archive:%s\n", w.path("lay"), w.path("out.tar"))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s.Intercept(func(http.ResponseWriter, *http.Request) bool {
 		cancel(interruption{2})
