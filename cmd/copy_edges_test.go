@@ -115,3 +115,21 @@ func TestPublishIsPartlyDone(t *testing.T) {
 	s.Intercept(nil)
 	w.want(0, args...)
 }
+
+// TestCopyDigestTags: cosign's tags stay behind unless they are asked for.
+func TestCopyDigestTags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	signed := w.image("lay", "one", "1.0")
+	tag := "sha256-" + signed.Encoded() + ".sig"
+	own := w.image("lay", "cosign's", tag)
+	from, to := "oci:"+w.path("lay")+":1.0", "oci:"+w.path("to")
+	w.want(0, "copy", from, to)
+	if got := tagsOf(t, to); len(got) != 1 {
+		t.Errorf("not asked for: %v", got)
+	}
+	w.want(0, "copy", from, to, "--digest-tags")
+	if got := tagsOf(t, to); len(got) != 2 || got[tag] != string(own) {
+		t.Errorf("asked for: %v", got)
+	}
+}
