@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -350,5 +351,26 @@ func TestDigestTagsThatCannotBeHad(t *testing.T) {
 	must(t, err)
 	if len(r.DigestTags) != 0 || r.Tags[0].Status != copy.Written {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Only a tag is new, and the review takes a while: who takes the tag meanwhile keeps it.
+func TestC07TagTakenDuringTheReview(t *testing.T) {
+	t.Parallel()
+	src := places[2].open(t)
+	root := image(t, src, "amd64", "ours")
+	_, dst := remote(t, regtest.WithAPI)
+	_, err := copy.Artifact(ctx, dst, src, root, copy.Options{Tags: []string{"1.0"}})
+	must(t, err)
+	theirs := image(t, dst, "amd64", "theirs")
+	_, err = copy.Artifact(ctx, dst, src, root, copy.Options{Tags: []string{"latest"}, Review: func(ctx context.Context, _ copy.Graph) (copy.Review, error) {
+		time.Sleep(1100 * time.Millisecond) // a look at the tags counts for a second
+		return copy.Review{}, dst.SetTags(ctx, theirs, "latest")
+	}})
+	if !errors.Is(err, registry.ErrTagMoves) || reason(err) != "tag-moves" {
+		t.Errorf("%v (%s)", err, reason(err))
+	}
+	if d, err := dst.Tagged(ctx, "latest"); err != nil || d != theirs.Descriptor.Digest {
+		t.Errorf("latest names %s, %v", d, err)
 	}
 }

@@ -167,9 +167,9 @@ func (c *copier) nameAside() {
 }
 
 // lookWhen says after which tasks the tags are to be looked up again, so that it is late and yet nothing waits for it:
-// beside the last read-back, or beside the sending of root. nil: not at all, since nothing is to be sent.
+// beside the last read-back, or beside the sending of root; at once if nothing is to be sent. nil: there are no tags.
 func (c *copier) lookWhen(nodes []*registry.Node, confirms []*task) []*task {
-	if len(nodes) == 0 || len(c.result.Tags) == 0 {
+	if len(c.result.Tags) == 0 {
 		return nil
 	}
 	after := []*task{}
