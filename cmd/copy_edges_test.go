@@ -1,14 +1,18 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
@@ -131,5 +135,39 @@ func TestCopyDigestTags(t *testing.T) {
 	w.want(0, "copy", from, to, "--digest-tags")
 	if got := tagsOf(t, to); len(got) != 2 || got[tag] != string(own) {
 		t.Errorf("asked for: %v", got)
+	}
+}
+
+// TestAppendWaitIsInterrupted: who waits for another process to end the archive it adds to can be interrupted.
+func TestAppendWaitIsInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("lay", "one", "1.0")
+	archive := "oci-archive:" + w.path("out.tar")
+	w.want(0, "copy", "oci:"+w.path("lay")+":1.0", archive)
+	ref, err := registry.ParseReference(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := registry.NewClient(registry.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := client.Create(t.Context(), ref, registry.CreateOptions{Append: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(300*time.Millisecond, func() { cancel(interruption{syscall.SIGINT}) })
+	ended := make(chan told, 1)
+	go func() { ended <- w.runContext(ctx, "copy", "oci:"+w.path("lay")+":1.0", archive+":2.0", "--append") }()
+	select {
+	case got := <-ended:
+		if got.code != exitSignal+int(syscall.SIGINT) {
+			t.Errorf("exit code %d: %s", got.code, got.err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it still waits")
 	}
 }

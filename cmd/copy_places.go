@@ -77,7 +77,8 @@ func (p *places) destination(ctx context.Context, ref registry.Reference) (*regi
 	}
 	at := p.at(&p.destinations, ref)
 	at.open.Do(func() {
-		at.repo, at.release, at.err = p.begin(context.WithoutCancel(ctx), ref.Repository())
+		// All items end with this context: who waits for another process to end its archive may be interrupted.
+		at.repo, at.release, at.err = p.begin(ctx, ref.Repository())
 	})
 	return at.repo, at.err
 }
