@@ -127,6 +127,7 @@ type find struct {
 	node     *Node // nil until it is read
 	missing  bool  // it is not there
 	list     []Referrer
+	unlisted error   // why its list could not be read
 	awaited  int     // answers that are still to come
 	looks    []*look // who asks for it
 	followed bool    // what is below it is asked for
@@ -223,12 +224,9 @@ func (g *growth) ask(f *find) error {
 	}
 	f.awaited++
 	g.queue = append(g.queue, func(ctx context.Context) answer {
-		list, err := g.repo.Referrers(inGraph(ctx), f.entry, "")
-		if err == nil {
-			err = g.allowed.keep(f.entry.Digest.String(), weight(list))
-		}
-		return answer{err: err, then: func() error {
-			f.list = list
+		list, unlisted := g.repo.Referrers(inGraph(ctx), f.entry, "")
+		return answer{err: g.allowed.keep(f.entry.Digest.String(), weight(list)), then: func() error {
+			f.list, f.unlisted = list, unlisted
 			f.awaited--
 			return g.arrived(f)
 		}}
@@ -289,6 +287,10 @@ func (g *growth) within(f *find, err error) error {
 func (g *growth) arrived(f *find) error {
 	if f.awaited > 0 || f.followed {
 		return nil
+	}
+	// What refers to a manifest that is not there is of no interest, and some registries refuse to say.
+	if f.unlisted != nil && !f.missing {
+		return f.unlisted
 	}
 	for _, l := range f.looks {
 		joins, _, err := g.joins(l, f)
