@@ -181,6 +181,7 @@ func (c *copier) readBlob(ctx context.Context, d ocispec.Descriptor) ([]byte, er
 	if b, ok := c.known(d); ok {
 		return b, nil
 	}
+	d.Data = nil // it is not what it should be, and a blob may be
 	return c.kept.read(ctx, d.Digest, func() ([]byte, error) { return c.holder(d.Digest).ReadBlob(ctx, d, maxKept) })
 }
 

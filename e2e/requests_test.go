@@ -80,25 +80,32 @@ func TestRequestsBatch(t *testing.T) {
 	p := newPerson(t)
 	key, chain := certtest.ChainOf(3, "P-256")
 	args := []string{"--key", p.file("leaf.key", certtest.KeyPEM(key)), "--chain", p.file("chain.pem", certtest.PEM(chain...))}
-	var list strings.Builder
-	for i := range references {
-		repo := fmt.Sprintf("%s/batch%d", server.Host, i)
-		fmt.Fprintln(&list, pushed(t, image(repo), repo, "v1"))
-	}
-	alone := pushed(t, image("alone"), server.Host+"/alone", "v1")
-	server.Latency(3 * distance) // far enough that the time which signing takes does not count, with the race detector too
-	server.Reset()
-	p.want(t, 0, "", append([]string{"sign", alone}, args...)...)
-	one := server.RoundTrips()
+	// Far enough that the time which signing takes does not count, with the race detector too; further if the machine is busy.
+	for try, distance := 1, 3*distance; ; try, distance = try+1, 2*distance {
+		server.Latency(0)
+		var list strings.Builder
+		for i := range references {
+			repo := fmt.Sprintf("%s/batch%d-%d", server.Host, try, i)
+			fmt.Fprintln(&list, pushed(t, image(repo), repo, "v1"))
+		}
+		alone := pushed(t, image("alone"), fmt.Sprintf("%s/alone%d", server.Host, try), "v1")
+		server.Latency(distance)
+		server.Reset()
+		p.want(t, 0, "", append([]string{"sign", alone}, args...)...)
+		one := server.RoundTrips()
 
-	server.Reset()
-	o := p.want(t, 0, "", append([]string{"sign", "--batch", p.file("list", []byte(list.String()))}, args...)...)
-	if done := o.field(t, "done"); done != fmt.Sprint(references) {
-		t.Fatalf("%s done", done)
-	}
-	row := server.RoundTrips()
-	t.Logf("%d requests; %d in a row, one alone %d", server.Count(nil), row, one)
-	if row*10 > references*one {
-		t.Errorf("%d references wait for %d requests in a row, one alone for %d: want a tenth of %d", references, row, one, references*one)
+		server.Reset()
+		o := p.want(t, 0, "", append([]string{"sign", "--batch", p.file("list", []byte(list.String()))}, args...)...)
+		if done := o.field(t, "done"); done != fmt.Sprint(references) {
+			t.Fatalf("%s done", done)
+		}
+		row := server.RoundTrips()
+		t.Logf("%d requests; %d in a row, one alone %d", server.Count(nil), row, one)
+		if row*10 <= references*one {
+			return
+		}
+		if try == 3 {
+			t.Fatalf("%d references wait for %d requests in a row, one alone for %d: want a tenth of %d", references, row, one, references*one)
+		}
 	}
 }
