@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -198,7 +199,9 @@ type alternativeNames struct {
 	URIs           []*url.URL
 }
 
-var dnsName = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+var dnsName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+})
 
 func parseSANs(texts []string) (alternativeNames, error) {
 	var names alternativeNames
@@ -228,7 +231,7 @@ func parseSANs(texts []string) (alternativeNames, error) {
 			}
 			names.IPAddresses = append(names.IPAddresses, ip)
 		default:
-			if len(value) > 253 || !dnsName.MatchString(value) {
+			if len(value) > 253 || !dnsName().MatchString(value) {
 				return names, bad
 			}
 			names.DNSNames = append(names.DNSNames, value)

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -81,8 +82,10 @@ func (a *attributes) notePlugin(name string, value func() (string, error)) {
 }
 
 var (
-	pluginName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	pluginVersion = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+([-+][A-Za-z0-9.+-]{1,64})?$`)
+	pluginName    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`) })
+	pluginVersion = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+([-+][A-Za-z0-9.+-]{1,64})?$`)
+	})
 )
 
 // checkMade is [attributes.check] for an envelope that was made for us just now: it may name the plugin that is needed to verify it, and
@@ -99,10 +102,10 @@ func (a attributes) checkMade() error {
 		}
 		seen[name] = true
 	}
-	if !seen[attrPlugin] || !pluginName.MatchString(a.plugin) {
+	if !seen[attrPlugin] || !pluginName().MatchString(a.plugin) {
 		return refuse(codeAttribute, "attribute %q is not critical, or names no plugin", attrPlugin)
 	}
-	if slices.Contains(a.extended, attrPluginVersion) && (!seen[attrPluginVersion] || !pluginVersion.MatchString(a.pluginVersion)) {
+	if slices.Contains(a.extended, attrPluginVersion) && (!seen[attrPluginVersion] || !pluginVersion().MatchString(a.pluginVersion)) {
 		return refuse(codeAttribute, "attribute %q is not critical, or no version", attrPluginVersion)
 	}
 	rest := a
@@ -182,13 +185,13 @@ func checkTime(name string, t time.Time) error {
 }
 
 // extensionName is a name under somebody's domain, written backwards.
-var extensionName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9_-]+)+$`)
+var extensionName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z0-9_-]+)+$`) })
 
 // isExtension reports whether a protected attribute may be carried without being understood. The Notary Project's own
 // names are not for others: an unknown one, or one in another case, is something that we should have understood.
 // io.cncf.notary.verificationPlugin is one of them ([attributes.checkMade] has the one exception).
 func isExtension(name string) bool {
-	return len(name) <= 255 && extensionName.MatchString(name) && !strings.HasPrefix(strings.ToLower(name), reservedPrefix)
+	return len(name) <= 255 && extensionName().MatchString(name) && !strings.HasPrefix(strings.ToLower(name), reservedPrefix)
 }
 
 // checkUnprotected refuses unsigned members that a reader could mistake for others: those that belong into the

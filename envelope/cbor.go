@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
@@ -111,7 +112,7 @@ type entry struct {
 }
 
 // numericText is a text label that a person, or a careless reader, takes for an integer label.
-var numericText = regexp.MustCompile(`^[+-]?[0-9]+$`)
+var numericText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[+-]?[0-9]+$`) })
 
 // readMap returns the entries of a header map in their order. b has passed checkCBOR, alone or as part of a whole.
 func readMap(b []byte) ([]entry, error) {
@@ -139,7 +140,7 @@ func readMap(b []byte) ([]entry, error) {
 			return nil, fmt.Errorf("label %v is there twice", label)
 		}
 		seen[label] = true
-		if s, ok := label.(string); ok && numericText.MatchString(s) {
+		if s, ok := label.(string); ok && numericText().MatchString(s) {
 			return nil, fmt.Errorf("text label %q looks like an integer label", s)
 		}
 		value, err := firstItem(b[at:])

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/imprint-oci/imprint/certchain"
@@ -262,14 +263,16 @@ func strictBase64(enc *base64.Encoding, raw json.RawMessage) ([]byte, error) {
 
 // rfc3339 is the grammar of RFC 3339, 5.6, in upper case as stock signers write it. The ranges of date and time are
 // left to package time (which does not check those of the offset, and knows no leap seconds).
-var rfc3339 = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+var rfc3339 = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+})
 
 func jsonTime(m member) (time.Time, error) {
 	s, err := stringValue(m.value)
 	if err != nil {
 		return time.Time{}, &Error{codeTime, fmt.Errorf("%s: %w", m.name, err)}
 	}
-	if !rfc3339.MatchString(s) {
+	if !rfc3339().MatchString(s) {
 		return time.Time{}, refuse(codeTime, "%s: %q is not a time of RFC 3339", m.name, s)
 	}
 	var t time.Time

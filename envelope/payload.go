@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
@@ -69,18 +70,20 @@ func (p Payload) Equal(o Payload) bool {
 
 var (
 	// RFC 6838, 4.2; without parameters, which manifests never have.
-	mediaTypeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$`)
+	mediaTypeForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$`)
+	})
 	// The two algorithms that the image specification registers and stock verifiers read.
-	digestForm = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
-	sizeForm   = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
+	digestForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`) })
+	sizeForm   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(0|[1-9][0-9]*)$`) })
 )
 
 // checkDescriptor is what holds for the payloads that we sign and for those that we read.
 func (p Payload) checkDescriptor() error {
 	switch {
-	case !mediaTypeForm.MatchString(p.MediaType):
+	case !mediaTypeForm().MatchString(p.MediaType):
 		return fmt.Errorf("media type %q is malformed", p.MediaType)
-	case !digestForm.MatchString(string(p.Digest)):
+	case !digestForm().MatchString(string(p.Digest)):
 		return fmt.Errorf("digest %q is malformed or of another algorithm than sha256 and sha512", p.Digest)
 	case p.Size < 0:
 		return fmt.Errorf("size %d is negative", p.Size)
@@ -190,7 +193,7 @@ func readPayload(b []byte) (p Payload, err error) {
 
 // sizeValue reads an integer exactly: a float or an exponent would be another number to another reader.
 func sizeValue(raw json.RawMessage) (int64, error) {
-	if !sizeForm.Match(raw) {
+	if !sizeForm().Match(raw) {
 		return 0, errors.New("not a whole number")
 	}
 	return strconv.ParseInt(string(raw), 10, 64)

@@ -5,19 +5,28 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 var (
-	awsARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+$`)
-	awsID      = regexp.MustCompile(`^(alias/[A-Za-z0-9/_-]+|mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
-	awsRegion  = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`) // it becomes part of a host's name
-	gcpKey     = regexp.MustCompile(`^projects/[A-Za-z0-9.:-]+/locations/[A-Za-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+(/cryptoKeyVersions/[1-9][0-9]*)?$`)
-	vaultKey   = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`)
-	vaultMount = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
-	version    = regexp.MustCompile(`^[1-9][0-9]{0,8}$`)
-	vaultHTTP  = regexp.MustCompile(`^/v1/([A-Za-z0-9_./-]+)/keys/([^/]+)$`)
-	azureName  = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
-	azureVers  = regexp.MustCompile(`^[0-9a-f]{32}$`) // as the service makes them
+	awsARN = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+$`)
+	})
+	awsID = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(alias/[A-Za-z0-9/_-]+|mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+	})
+	awsRegion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`) }) // it becomes part of a host's name
+	gcpKey    = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^projects/[A-Za-z0-9.:-]+/locations/[A-Za-z0-9-]+/keyRings/[A-Za-z0-9_-]+/cryptoKeys/[A-Za-z0-9_-]+(/cryptoKeyVersions/[1-9][0-9]*)?$`)
+	})
+	vaultKey   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`) })
+	vaultMount = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
+	})
+	version    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[1-9][0-9]{0,8}$`) })
+	vaultHTTP  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/v1/([A-Za-z0-9_./-]+)/keys/([^/]+)$`) })
+	azureName  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9-]+$`) })
+	azureVers  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{32}$`) }) // as the service makes them
 	azureHosts = []string{
 		".vault.azure.net", ".managedhsm.azure.net", ".vault.azure.cn", ".managedhsm.azure.cn",
 		".vault.usgovcloudapi.net", ".managedhsm.usgovcloudapi.net",
@@ -28,7 +37,7 @@ var (
 func parseAWS(rest string) (*url.URL, error) {
 	if !strings.HasPrefix(rest, "/") {
 		path, query, _ := strings.Cut(rest, "?")
-		if awsARN.MatchString(path) || awsID.MatchString(path) {
+		if awsARN().MatchString(path) || awsID().MatchString(path) {
 			return nil, Invalid(CodeURI, "awskms:%s lacks its slashes: write awskms:///%s", shown(rest), shown(rest))
 		}
 		m := map[string]string{}
@@ -38,7 +47,7 @@ func parseAWS(rest string) (*url.URL, error) {
 				return nil, err
 			}
 		}
-		if !awsARN.MatchString(m["key-id"]) && !awsID.MatchString(m["key-id"]) {
+		if !awsARN().MatchString(m["key-id"]) && !awsID().MatchString(m["key-id"]) {
 			return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, or awskms:key-id=alias/NAME;region=REGION", shown(rest))
 		}
 		rest = "///" + m["key-id"]
@@ -51,7 +60,7 @@ func parseAWS(rest string) (*url.URL, error) {
 	}
 	if after, ok := strings.CutPrefix(rest, "//"); ok && !strings.HasPrefix(after, "/") {
 		// Two slashes make the key a host (sigstore/fulcio#1178).
-		if id, _, _ := strings.Cut(after, "?"); awsARN.MatchString(id) || awsID.MatchString(id) {
+		if id, _, _ := strings.Cut(after, "?"); awsARN().MatchString(id) || awsID().MatchString(id) {
 			return nil, Invalid(CodeURI, "awskms:%s names the key as a host: write awskms:///%s, with three slashes", shown(rest), shown(after))
 		}
 	}
@@ -61,8 +70,8 @@ func parseAWS(rest string) (*url.URL, error) {
 	}
 	id := strings.TrimPrefix(u.Path, "/")
 	switch {
-	case awsID.MatchString(id):
-	case awsARN.MatchString(id):
+	case awsID().MatchString(id):
+	case awsARN().MatchString(id):
 		region := strings.Split(id, ":")[3]
 		if r := u.Query().Get("region"); r != "" && r != region {
 			return nil, Invalid(CodeURI, "awskms:%s names the region %s, its ARN %s", shown(rest), r, region)
@@ -70,7 +79,7 @@ func parseAWS(rest string) (*url.URL, error) {
 	default:
 		return nil, Invalid(CodeURI, "awskms:%s names no key: write awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN", shown(rest))
 	}
-	if r := u.Query().Get("region"); r != "" && !awsRegion.MatchString(r) {
+	if r := u.Query().Get("region"); r != "" && !awsRegion().MatchString(r) {
 		return nil, Invalid(CodeURI, "the awskms key URI names %q, which is no region: write one as eu-central-1", Text(r))
 	}
 	endpoint := u.Query().Get("endpoint")
@@ -113,7 +122,7 @@ func parseGCP(rest string) (*url.URL, error) {
 	if i := strings.LastIndex(name, "/versions/"); i >= 0 {
 		name = name[:i] + "/cryptoKeyVersions/" + name[i+len("/versions/"):]
 	}
-	if u.RawQuery != "" || u.ForceQuery || !gcpKey.MatchString(name) {
+	if u.RawQuery != "" || u.ForceQuery || !gcpKey().MatchString(name) {
 		return nil, Invalid(CodeURI, "gcpkms:%s names no key: write gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N", shown(rest))
 	}
 	return &url.URL{Scheme: "gcpkms", Host: "projects", Path: strings.TrimPrefix(name, "projects")}, nil
@@ -135,7 +144,7 @@ func parseAzure(rest string) (*url.URL, error) {
 	parts := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
 	ok := u.Host != ""
 	for _, p := range parts {
-		ok = ok && azureName.MatchString(p)
+		ok = ok && azureName().MatchString(p)
 	}
 	if ok && len(parts) == 3 && parts[0] == "keys" {
 		return nil, Invalid(CodeURI, "azurekms:%s names no key: write azurekms://%s/%s/%s", shown(rest), u.Host, parts[1], parts[2])
@@ -150,7 +159,7 @@ func parseAzure(rest string) (*url.URL, error) {
 		return nil, Invalid(CodeURI, "azurekms:%s: %s is no host of Key Vault or Managed HSM: write azurekms://VAULT%s/NAME", shown(rest), Text(u.Host), azureHosts[0])
 	}
 	// In a URL of the service that would be the collection. A key may have that name, but hardly with another version.
-	if c := parts[0]; len(parts) == 2 && (c == "keys" || c == "certificates") && !azureVers.MatchString(parts[1]) {
+	if c := parts[0]; len(parts) == 2 && (c == "keys" || c == "certificates") && !azureVers().MatchString(parts[1]) {
 		return nil, Invalid(CodeURI, "azurekms:%s names the version %s of a key named %s: write azurekms://%s/%s, or https://%s/%s/%s",
 			shown(rest), parts[1], c, u.Host, parts[1], u.Host, c, parts[1])
 	}
@@ -161,7 +170,7 @@ func parseAzure(rest string) (*url.URL, error) {
 // isAzure reports whether host is a vault, one label before one of the suffixes, in any case.
 func isAzure(host string) bool {
 	vault, suffix, ok := strings.Cut(host, ".")
-	return ok && azureName.MatchString(vault) && slices.ContainsFunc(azureHosts, func(s string) bool { return strings.EqualFold(s, "."+suffix) })
+	return ok && azureName().MatchString(vault) && slices.ContainsFunc(azureHosts, func(s string) bool { return strings.EqualFold(s, "."+suffix) })
 }
 
 // stepAzure rewrites step's vault=V;name=K?version=N&hsm=true.
@@ -175,7 +184,7 @@ func stepAzure(rest string) (string, error) {
 	if err != nil {
 		return "", Invalid(CodeURI, "the query of the azurekms key URI is malformed")
 	}
-	if name := m["name"]; name != "" && !azureName.MatchString(name) {
+	if name := m["name"]; name != "" && !azureName().MatchString(name) {
 		return "", Invalid(CodeURI, "azurekms:%s names no key: a name has letters, digits and dashes", shown(rest))
 	}
 	host, suffix, version := m["vault"], azureHosts[0], ""
@@ -204,7 +213,7 @@ func parseVault(scheme, rest string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u.Path != "" || !vaultKey.MatchString(u.Host) {
+	if u.Path != "" || !vaultKey().MatchString(u.Host) {
 		return nil, Invalid(CodeURI, "%s:%s names no key: write %s://NAME?mount=transit", scheme, shown(rest), scheme)
 	}
 	q := u.Query()
@@ -213,10 +222,10 @@ func parseVault(scheme, rest string) (*url.URL, error) {
 			return nil, err
 		}
 	}
-	if m := q.Get("mount"); m != "" && !vaultMount.MatchString(m) {
+	if m := q.Get("mount"); m != "" && !vaultMount().MatchString(m) {
 		return nil, Invalid(CodeURI, "%s:%s: %q is no mount", scheme, shown(rest), m)
 	}
-	if v := q.Get("version"); v != "" && !version.MatchString(v) {
+	if v := q.Get("version"); v != "" && !version().MatchString(v) {
 		return nil, Invalid(CodeURI, "%s:%s: %q is no version: it is a number from 1", scheme, shown(rest), v)
 	}
 	return u, nil
@@ -228,7 +237,7 @@ func parseHTTP(scheme, rest string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m := vaultHTTP.FindStringSubmatch(u.Path); m != nil && u.RawQuery == "" && u.Host != "" && vaultKey.MatchString(m[2]) {
+	if m := vaultHTTP().FindStringSubmatch(u.Path); m != nil && u.RawQuery == "" && u.Host != "" && vaultKey().MatchString(m[2]) {
 		q := url.Values{"addr": {scheme + "://" + u.Host}, "mount": {m[1]}}
 		return parseVault("hashivault", "//"+m[2]+"?"+q.Encode())
 	}

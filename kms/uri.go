@@ -53,7 +53,7 @@ func parseURI(uri string) (*url.URL, error) {
 	case "awskms":
 		return parseAWS(rest)
 	case "arn":
-		if id, _, _ := strings.Cut("arn:"+rest, "?"); !awsARN.MatchString(id) {
+		if id, _, _ := strings.Cut("arn:"+rest, "?"); !awsARN().MatchString(id) {
 			return nil, Invalid(CodeURI, "arn:%s is no ARN of a key or alias of AWS KMS: arn:aws:kms:REGION:ACCOUNT:key/KEY-ID, or …:alias/NAME", shown(rest))
 		}
 		return parseAWS("///arn:" + rest)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
@@ -121,11 +122,11 @@ func (s *session) explainCredentials(ctx context.Context, err *credentialsError)
 }
 
 // plain are the profile names that a shell takes as they are.
-var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$`)
+var plain = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+-]*$`) })
 
 // ssoLogin is the command that opens a session anew.
 func (s *session) ssoLogin() string {
-	if !plain.MatchString(s.profile) {
+	if !plain().MatchString(s.profile) {
 		return "run `aws sso login`"
 	}
 	return "run `aws sso login --profile " + s.profile + "`"

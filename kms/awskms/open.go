@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -30,7 +31,9 @@ const usable = "Notary Project signatures need the key usage SIGN_VERIFY and the
 	"RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384 or ECC_NIST_P521"
 
 // keyARN is the name of a key that never comes to mean another one, with the region and the key's id.
-var keyARN = regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:key/([A-Za-z0-9-]+)$`)
+var keyARN = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:key/([A-Za-z0-9-]+)$`)
+})
 
 // specs are the key specs of the six algorithms of the Notary Project.
 var specs = map[types.KeySpec]string{
@@ -79,7 +82,7 @@ func open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 // remote judges what the service says of a key.
 func remote(n name, s *session, answer *sdk.GetPublicKeyOutput) (kms.Remote, error) {
 	arn := aws.ToString(answer.KeyId)
-	m := keyARN.FindStringSubmatch(arn)
+	m := keyARN().FindStringSubmatch(arn)
 	switch {
 	case m == nil:
 		return kms.Remote{}, kms.Service("%s answers with %q, which is no key ARN", s.where, kms.Text(arn))
@@ -139,7 +142,7 @@ func nameOf(u *url.URL) name {
 // means reports whether a key of the given ARN and id may be the answer to n. What an alias names only the service knows.
 func (n name) means(arn, id string) bool {
 	switch {
-	case keyARN.MatchString(n.id):
+	case keyARN().MatchString(n.id):
 		return n.id == arn
 	case strings.Contains(n.id, "alias/"):
 		return true

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -34,7 +35,7 @@ type session struct {
 // maxAnswer bounds an answer, bytes. The longest that AWS KMS gives to these two calls is below 4 KiB.
 const maxAnswer = 256 << 10
 
-var region = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+var region = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`) })
 
 // connect reads the configuration of AWS and gets credentials. Nothing in it repeats anything: that is [kms.Ask]'s.
 func connect(ctx context.Context, n name, o kms.Options) (*session, error) {
@@ -42,7 +43,7 @@ func connect(ctx context.Context, n name, o kms.Options) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Region != "" && !region.MatchString(cfg.Region) { // it becomes part of the host's name
+	if cfg.Region != "" && !region().MatchString(cfg.Region) { // it becomes part of the host's name
 		return nil, kms.Invalid(kms.CodeURI, "%q is no AWS region", kms.Text(cfg.Region))
 	}
 	if cfg.Region == "" { // the SDK would look for credentials first, and complain of those

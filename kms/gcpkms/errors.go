@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/googleapis/gax-go/v2"
@@ -47,15 +48,23 @@ const (
 
 var (
 	// The service's own words, as measured. Over gRPC the status is FailedPrecondition, over REST InvalidArgument.
-	inState  = regexp.MustCompile(`current state is:? *([A-Z_]+)`)
-	inactive = regexp.MustCompile(`(?i)is not enabled|purpose`)
+	inState  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`current state is:? *([A-Z_]+)`) })
+	inactive = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)is not enabled|purpose`) })
 	// A post-quantum key has no PEM: the service wants to be told another format (GetPublicKeyRequest.public_key_format).
-	noPEM   = regexp.MustCompile(`(?i)public[ _]?key[ _]?format|\bPQC\b|post-quantum`)
-	proxied = regexp.MustCompile(`failed to do connect handshake, response: \\*"HTTP/[0-9.]+ ([^\\"]+)`)
+	noPEM   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)public[ _]?key[ _]?format|\bPQC\b|post-quantum`) })
+	proxied = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`failed to do connect handshake, response: \\*"HTTP/[0-9.]+ ([^\\"]+)`)
+	})
 	// What package auth says of a token that it could not get; gRPC hands on nothing but its text.
-	refused = regexp.MustCompile(`invalid_grant|invalid_rapt|invalid_client|unauthorized_client|invalid_token|cannot fetch token: 40[01]`)
-	busy    = regexp.MustCompile(`cannot fetch token: (5[0-9][0-9]|429)|status code 5[0-9][0-9]`)
-	offline = regexp.MustCompile(`(Get|Post|Put) "https?://|dial tcp|lookup |x509: |connection reset|i/o timeout|EOF|deadline exceeded`)
+	refused = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`invalid_grant|invalid_rapt|invalid_client|unauthorized_client|invalid_token|cannot fetch token: 40[01]`)
+	})
+	busy = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`cannot fetch token: (5[0-9][0-9]|429)|status code 5[0-9][0-9]`)
+	})
+	offline = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(Get|Post|Put) "https?://|dial tcp|lookup |x509: |connection reset|i/o timeout|EOF|deadline exceeded`)
+	})
 )
 
 // failed says why the service did not do what it was asked. answered tells what it said from what gRPC made up.
@@ -103,9 +112,9 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 		unfit(e, name, st.Message())
 	case codes.InvalidArgument:
 		switch {
-		case inState.MatchString(st.Message()), inactive.MatchString(st.Message()):
+		case inState().MatchString(st.Message()), inactive().MatchString(st.Message()):
 			unfit(e, name, st.Message())
-		case a == reading && noPEM.MatchString(st.Message()):
+		case a == reading && noPEM().MatchString(st.Message()):
 			*e = *unusable("it is not a key whose public key can be had in PEM: " + said.Error())
 		default:
 			e.Err = fmt.Errorf("%v: %w", st.Code(), said)
@@ -127,7 +136,7 @@ func (a act) told(e *kms.Error, name resource, st *status.Status, said error) {
 
 // broken takes gRPC's wrapping off why there is no connection, and leaves the first line of what a proxy answered.
 func broken(why string) string {
-	if m := proxied.FindStringSubmatch(why); m != nil {
+	if m := proxied().FindStringSubmatch(why); m != nil {
 		return "the proxy answers " + m[1]
 	}
 	if inner, ok := strings.CutPrefix(why, `connection error: desc = "transport: `); ok {
@@ -166,7 +175,7 @@ func (a act) denied(e *kms.Error, name resource, st *status.Status, said error) 
 // unfit says in which state the key is and what ends it.
 func unfit(e *kms.Error, name resource, said string) {
 	e.Code = kms.CodeUnusable
-	m := inState.FindStringSubmatch(said)
+	m := inState().FindStringSubmatch(said)
 	if m == nil {
 		if strings.Contains(strings.ToLower(said), "purpose") { // which is for ever
 			e.Remedy = "make another key: `gcloud kms keys create KEY --purpose asymmetric-signing --default-algorithm ec-sign-p384-sha384 " + name.ring() + "`"
@@ -193,13 +202,13 @@ func unfit(e *kms.Error, name resource, said string) {
 func noToken(why string) *kms.Error {
 	metadata := strings.Contains(why, "computeMetadata")
 	switch {
-	case refused.MatchString(why):
+	case refused().MatchString(why):
 		return kms.Failure(kms.CodeExpired, logInAgain, "the Google Cloud login is refused: %s", kms.Text(why))
-	case !metadata && busy.MatchString(why):
+	case !metadata && busy().MatchString(why):
 		e := kms.Failure(kms.CodeService, "", "the token service of these credentials fails: %s", kms.Text(why))
 		e.Temporary = true
 		return e
-	case !metadata && offline.MatchString(why):
+	case !metadata && offline().MatchString(why):
 		return kms.Failure(kms.CodeUnreachable, reach, "reaching the token service of these credentials: %s", kms.Text(why))
 	}
 	return noCredentials(why)

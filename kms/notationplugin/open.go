@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imprint-oci/imprint/kms"
@@ -63,7 +64,7 @@ func (h host) open(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, err
 
 func (h host) openPlugin(ctx context.Context, u *url.URL, o kms.Options) (kms.Key, error) {
 	name, id := u.Opaque, u.Query().Get("id")
-	if !pluginName.MatchString(name) || id == "" {
+	if !pluginName().MatchString(name) || id == "" {
 		return nil, kms.Invalid(kms.CodeURI, "it names no key of a plugin: write plugin:NAME?id=KEY")
 	}
 	path, err := h.find(name)
@@ -85,7 +86,7 @@ func (h host) openPlugin(ctx context.Context, u *url.URL, o kms.Options) (kms.Ke
 }
 
 // pluginName is narrower than what file systems and the specification allow: a name is a folder's, and never leads out of it.
-var pluginName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+var pluginName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`) })
 
 // A plugin is one executable, as it is asked about one key.
 type plugin struct {

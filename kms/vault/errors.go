@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/openbao/openbao/api/v2"
@@ -160,13 +161,13 @@ func after(answer *api.Response) time.Duration {
 }
 
 // counted is how the servers begin a list of errors.
-var counted = regexp.MustCompile(`^\d+ errors? occurred:`)
+var counted = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\d+ errors? occurred:`) })
 
 // text makes one line of the errors in an answer.
 func (e *engine) text(errs []string) string {
 	var parts []string
 	for _, s := range errs {
-		s = counted.ReplaceAllString(strings.TrimSpace(s), "")
+		s = counted().ReplaceAllString(strings.TrimSpace(s), "")
 		for line := range strings.SplitSeq(s, "\n") {
 			if line = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "* ")); line != "" {
 				parts = append(parts, line)

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/openbao/openbao/api/v2"
 
@@ -155,8 +156,10 @@ func newEngine(ctx context.Context, u *url.URL, o kms.Options) (*engine, error) 
 // A mount with dots alone would end at another engine than the one that is named, since the client cleans paths; the rest is what
 // [kms.ParseURI] takes, so that a pinned URI can be given back.
 var (
-	mountPath     = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
-	versionNumber = regexp.MustCompile(`^[1-9][0-9]{0,8}$`)
+	mountPath = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
+	})
+	versionNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[1-9][0-9]{0,8}$`) })
 )
 
 // placeOf reads the URI; the mount may also come from where sigstore looks for it.
@@ -171,11 +174,11 @@ func placeOf(u *url.URL) (place, error) {
 		p.mount = "transit"
 	}
 	p.mount = strings.Trim(p.mount, "/")
-	if !mountPath.MatchString(p.mount) {
+	if !mountPath().MatchString(p.mount) {
 		return place{}, kms.Invalid(kms.CodeURI, "the mount %q in %s is no path of a secrets engine: write transit, or team/a/transit", p.mount, from)
 	}
 	if v := q.Get("version"); v != "" {
-		if !versionNumber.MatchString(v) {
+		if !versionNumber().MatchString(v) {
 			return place{}, kms.Invalid(kms.CodeURI, "version %q of a transit key is no number from 1 on", v)
 		}
 		p.version, _ = strconv.Atoi(v)

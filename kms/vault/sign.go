@@ -66,7 +66,7 @@ func (e *engine) signature(text string) ([]byte, error) {
 		return nil, bad("it does not begin with vault:v")
 	}
 	version, encoded, ok := strings.Cut(rest, ":")
-	if !ok || !versionNumber.MatchString(version) {
+	if !ok || !versionNumber().MatchString(version) {
 		return nil, bad("it names no version")
 	}
 	if version != strconv.Itoa(e.place.version) {

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -69,7 +70,9 @@ func (e *engine) keptToken(ctx context.Context) (token, from string, err error) 
 	return strings.TrimSpace(string(b)), file, nil
 }
 
-var helperLine = regexp.MustCompile(`(?m)^[ \t]*token_helper[ \t]*=[ \t]*("(?:[^"\\\n]|\\.)*")[ \t]*$`)
+var helperLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^[ \t]*token_helper[ \t]*=[ \t]*("(?:[^"\\\n]|\\.)*")[ \t]*$`)
+})
 
 // helperOf returns the token helper that ~/.vault, or the file that BAO_CONFIG_PATH or VAULT_CONFIG_PATH names, sets; "" if none.
 func helperOf(home string) (string, error) {
@@ -88,7 +91,7 @@ func helperOf(home string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the token helper's configuration: %w", err)
 	}
-	m := helperLine.FindSubmatch(b)
+	m := helperLine().FindSubmatch(b)
 	if m == nil {
 		return "", nil
 	}
