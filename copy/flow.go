@@ -14,7 +14,7 @@ const (
 	kinds
 )
 
-var atOnce = [kinds]int{small: 32, little: 32, big: 6, settling: 32}
+var atOnce = [kinds]int{small: 32, little: 32, big: 16, settling: 32}
 
 // A flow runs tasks, each once those it comes after have ended well. The first error ends it: what is under way is
 // cancelled, what has not begun never does. Tasks may be added while it runs, by tasks too.

@@ -56,6 +56,7 @@ type Client struct {
 type hostState struct {
 	// singleUpload says whether POST ?digest= with a body is honoured, which costs a request to find out.
 	singleUpload fact
+	probing      probing // the requests that are finding that out
 	// mount says whether POST ?mount= asks for a blob; where it is refused as such, HEAD does.
 	mount fact
 	// tagQuery says whether PUT ?tag= writes tags (OCI-Tag).

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -24,10 +25,53 @@ func (u *upload) begin(ctx context.Context) (*Sent, error) {
 	if there != nil || err != nil || u.session != nil {
 		return there, err
 	}
-	if mayBe && learnt.yes() && u.d.Size <= maxSingleUpload {
-		return u.whole(ctx)
+	if mayBe && u.d.Size <= maxSingleUpload {
+		// What was asked and what finds out set off together: the answer is about to come, and saves a round trip.
+		u.s.learnt.probing.wait(ctx)
+		if learnt.yes() {
+			return u.whole(ctx)
+		}
 	}
 	return nil, u.open(ctx)
+}
+
+// A probing is the requests under way from which something about a host is going to be learned.
+type probing struct {
+	mu     sync.Mutex
+	flying int
+	first  chan struct{} // closed by the first of them that ends; nil: there is none, or one has
+}
+
+// begin notes one more, until end is called.
+func (p *probing) begin() (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.flying++; p.flying == 1 {
+		p.first = make(chan struct{})
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.flying--
+		if p.first != nil {
+			close(p.first)
+			p.first = nil
+		}
+	}
+}
+
+// wait returns when the first of those under way has ended, at once if there is none.
+func (p *probing) wait(ctx context.Context) {
+	p.mu.Lock()
+	first := p.first
+	p.mu.Unlock()
+	if first == nil {
+		return
+	}
+	select {
+	case <-first:
+	case <-ctx.Done():
+	}
 }
 
 // ask asks for the blob. A mount from the repository itself, or from another that holds it, opens a session in the same
@@ -123,11 +167,14 @@ func (u *upload) whole(ctx context.Context) (*Sent, error) {
 	u.single = true
 	query := u.query()
 	query.Set("digest", u.d.Digest.String())
+	learnt := &u.s.learnt.singleUpload
+	if !learnt.yes() {
+		defer u.s.learnt.probing.begin()()
+	}
 	resp, err := u.request(ctx, call{method: http.MethodPost, path: "blobs/uploads/", query: query}, 0, u.d.Size)
 	if err != nil {
 		return nil, err
 	}
-	learnt := &u.s.learnt.singleUpload
 	switch resp.StatusCode {
 	case http.StatusCreated:
 		discard(resp)
