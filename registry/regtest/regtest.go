@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -98,8 +97,10 @@ func Serve(t testing.TB, h http.Handler) *Server {
 
 func (s *Server) serve() *Server {
 	s.trace = NewTrace()
-	s.http = httptest.NewServer(http.HandlerFunc(s.handle))
-	s.Host = strings.TrimPrefix(s.http.URL, "http://")
+	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.handle))
+	// Before it serves: a client of a server that had the same port before may be the first to come.
+	s.Host = s.http.Listener.Addr().String()
+	s.http.Start()
 	return s
 }
 
