@@ -96,16 +96,18 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-// build builds imprint as the Makefile does.
+// build builds imprint by the Makefile: what is measured is what is shipped.
 func build(ctx context.Context, dir string) (string, error) {
-	file := filepath.Join(dir, "imprint")
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "github.com/imprint-oci/imprint/cmd/imprint")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("building imprint: finding its module: %w", err)
+	}
+	c := exec.CommandContext(ctx, "make", "-s", "-C", strings.TrimSpace(string(root)), "build", "DIST="+dir)
 	c.Stderr = os.Stderr
 	if err := c.Run(); err != nil {
 		return "", fmt.Errorf("building imprint: %w", err)
 	}
-	return file, nil
+	return filepath.Join(dir, "imprint"), nil
 }
 
 func run(ctx context.Context, o options) error {
