@@ -172,6 +172,7 @@ func (e *Envelope) readCOSEHeader(a attributes, b []byte, offset int) error {
 		return malformed(err)
 	}
 	c := &e.content
+	e.headerStart = offset
 	for _, m := range unprotected {
 		switch m.label {
 		case cose.HeaderLabelAlgorithm, cose.HeaderLabelCritical, cose.HeaderLabelContentType:
@@ -192,6 +193,8 @@ func (e *Envelope) readCOSEHeader(a attributes, b []byte, offset int) error {
 		}
 		switch name {
 		case attrTimestamp:
+			e.stampStart = offset + m.offset
+			e.stampEnd = e.stampStart + len(m.value)
 			c.Timestamp, err = bytesValue(m.value)
 		case attrAgent:
 			c.Agent, err = textValue(m.value)

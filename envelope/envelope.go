@@ -3,9 +3,10 @@
 // [Sign] writes an envelope and [Parse] reads one; there is one strict parser for each format, and what it does not
 // understand it refuses with a reason code (see [Reasons]). Parsing proves nothing: the way to trusted content is
 // [Envelope.Verify], and [Envelope.Unverified] is for screens only. [Envelope.WithChain] exchanges the certificate
-// chain, which is not signed, and leaves every other byte as it was.
+// chain and [Envelope.WithTimestamp] the countersignature, neither of which is signed, and leave every other byte as it was.
 //
-// Whether the chain is trusted, whether the signature has expired and whether a timestamp is genuine is judged elsewhere.
+// Whether the chain is trusted and whether the signature has expired is judged elsewhere; whether a timestamp is genuine says
+// [Content.VerifyTimestamp].
 package envelope
 
 import (
@@ -61,6 +62,9 @@ type Envelope struct {
 
 	// The value of the unsigned chain (x5c, x5chain) is raw[chainStart:chainEnd].
 	chainStart, chainEnd int
+	// The value of the unsigned timestamp is raw[stampStart:stampEnd]; both are zero where there is none.
+	stampStart, stampEnd int
+	headerStart          int // of the unprotected header of a COSE envelope
 
 	message *cose.Sign1Message // of a COSE envelope
 
@@ -177,6 +181,18 @@ func (e *Envelope) WithChain(c certchain.Chain) (*Envelope, error) {
 	raw = append(raw, chain...)
 	raw = append(raw, e.raw[e.chainEnd:]...)
 
+	n, err := e.edited(raw)
+	if err != nil {
+		return nil, err
+	}
+	if !n.content.Chain.Equal(c) || !bytes.Equal(n.content.Timestamp, e.content.Timestamp) {
+		return nil, refuse(codeMalformed, "exchanging the chain changed something else")
+	}
+	return n, nil
+}
+
+// edited reads and verifies raw, which is e with another unsigned value, and makes sure that nothing that was signed changed.
+func (e *Envelope) edited(raw []byte) (*Envelope, error) {
 	n, err := Parse(string(e.format), raw)
 	if err != nil {
 		return nil, err
@@ -185,8 +201,8 @@ func (e *Envelope) WithChain(c certchain.Chain) (*Envelope, error) {
 		return nil, err
 	}
 	was, is := e.content, n.content
-	if !bytes.Equal(was.Protected, is.Protected) || !bytes.Equal(was.Signed, is.Signed) || !bytes.Equal(was.Signature, is.Signature) || !is.Chain.Equal(c) {
-		return nil, refuse(codeMalformed, "exchanging the chain changed something else")
+	if !bytes.Equal(was.Protected, is.Protected) || !bytes.Equal(was.Signed, is.Signed) || !bytes.Equal(was.Signature, is.Signature) || was.Agent != is.Agent {
+		return nil, refuse(codeMalformed, "exchanging what is not signed changed something else")
 	}
 	return n, nil
 }

@@ -161,6 +161,8 @@ func (e *Envelope) readJWSHeader(a attributes, header member) error {
 			e.chainEnd = e.chainStart + len(m.value)
 			c.Chain, err = parseX5C(m.value)
 		case attrTimestamp:
+			e.stampStart = header.offset + m.offset
+			e.stampEnd = e.stampStart + len(m.value)
 			c.Timestamp, err = base64Std(m.value)
 		case attrAgent:
 			c.Agent, err = stringValue(m.value)

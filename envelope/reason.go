@@ -32,6 +32,7 @@ const (
 	codeTime              = "time-invalid"
 	codeTimestamp         = "timestamp-malformed"
 	codeTooLarge          = "envelope-too-large"
+	codeUntrustedStamp    = "timestamp-untrusted"
 )
 
 // Reasons returns the codes of this package with one sentence each.
@@ -55,6 +56,7 @@ func Reasons() map[string]string {
 		codeSignature:         "The leaf certificate's key did not sign these bytes.",
 		codeTime:              "A time in the protected header is missing, malformed, out of order or belongs to the other signing scheme.",
 		codeTimestamp:         "The timestamp token cannot be read or is for another signature.",
+		codeUntrustedStamp:    "The timestamp token is no countersignature of a time-stamping authority below one of the given roots.",
 		codeTooLarge:          "The envelope has more than 1 MiB, or its protected header more attributes than are read.",
 	}
 }
