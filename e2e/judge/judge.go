@@ -8,9 +8,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
+	"github.com/notaryproject/notation-core-go/revocation"
+	"github.com/notaryproject/notation-core-go/revocation/crl"
+	"github.com/notaryproject/notation-core-go/revocation/purpose"
 	"github.com/notaryproject/notation-go"
 	notationregistry "github.com/notaryproject/notation-go/registry"
 	notationsigner "github.com/notaryproject/notation-go/signer"
@@ -56,48 +60,151 @@ func open(ref string) (place, error) {
 	return place{notationregistry.NewRepository(r), path, r.Reference.Reference}, nil
 }
 
-// A store is a trust store in memory: one of certificate authorities.
-type store []*x509.Certificate
+// A Setting is a way in which a trust policy of notation has timestamps judged.
+type Setting string
+
+// The settings; their spelling is imprint's, so that its own convert.
+const (
+	NoTSARoot       Setting = "no-tsa-root"           // no trust store of kind tsa: timestamps are ignored
+	Always          Setting = "tsa-always"            // verifyTimestamp: always
+	AfterCertExpiry Setting = "tsa-after-cert-expiry" // verifyTimestamp: afterCertExpiry
+)
+
+// A store is a trust store in memory: of each kind the certificates that it has.
+type store map[truststore.Type][]*x509.Certificate
 
 func (s store) GetCertificates(_ context.Context, kind truststore.Type, _ string) ([]*x509.Certificate, error) {
-	if kind != truststore.TypeCA {
+	certs, ok := s[kind]
+	if !ok {
 		return nil, fmt.Errorf("judge: no trust store of kind %s", kind)
 	}
-	return s, truststore.ValidateCertificates(s)
+	if kind == truststore.TypeTSA { // as notation reads such a store
+		for _, c := range certs {
+			if err := c.CheckSignatureFrom(c); err != nil {
+				return nil, fmt.Errorf("judge: %s is no root of timestamp authorities: %w", c.Subject, err)
+			}
+		}
+	}
+	return certs, truststore.ValidateCertificates(certs)
+}
+
+// A court is what a trust policy of notation says at level strict, with any identity.
+type court struct {
+	setting Setting
+	store   store
 }
 
 // Verify says what `notation verify` says of ref at level strict, with roots as its only trust store and any
 // identity. nil is acceptance.
 func Verify(ctx context.Context, ref string, roots ...*x509.Certificate) error {
-	p, err := open(ref)
-	if err != nil {
-		return err
-	}
-	return p.verify(ctx, roots)
+	return verify(ctx, ref, "", court{NoTSARoot, store{truststore.TypeCA: roots}})
 }
 
 // VerifyOnly is Verify as if signature, the digest of a signature manifest, were the only one listed. Stock verifiers
 // stop at the first that passes; this asks about one that may stand behind others.
 func VerifyOnly(ctx context.Context, ref string, signature digest.Digest, roots ...*x509.Certificate) error {
+	return verify(ctx, ref, signature, court{NoTSARoot, store{truststore.TypeCA: roots}})
+}
+
+// VerifyAt is VerifyOnly with a setting for timestamps, of all listed signatures if signature is "". roots are
+// trusted as certification authorities and as signing authorities, tsaRoots as those of timestamps. No certificate's
+// status is asked for in the network: one that says where to ask has an unknown status, which is a rejection.
+func VerifyAt(ctx context.Context, ref string, signature digest.Digest, setting Setting, roots, tsaRoots []*x509.Certificate) error {
+	return verify(ctx, ref, signature, settled(setting, roots, tsaRoots))
+}
+
+// A Signature is an envelope as a signature manifest holds it.
+type Signature struct {
+	MediaType string
+	Envelope  []byte
+}
+
+// VerifyEnvelopes is VerifyAt of an artifact for which signatures are listed, and no others, in that order. It asks no registry.
+func VerifyEnvelopes(ctx context.Context, subject ocispec.Descriptor, signatures []Signature, setting Setting, roots, tsaRoots []*x509.Certificate) error {
+	return settled(setting, roots, tsaRoots).verify(ctx, place{&shelf{subject, signatures}, scope, subject.Digest.String()})
+}
+
+func settled(setting Setting, roots, tsaRoots []*x509.Certificate) court {
+	c := court{setting, store{truststore.TypeCA: roots, truststore.TypeSigningAuthority: roots}}
+	if setting != NoTSARoot {
+		c.store[truststore.TypeTSA] = tsaRoots
+	}
+	return c
+}
+
+func verify(ctx context.Context, ref string, signature digest.Digest, c court) error {
 	p, err := open(ref)
 	if err != nil {
 		return err
 	}
-	p.repo = only{p.repo, signature}
-	return p.verify(ctx, roots)
+	if signature != "" {
+		p.repo = only{p.repo, signature}
+	}
+	return c.verify(ctx, p)
 }
 
-func (p place) verify(ctx context.Context, roots []*x509.Certificate) error {
-	v, err := verifier.New(&trustpolicy.Document{
+// policy is c as notation reads it from a file.
+func (c court) policy() (*trustpolicy.Document, error) {
+	timestamps := map[Setting]trustpolicy.TimestampOption{
+		NoTSARoot: "", Always: trustpolicy.OptionAlways, AfterCertExpiry: trustpolicy.OptionAfterCertExpiry,
+	}
+	when, ok := timestamps[c.setting]
+	if !ok {
+		return nil, fmt.Errorf("judge: unknown setting %q", c.setting)
+	}
+	var stores []string
+	for _, kind := range truststore.Types {
+		if _, ok := c.store[kind]; ok {
+			stores = append(stores, string(kind)+":judge")
+		}
+	}
+	return &trustpolicy.Document{
 		Version: "1.0",
 		TrustPolicies: []trustpolicy.TrustPolicy{{
-			Name:                  "judge",
-			RegistryScopes:        []string{"*"},
-			SignatureVerification: trustpolicy.SignatureVerification{VerificationLevel: trustpolicy.LevelStrict.Name},
-			TrustStores:           []string{"ca:judge"},
-			TrustedIdentities:     []string{"*"},
+			Name:           "judge",
+			RegistryScopes: []string{"*"},
+			SignatureVerification: trustpolicy.SignatureVerification{
+				VerificationLevel: trustpolicy.LevelStrict.Name,
+				VerifyTimestamp:   when,
+			},
+			TrustStores:       stores,
+			TrustedIdentities: []string{"*"},
 		}},
-	}, store(roots), nil)
+	}, nil
+}
+
+// errOffline answers whoever asks the network for a certificate's status.
+var errOffline = errors.New("judge: the network is not asked")
+
+type offline struct{}
+
+func (offline) RoundTrip(*http.Request) (*http.Response, error) { return nil, errOffline }
+
+func (offline) Fetch(context.Context, string) (*crl.Bundle, error) { return nil, errOffline }
+
+// unasked is notation's own check of revocation where no answer can be had.
+func unasked(what purpose.Purpose) (revocation.Validator, error) {
+	return revocation.NewWithOptions(revocation.Options{
+		OCSPHTTPClient: &http.Client{Transport: offline{}}, CRLFetcher: offline{}, CertChainPurpose: what,
+	})
+}
+
+func (c court) verify(ctx context.Context, p place) error {
+	policy, err := c.policy()
+	if err != nil {
+		return err
+	}
+	signers, err := unasked(purpose.CodeSigning)
+	if err != nil {
+		return err
+	}
+	stamps, err := unasked(purpose.Timestamping)
+	if err != nil {
+		return err
+	}
+	v, err := verifier.NewWithOptions(policy, c.store, nil, verifier.VerifierOptions{
+		RevocationCodeSigningValidator: signers, RevocationTimestampingValidator: stamps,
+	})
 	if err != nil {
 		return err
 	}
@@ -126,6 +233,47 @@ func (p place) verify(ctx context.Context, roots []*x509.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// A shelf holds one artifact with its signatures in memory. A signature is listed by the digest of its
+// envelope.
+type shelf struct {
+	subject    ocispec.Descriptor
+	signatures []Signature
+}
+
+func (s *shelf) Resolve(_ context.Context, reference string) (ocispec.Descriptor, error) {
+	if reference != s.subject.Digest.String() {
+		return ocispec.Descriptor{}, fmt.Errorf("judge: there is no %s", reference)
+	}
+	return s.subject, nil
+}
+
+func (s *shelf) ListSignatures(_ context.Context, subject ocispec.Descriptor, fn func([]ocispec.Descriptor) error) error {
+	var listed []ocispec.Descriptor
+	if subject.Digest == s.subject.Digest {
+		for _, sig := range s.signatures {
+			listed = append(listed, sig.descriptor())
+		}
+	}
+	return fn(listed)
+}
+
+func (sig Signature) descriptor() ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: sig.MediaType, Digest: digest.FromBytes(sig.Envelope), Size: int64(len(sig.Envelope))}
+}
+
+func (s *shelf) FetchSignatureBlob(_ context.Context, d ocispec.Descriptor) ([]byte, ocispec.Descriptor, error) {
+	for _, sig := range s.signatures {
+		if sig.descriptor().Digest == d.Digest {
+			return sig.Envelope, sig.descriptor(), nil
+		}
+	}
+	return nil, ocispec.Descriptor{}, fmt.Errorf("judge: there is no signature %s", d.Digest)
+}
+
+func (s *shelf) PushSignature(context.Context, string, []byte, ocispec.Descriptor, map[string]string) (blob, manifest ocispec.Descriptor, err error) {
+	return blob, manifest, errors.New("judge: nothing is written here")
 }
 
 // only hides all signatures but one.
