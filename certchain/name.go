@@ -197,3 +197,35 @@ func (n Name) attributes() []attribute {
 	}
 	return all
 }
+
+// SameName reports whether two DER-encoded names name the same thing: attribute by attribute, in the same order, the same types and
+// characters, in whichever of the ASN.1 string types they are written, so that an authority which goes over from PrintableString to
+// UTF8String has named nobody else. It is stricter than RFC 5280 section 7.1, which also ignores case and repeated spaces: two names
+// that it takes for one are one by every reading. A name that does not parse equals the same bytes alone.
+func SameName(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	m, err := NameFrom(a)
+	if err != nil {
+		return false
+	}
+	n, err := NameFrom(b)
+	return err == nil && slices.EqualFunc(m.rdns, n.rdns, rdn.equal)
+}
+
+// equal compares two sets of attributes.
+func (r rdn) equal(o rdn) bool {
+	if len(r) != len(o) {
+		return false
+	}
+	left := slices.Clone(o)
+	for _, a := range r {
+		at := slices.IndexFunc(left, a.equal)
+		if at < 0 {
+			return false
+		}
+		left = slices.Delete(left, at, at+1)
+	}
+	return true
+}
