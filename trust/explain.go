@@ -22,7 +22,23 @@ type ScopeSummary struct {
 	Claims     string   `json:"claims"`
 	MaxAge     string   `json:"maxAge,omitempty"`
 	Algorithms []string `json:"algorithms,omitempty"`
-	Enforced   bool     `json:"enforced"`
+	// Timestamps is what holds for roots without a section of their own; nil: timestamps are ignored.
+	Timestamps *TimestampsInForce `json:"timestamps,omitempty"`
+	Enforced   bool               `json:"enforced"`
+}
+
+// TimestampsInForce is which section "timestamps" decides.
+type TimestampsInForce struct {
+	Use  string `json:"use"`
+	Line int    `json:"line"`
+}
+
+// TimestampsSummary is one section "timestamps".
+type TimestampsSummary struct {
+	Of    string                  `json:"of"`  // "the policy", a scope or an entry
+	Use   string                  `json:"use"` // "always", "after-cert-expiry"
+	Line  int                     `json:"line"`
+	Roots []certchain.Certificate `json:"roots"`
 }
 
 // RootSummary is one root.
@@ -34,11 +50,12 @@ type RootSummary struct {
 
 // A Summary is what `policy check` prints.
 type Summary struct {
-	File     string         `json:"file"`
-	Digest   string         `json:"digest"`
-	Roots    []RootSummary  `json:"roots"`
-	Scopes   []ScopeSummary `json:"scopes"` // as a tree: each after its enclosing one
-	Warnings []string       `json:"warnings,omitempty"`
+	File       string              `json:"file"`
+	Digest     string              `json:"digest"`
+	Roots      []RootSummary       `json:"roots"`
+	Timestamps []TimestampsSummary `json:"timestamps,omitempty"` // in the order of the file
+	Scopes     []ScopeSummary      `json:"scopes"`               // as a tree: each after its enclosing one
+	Warnings   []string            `json:"warnings,omitempty"`
 }
 
 // Summary says what the policy holds, with the warnings that are due at the time at.
@@ -54,6 +71,13 @@ func (p *Policy) Summary(at time.Time) Summary {
 			info.Identities = append(info.Identities, id.text)
 		}
 		out.Roots = append(out.Roots, info)
+	}
+	for _, t := range p.stampings {
+		info := TimestampsSummary{Of: t.of, Use: t.use, Line: t.line}
+		for _, c := range t.roots {
+			info.Roots = append(info.Roots, certchain.Describe(c))
+		}
+		out.Timestamps = append(out.Timestamps, info)
 	}
 	for _, s := range tree(p.scopes) {
 		out.Scopes = append(out.Scopes, p.info(s))
@@ -85,6 +109,9 @@ func (p *Policy) info(s *scope) ScopeSummary {
 		info.MaxAge = ageText(most)
 	}
 	info.Algorithms = s.algorithms.and(p.narrow.algorithms)
+	if t := p.stamping(s); t != nil && !s.reject {
+		info.Timestamps = &TimestampsInForce{t.use, t.line}
+	}
 	return info
 }
 

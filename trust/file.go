@@ -11,8 +11,8 @@ import (
 // The keys of each kind of mapping.
 var (
 	topGrammar = grammar{
-		known: []string{"version", "roots", "scopes"},
-		later: []string{"timestamps", "revocation", "mirrors"},
+		known: []string{"version", "roots", "timestamps", "scopes"},
+		later: []string{"revocation", "mirrors"},
 		other: map[string]string{
 			"profiles": "two policies are two files; choose one with --policy",
 			"default":  `write the scope "*"; without it what no scope matches is rejected`,
@@ -23,8 +23,8 @@ var (
 		other: map[string]string{"certificate": "write certificates: [FILE]"},
 	}
 	scopeGrammar = grammar{
-		known: []string{"trust", "reject", "inherit", "claims", "max-age", "algorithms", "enforce"},
-		later: []string{"require", "accept", "timestamps", "revocation", "strict-x509", "delegate", "distinct"},
+		known: []string{"trust", "reject", "inherit", "claims", "max-age", "algorithms", "timestamps", "enforce"},
+		later: []string{"require", "accept", "revocation", "strict-x509", "delegate", "distinct"},
 		other: map[string]string{
 			"priority":    noOrder,
 			"terminating": noOrder,
@@ -33,8 +33,8 @@ var (
 		},
 	}
 	entryGrammar = grammar{
-		known: []string{"root", "identities", "algorithms", "claims", "max-age"},
-		later: []string{"timestamps", "revocation"},
+		known: []string{"root", "identities", "algorithms", "claims", "max-age", "timestamps"},
+		later: []string{"revocation"},
 	}
 )
 
@@ -104,6 +104,11 @@ func (p *parser) top(n *yaml.Node) error {
 	}
 	if f, ok := fields["roots"]; ok {
 		if err := p.roots(f.value); err != nil {
+			return err
+		}
+	}
+	if f, ok := fields["timestamps"]; ok {
+		if p.policy.timestamps, err = p.timestamps(f, "the policy"); err != nil {
 			return err
 		}
 	}
@@ -211,14 +216,14 @@ func (p *parser) scope(name string, f field) (*scope, error) {
 			return nil, err
 		}
 	}
-	limits, err := p.limits(fields)
+	limits, err := p.limits(fields, fmt.Sprintf("scope %q", name))
 	if err != nil {
 		return nil, err
 	}
 	if rejects && limits.set {
 		p.warn("scope %s rejects everything: its other settings mean nothing", name)
 	}
-	s.claims, s.maxAge, s.algorithms = limits.claims, limits.maxAge, limits.algorithms
+	s.claims, s.maxAge, s.algorithms, s.timestamps = limits.claims, limits.maxAge, limits.algorithms, limits.timestamps
 	return s, nil
 }
 
@@ -262,8 +267,8 @@ func (p *parser) entry(n *yaml.Node) (entry, error) {
 			return entry{}, err
 		}
 	}
-	limits, err := p.limits(fields)
-	e.claims, e.maxAge, e.algorithms = limits.claims, limits.maxAge, limits.algorithms
+	limits, err := p.limits(fields, "an entry of root "+e.root.name)
+	e.claims, e.maxAge, e.algorithms, e.timestamps = limits.claims, limits.maxAge, limits.algorithms, limits.timestamps
 	return e, err
 }
 
@@ -286,9 +291,10 @@ type limits struct {
 	claims     claimsMode
 	maxAge     time.Duration
 	algorithms algorithms
+	timestamps *timestamping
 }
 
-func (p *parser) limits(fields map[string]field) (l limits, err error) {
+func (p *parser) limits(fields map[string]field, of string) (l limits, err error) {
 	if f, ok := fields["claims"]; ok {
 		l.set = true
 		word, err := p.oneOf(f.value, "claims", claimsModes, nil)
@@ -315,6 +321,12 @@ func (p *parser) limits(fields map[string]field) (l limits, err error) {
 				return l, err
 			}
 			l.algorithms = append(l.algorithms, name)
+		}
+	}
+	if f, ok := fields["timestamps"]; ok {
+		l.set = true
+		if l.timestamps, err = p.timestamps(f, of); err != nil {
+			return l, err
 		}
 	}
 	return l, nil

@@ -183,7 +183,6 @@ func TestNotBuiltYet(t *testing.T) {
 		policy       string
 		line, column int
 	}{
-		{"version: 1\ntimestamps: {roots: [x]}\n", 2, 1},
 		{"version: 1\nrevocation: {check: off}\n", 2, 1},
 		{"version: 1\nmirrors: {}\n", 2, 1},
 		{"version: 1\nroots: {a: {certificates: [roots/a.pem], pin: leaf}}\n", 2, 47},
@@ -192,12 +191,11 @@ func TestNotBuiltYet(t *testing.T) {
 		{head + "  r.example: {require: [[a], [b]]}\n", 4, 15},
 		{head + "  r.example: {accept: unsigned}\n", 4, 15},
 		{head + "  \"*\": {accept: unsigned}\n", 4, 9}, // P11
-		{head + "  r.example: {trust: [a], timestamps: {}}\n", 4, 27},
 		{head + "  r.example: {trust: [a], revocation: {}}\n", 4, 27},
 		{head + "  r.example: {trust: [a], strict-x509: false}\n", 4, 27},
 		{head + "  r.example: {trust: [a], delegate: {root: a}}\n", 4, 27},
 		{head + "  r.example: {trust: [a], distinct: false}\n", 4, 27},
-		{head + "  r.example: [{root: a, timestamps: {}}]\n", 4, 25},
+		{head + "  r.example: [{root: a, revocation: {}}]\n", 4, 25},
 	} {
 		_, err := loadText(t, row.policy)
 		e := loadError(t, err, codeKeyNotBuilt, row.line)

@@ -53,7 +53,7 @@ func compare(a, b finding) int {
 
 // better chooses the one that got further; of equals always the same one, whatever the order of the entries.
 func better(a, b finding) bool {
-	return cmp.Or(cmp.Compare(b.stage, a.stage), strings.Compare(a.Root, b.Root), strings.Compare(a.Reason, b.Reason), strings.Compare(a.Detail, b.Detail)) < 0
+	return cmp.Or(cmp.Compare(b.stage, a.stage), strings.Compare(a.Root, b.Root), strings.Compare(a.Reason, b.Reason), strings.Compare(a.Detail, b.Detail), compareStamps(a.Timestamp, b.Timestamp)) < 0
 }
 
 // malformed reports whether an error of reading says that the signature is wrong, and not that it could not be had.

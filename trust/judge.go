@@ -44,11 +44,12 @@ func (p *Policy) judge(ref registry.Reference, subject ocispec.Descriptor, sigs 
 		r.Revocation = "not checked: a root certificate alone asks for none"
 	}
 	c := court{policy: p, ref: ref, subject: subject, now: now, name: name, scope: p.selects(ref)}
+	r.Timestamps = p.stamps(c.scope)
 	if c.scope != nil {
 		info := p.info(c.scope)
 		r.Scope, r.Enforced = &info, c.scope.enforce
 		for _, name := range info.Trust {
-			r.Warnings = append(r.Warnings, p.roots[name].warningsAt(now)...)
+			r.Warnings = append(r.Warnings, p.warningsAt(p.roots[name], now)...)
 		}
 	}
 	findings := make([]finding, len(sigs))
@@ -117,8 +118,7 @@ func (c court) decide(f *finding, content envelope.Content) {
 			continue
 		}
 		f.trusted = true
-		now := finding{Judged: Judged{Root: e.root.name}}
-		now.stage, now.Reason, now.Detail = c.entry(e, content)
+		now := c.entry(e, content)
 		if better(now, best) {
 			best = now
 		}
@@ -130,7 +130,22 @@ func (c court) decide(f *finding, content envelope.Content) {
 		f.stage, f.Reason, f.Detail = atRoot, codeRootNotTrusted, c.stranger(content.Chain)
 	default:
 		f.stage, f.Root, f.Reason, f.Detail = best.stage, best.Root, best.Reason, best.Detail
-		f.Accepted = f.stage == passed
+		f.Accepted, f.Timestamp = f.stage == passed, best.Timestamp
+		f.lasts(content)
+	}
+	if f.Timestamp == nil && len(content.Timestamp) > 0 {
+		f.Timestamp = &Timestamp{Status: StampIgnored, Detail: "not looked at: the signature is refused whatever it says"}
+	}
+}
+
+// lasts takes down how long an accepted signature stays so where a timestamp keeps it beyond the end of its chain.
+func (f *finding) lasts(content envelope.Content) {
+	if !f.Accepted || f.Timestamp == nil || f.Timestamp.Status != StampGood {
+		return
+	}
+	f.HoldsUntil, f.FirstToEnd = f.Expiry, ""
+	if f.Expiry != nil {
+		f.FirstToEnd = "expiry"
 	}
 }
 
@@ -176,7 +191,13 @@ func weak(cert *x509.Certificate, last bool) string {
 }
 
 // entry checks a signature whose chain ends in the entry's root by what the entry and the selected scope ask.
-func (c court) entry(e entry, content envelope.Content) (at stage, code, detail string) {
+func (c court) entry(e entry, content envelope.Content) finding {
+	f := finding{Judged: Judged{Root: e.root.name}}
+	f.stage, f.Reason, f.Detail = c.asks(e, content, &f.Timestamp)
+	return f
+}
+
+func (c court) asks(e entry, content envelope.Content, stamp **Timestamp) (at stage, code, detail string) {
 	p, s, leaf := c.policy, c.scope, content.Chain.Leaf()
 	if content.Scheme != envelope.SchemeX509 {
 		return atKind, codeKind, fmt.Sprintf("scheme %s; root %s is trusted as a certification authority only", content.Scheme, e.root.name)
@@ -196,15 +217,12 @@ func (c court) entry(e entry, content envelope.Content) (at stage, code, detail 
 	if !content.Expiry.IsZero() && !c.now.Before(content.Expiry) {
 		return atExpiry, codeExpired, fmt.Sprintf("the signature expired %s", minute(content.Expiry))
 	}
-	for _, cert := range content.Chain {
-		if c.now.After(cert.NotAfter) {
-			return atCertificates, codeCertExpired, fmt.Sprintf("%s expired %s", certchain.NameOf(cert.RawSubject), minute(cert.NotAfter))
-		}
+	rule := e.timestamps
+	if rule == nil {
+		rule = p.stamping(s)
 	}
-	for _, cert := range content.Chain {
-		if c.now.Before(cert.NotBefore) {
-			return atCertificates, codeCertNotYet, fmt.Sprintf("%s is not valid before %s", certchain.NameOf(cert.RawSubject), minute(cert.NotBefore))
-		}
+	if *stamp, code, detail = c.validity(rule, content); code != "" {
+		return atCertificates, code, detail
 	}
 	if code, detail := c.age(shorter(cmp.Or(e.maxAge, s.maxAge), p.narrow.maxAge), content.SignedAt()); code != "" {
 		return atAge, code, detail

@@ -31,6 +31,9 @@ type Policy struct {
 	scopes   map[string]*scope // by canonical form
 	warnings []string
 	narrow   narrowing
+
+	timestamps *timestamping   // for scopes and entries without their own; nil: timestamps are ignored
+	stampings  []*timestamping // all of the file, in its order
 }
 
 // A root is a name for certificates in which chains may end.
@@ -176,7 +179,7 @@ func digestOf(policy []byte, files []named) string {
 func (p *Policy) Warnings(at time.Time) []string {
 	out := slices.Clone(p.warnings)
 	for _, name := range p.rootNames() {
-		out = append(out, p.roots[name].warningsAt(at)...)
+		out = append(out, p.warningsAt(p.roots[name], at)...)
 	}
 	return out
 }
@@ -193,13 +196,17 @@ func (r *root) warnings() []string {
 	return out
 }
 
-func (r *root) warningsAt(at time.Time) []string {
+func (p *Policy) warningsAt(r *root, at time.Time) []string {
+	left := "nothing is accepted by it"
+	if len(p.stampings) > 0 {
+		left = "at most what has a timestamp from before is accepted by it"
+	}
 	var out []string
 	for _, c := range r.certificates {
 		switch {
 		case at.After(c.NotAfter):
-			out = append(out, fmt.Sprintf("root %s: %s expired %s: nothing is accepted by it",
-				r.name, certchain.NameOf(c.RawSubject), minute(c.NotAfter)))
+			out = append(out, fmt.Sprintf("root %s: %s expired %s: %s",
+				r.name, certchain.NameOf(c.RawSubject), minute(c.NotAfter), left))
 		case at.Before(c.NotBefore):
 			out = append(out, fmt.Sprintf("root %s: %s is not valid before %s", r.name, certchain.NameOf(c.RawSubject), minute(c.NotBefore)))
 		}

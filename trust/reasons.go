@@ -48,6 +48,11 @@ const (
 	codeClaimsMissing  = "claims-missing"
 	codeNotCovered     = "claim-not-covered"
 	codeClaimsBad      = "claims-malformed"
+	codeStampMissing   = "timestamp-missing"
+	codeStampInexact   = "timestamp-inexact"
+	codeStampAhead     = "timestamp-in-the-future"
+	codeStampOutside   = "timestamp-outside-validity"
+	codeStampUntrusted = "timestamp-untrusted"
 	codeAsRequired     = "as-required"
 	codeAsInvalid      = "as-invalid"
 )
@@ -74,7 +79,7 @@ func Reasons() map[string]string {
 		codeInherit:        "A scope inherits where there is nothing to inherit, or where its rule allows no merge.",
 		codeRootUnknown:    "A root is named that the policy does not define.",
 		codeRootFile:       "A root's file cannot be read, or holds no certificate.",
-		codeRootInvalid:    "A root's certificate is neither a certification authority nor a self-signed leaf.",
+		codeRootInvalid:    "A root's certificate is neither a certification authority nor a self-signed leaf, or one of timestamps is no self-signed authority.",
 		codeRootDuplicate:  "Two roots of the policy hold the same certificate.",
 		codeIdentity:       "An identity is neither a distinguished name nor a uri:, dns: or email: name.",
 
@@ -98,6 +103,10 @@ func Reasons() map[string]string {
 		codeClaimsMissing:  "The signature claims nothing, and the policy asks for a claim.",
 		codeNotCovered:     "The signature claims other names than the one by which the artifact was referred to.",
 		codeClaimsBad:      "The signature's claims are not a JSON array of strings.",
+		codeStampMissing:   "The policy always asks for a timestamp, and the signature has none.",
+		codeStampInexact:   "The timestamp's accuracy is worse than a minute.",
+		codeStampAhead:     "The timestamp lies in the future.",
+		codeStampOutside:   "The timestamp, with its accuracy, does not lie inside the validity of every certificate.",
 		codeAsRequired:     "A layout or archive whose NAME is not a full name is judged by a policy only with --as.",
 		codeAsInvalid:      "What --as says is not HOST/REPO[:TAG].",
 	}

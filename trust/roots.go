@@ -70,28 +70,37 @@ func (p *parser) root(f field) error {
 	return err
 }
 
-// certificate adds the certificates of a file, or of inline PEM, to r.
-func (p *parser) certificate(r *root, n *yaml.Node) error {
-	text, err := p.text(n, "a certificate of root "+r.name)
+// pem reads the certificates of a file, or of inline PEM, for what; source is where they were.
+func (p *parser) pem(n *yaml.Node, what string) (certs []*x509.Certificate, source string, err error) {
+	text, err := p.text(n, "a certificate of "+what)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	b, what := []byte(text), "inline certificate"
+	b, source := []byte(text), "inline certificate"
 	if !strings.Contains(text, "-----BEGIN") {
-		what = text
+		source = text
 		if b, err = p.files.file(text, certchain.MaxBytes); err != nil {
-			return p.wrong(n, codeOf(err, codeRootFile), "root %s: reading %s: %w", r.name, text, err)
+			return nil, "", p.wrong(n, codeOf(err, codeRootFile), "%s: reading %s: %w", what, text, err)
 		}
 	}
 	if len(bytes.TrimSpace(b)) == 0 {
-		return p.wrong(n, codeRootFile, "root %s: %s is empty", r.name, what)
+		return nil, "", p.wrong(n, codeRootFile, "%s: %s is empty", what, source)
 	}
-	certs, err := certchain.Parse(b)
+	certs, err = certchain.Parse(b)
 	if err != nil {
-		return p.wrong(n, codeRootFile, "root %s: %s: %w", r.name, what, err)
+		return nil, "", p.wrong(n, codeRootFile, "%s: %s: %w", what, source, err)
 	}
 	if len(certs) == 0 {
-		return p.wrong(n, codeRootFile, "root %s: %s holds no certificate", r.name, what)
+		return nil, "", p.wrong(n, codeRootFile, "%s: %s holds no certificate", what, source)
+	}
+	return certs, source, nil
+}
+
+// certificate adds the certificates of a file, or of inline PEM, to r.
+func (p *parser) certificate(r *root, n *yaml.Node) error {
+	certs, what, err := p.pem(n, "root "+r.name)
+	if err != nil {
+		return err
 	}
 	for _, c := range certs {
 		if err := checkRoot(c); err != nil {

@@ -31,6 +31,7 @@ type scope struct {
 	claims     claimsMode // "": as the default says
 	maxAge     time.Duration
 	algorithms algorithms
+	timestamps *timestamping // nil: as the policy says
 	enforce    bool
 }
 
@@ -41,6 +42,7 @@ type entry struct {
 	algorithms algorithms
 	claims     claimsMode
 	maxAge     time.Duration
+	timestamps *timestamping
 }
 
 // entries visits what s effectively trusts (P5): its own, and while scopes inherit, that of the enclosing ones.

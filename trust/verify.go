@@ -38,8 +38,9 @@ type Judged struct {
 	Metadata   map[string]string       `json:"metadata,omitempty"`
 	SignedAt   *time.Time              `json:"signedAt,omitempty"`
 	Expiry     *time.Time              `json:"expiry,omitempty"`
-	HoldsUntil *time.Time              `json:"holdsUntil,omitempty"`
+	HoldsUntil *time.Time              `json:"holdsUntil,omitempty"` // nil where it is accepted: a timestamp keeps it beyond its chain
 	FirstToEnd string                  `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, or "expiry"
+	Timestamp  *Timestamp              `json:"timestamp,omitempty"`  // nil: it has none
 	Chain      []certchain.Certificate `json:"chain,omitempty"`
 	Malformed  bool                    `json:"malformed,omitempty"`
 	Unfetched  bool                    `json:"unfetched,omitempty"`
@@ -58,6 +59,7 @@ type Report struct {
 	Enforced     bool          `json:"enforced"`
 	Scope        *ScopeSummary `json:"scope,omitempty"`
 	Revocation   string        `json:"revocation"` // "not checked: …"
+	Timestamps   string        `json:"timestamps"` // what is made of them: "not looked at: …"
 	PolicyFile   string        `json:"policyFile,omitempty"`
 	PolicyDigest string        `json:"policySha256,omitempty"`
 	Signatures   []Judged      `json:"signatures"`
