@@ -125,6 +125,9 @@ func enc(v any) []byte {
 		return v // well-formed or not
 	case pairs:
 		b := []byte{0xa0 | byte(len(v)/2)}
+		if n := len(v) / 2; n >= 24 {
+			b = []byte{0xb8, byte(n)}
+		}
 		for _, x := range v {
 			b = append(b, enc(x)...)
 		}
