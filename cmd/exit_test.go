@@ -14,6 +14,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/copy"
 	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/fetch"
 	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/signer"
@@ -117,7 +118,7 @@ func TestReasonsInTablesExist(t *testing.T) {
 	t.Parallel()
 	known := map[string]string{}
 	for _, codes := range []map[string]string{trust.Reasons(), envelope.Reasons(), certchain.Reasons(), kms.Reasons(), signer.Reasons(),
-		registry.Reasons(), copy.Reasons(), audit.Reasons(), Reasons()} {
+		registry.Reasons(), copy.Reasons(), audit.Reasons(), fetch.Reasons(), Reasons()} {
 		maps.Copy(known, codes)
 	}
 	used := append(slices.Collect(maps.Keys(exitReasons)), slices.Collect(maps.Keys(reasonHints))...)

@@ -39,6 +39,10 @@ var reasonHints = map[string]string{
 	"malformed-certificates": "name a file with certificates and nothing else: PEM, DER or PKCS#7",
 	"file-exists":            "choose another name; an archive is replaced with --overwrite",
 	"platform-not-found":     "name one of those; without --platform all of them go along",
+	"address-private":        "if that service is your own, and inside of your network on purpose: --allow-private",
+	"fetch-timeout":          "run it again when the service answers; behind a proxy HTTP_PROXY and HTTPS_PROXY name it",
+	"fetch-failed":           "check the way there: its name, the network, and the proxy (HTTP_PROXY, HTTPS_PROXY)",
+	"answer-too-large":       "what is there is not what belongs there: who runs that service should look",
 
 	// What key services say; their own remedy, where they have one, comes first.
 	kms.CodeCredentials: "imprint help keys says which variables and commands give credentials to each key service",

@@ -13,17 +13,19 @@ import (
 type networkFlags struct {
 	caFile, clientCert, clientKey string
 	plainHTTP                     bool
+	allowPrivate                  bool
 	trustRealms                   []string
 	timeout                       duration
 	maxRate                       byteRate // bound by the commands that move blobs
 }
 
 func (n *networkFlags) bind(f *pflag.FlagSet) {
-	f.StringVar(&n.caFile, "ca-file", "", "trust the CA certificates in `FILE` for registries")
+	f.StringVar(&n.caFile, "ca-file", "", "trust the CA certificates in `FILE` for registries and time-stamping services")
 	f.StringVar(&n.clientCert, "client-cert", "", "present the client certificate in `FILE`")
 	f.StringVar(&n.clientKey, "client-key", "", "its private key in `FILE`")
 	f.BoolVar(&n.plainHTTP, "plain-http", false, "HTTP without TLS (loopback hosts have it by default)")
 	f.StringArrayVar(&n.trustRealms, "trust-realm", nil, "believe this `HOST` when a registry sends us there for tokens")
+	f.BoolVar(&n.allowPrivate, "allow-private", false, "reach issuers, revocation and time-stamping services on private addresses too")
 	f.Var(&n.timeout, "timeout", "give up one object after `DURATION` (5m)")
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/copy"
 	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/fetch"
 	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/signer"
@@ -106,6 +107,7 @@ screens it stands beside the verdict. Scripts go by exit codes and reason codes,
 		{"Signing and rechaining", signer.Reasons()},
 		{"Registries, layouts and archives", registry.Reasons()},
 		{"Copying", copy.Reasons()},
+		{"What certificates point at", fetch.Reasons()},
 		{"Looking (inspect, tree)", audit.Reasons()},
 		{"The command line", Reasons()},
 	} {

@@ -144,7 +144,6 @@ var notBuilt = map[string][]string{
 	"policy":  {"init", "test", "import", "export", "delegate"},
 	"explain": {"all"},
 	"build":   {"aia"},
-	"*":       {"allow-private"},
 }
 
 // flagError explains a flag that could not be parsed.
@@ -166,7 +165,7 @@ func flagProblem(c *cobra.Command, err error) error {
 	if len(name) < 2 || unknown.GetSpecifiedShortnames() != "" {
 		return usageHint(path+" --help lists its flags", "unknown flag -%s", name)
 	}
-	if slices.Contains(notBuilt["*"], name) || slices.Contains(notBuilt[c.Name()], name) {
+	if slices.Contains(notBuilt[c.Name()], name) {
 		return usageHint(path+" --help lists its flags", "--%s is not built into this version", name)
 	}
 	if near := nearest(name, names(c)); near != "" {

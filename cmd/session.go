@@ -13,6 +13,8 @@ import (
 	"github.com/charmbracelet/colorprofile"
 	"github.com/spf13/cobra"
 
+	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/fetch"
 	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
 )
@@ -35,10 +37,12 @@ type session struct {
 	sources   map[string]source
 	settings  *configuration
 
-	mu     sync.Mutex
-	warned map[string]bool
-	held   []warning // until the next answer or error
-	shared *registry.Client
+	mu      sync.Mutex
+	warned  map[string]bool
+	held    []warning // until the next answer or error
+	shared  *registry.Client
+	reach   *fetch.Client  // of outside
+	issuers *certchain.AIA // of aia
 
 	progress *progress // nil: nobody is told of any
 }
