@@ -136,7 +136,7 @@ func unknownCommand(c *cobra.Command, word string) error {
 // misspelling.
 var notBuilt = map[string][]string{
 	"":        {"timestamp", "prune", "audit"},
-	"sign":    {"aia", "timestamp-url", "timestamp-roots"},
+	"sign":    {"aia"},
 	"verify":  {"crl", "offline"},
 	"copy":    {"crl", "offline"},
 	"rechain": {"crl", "offline", "aia", "replacing", "signed-by", "expiring", "all", "limit", "timestamp-url"},

@@ -28,7 +28,7 @@ const (
 var pathFlags = map[string]bool{
 	"ca-file": true, "client-cert": true, "client-key": true,
 	"policy": true, "root": true,
-	"chain": true, "passphrase-file": true,
+	"chain": true, "passphrase-file": true, "timestamp-roots": true,
 	"batch": true, "out": true,
 }
 

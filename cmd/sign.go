@@ -33,6 +33,7 @@ type signingFlags struct {
 	move       []string
 	again      bool
 	dryRun     bool
+	stamp      stampFlags
 }
 
 func (in *signingFlags) bind(c *cobra.Command) {
@@ -49,6 +50,7 @@ func (in *signingFlags) bind(c *cobra.Command) {
 	f.StringArrayVar(&in.move, "move", nil, "claims that match `PATTERN` may leave the digest that holds them")
 	f.BoolVar(&in.again, "again", false, "sign although the same key has signed the same")
 	f.BoolVar(&in.dryRun, "dry-run", false, "check everything, write nothing")
+	in.stamp.bind(c)
 }
 
 type signInputs struct {
@@ -185,6 +187,10 @@ func (in signingFlags) options(s *session) (signer.Options, error) {
 	if err != nil {
 		return signer.Options{}, &handedIn{err}
 	}
+	stamper, err := in.stamp.stamper(s)
+	if err != nil {
+		return signer.Options{}, err
+	}
 	return signer.Options{
 		Format:    format,
 		Claims:    claims,
@@ -195,6 +201,7 @@ func (in signingFlags) options(s *session) (signer.Options, error) {
 		Again:     in.again,
 		Move:      in.move,
 		DryRun:    in.dryRun,
+		Timestamp: stamper,
 		Agent:     agent(),
 		Now:       s.now,
 	}, nil

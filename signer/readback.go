@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -12,7 +13,7 @@ import (
 // readBack returns once each new signature is there for anybody: listed for its subject, and as it was made.
 func (s *signing) readBack(ctx context.Context) error {
 	return each(ctx, len(s.targets), parallel, func(i int) error {
-		if s.result.Signatures[i].Status != StatusNew {
+		if status := s.result.Signatures[i].Status; status != StatusNew && status != StatusTimestamped {
 			return nil // it was found in the list, and verified, in this very run
 		}
 		return s.readBackOne(ctx, s.targets[i])
@@ -59,6 +60,9 @@ func (s *signing) compare(ctx context.Context, t target) error {
 	}
 	if c.CoreID() == "" || c.CoreID() != t.content.CoreID() {
 		return fmt.Errorf("%w: another signature came back", errNotYet)
+	}
+	if !bytes.Equal(c.Timestamp, t.content.Timestamp) {
+		return fmt.Errorf("%w: it came back with another timestamp", errNotYet)
 	}
 	// Whoever wrote the envelope may have added to what it signs; not to what it claims.
 	said, present, err := c.Payload.Claims()

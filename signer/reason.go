@@ -11,6 +11,9 @@ var (
 	ErrClaim = errors.New("invalid claim")
 	// ErrClock: now lies outside the chain's validity, or the expiry is not ahead (reasons clock, expiry-invalid).
 	ErrClock = errors.New("time")
+	// ErrAuthority: no time-stamping authority gave a countersignature that can be used (reasons tsa-unavailable, tsa-refused, tsa-invalid,
+	// tsa-clock, tsa-revoked, tsa-revocation-unknown).
+	ErrAuthority = errors.New("no timestamp was had")
 )
 
 // An Error carries a stable reason code.
@@ -33,6 +36,8 @@ func (e *Error) Is(target error) bool {
 		return target == ErrClaim
 	case codeClock, codeExpiry:
 		return target == ErrClock
+	case codeNoAnswer, codeTSARefused, codeTSAInvalid, codeTSAClock, codeTSARevoked, codeRevocation:
+		return target == ErrAuthority
 	}
 	return false
 }
@@ -54,6 +59,17 @@ func Reasons() map[string]string {
 		codeChainSigned: "The certificate chain is in the protected header and cannot be exchanged.",
 		codeTimestamp:   "The new chain does not cover the time that the signature's timestamp states, so verifiers that insist on the timestamp would refuse what they accept now.",
 		codeSignature:   "The present signature does not verify, so nothing is built on it.",
+		codeNoAnswer:    "No time-stamping authority could be reached, or none answered in time.",
+		codeTSARefused:  "The time-stamping authority answered that it does not grant a timestamp.",
+		codeTSAInvalid:  "What the time-stamping authority answered is no valid timestamp of what it was asked for; nothing of it was used.",
+		codeTSAClock:    "The time-stamping authority states another time than the clock here shows.",
+		codeTSARevoked:  "A certificate of the time-stamping authority is revoked.",
+		codeRevocation:  "Whether the certificates of the time-stamping authority are revoked could not be determined.",
+		codeUntrusted:   "The timestamp does not lead to one of the roots given for time-stamping authorities.",
+		codeOutside:     "The timestamp does not lie inside the validity of the signature's whole certificate chain, so no verifier accepts the two together.",
+		codeInexact:     "The timestamp says of itself that it may be wrong by more than a minute.",
+		codeIgnored:     "The signature's scheme states a time that its signing authority vouches for: no verifier looks at a timestamp beside it.",
+		codeExpired:     "The signature's own expiry has passed, which no timestamp forgives.",
 	}
 }
 
@@ -73,4 +89,16 @@ const (
 	codeChainSigned = "chain-is-signed"
 	codeTimestamp   = "would-break-timestamp"
 	codeSignature   = "signature-invalid"
+
+	codeNoAnswer   = "tsa-unavailable"
+	codeTSARefused = "tsa-refused"
+	codeTSAInvalid = "tsa-invalid"
+	codeTSAClock   = "tsa-clock"
+	codeTSARevoked = "tsa-revoked"
+	codeRevocation = "tsa-revocation-unknown"
+	codeUntrusted  = "timestamp-untrusted"
+	codeOutside    = "timestamp-outside-chain"
+	codeInexact    = "timestamp-inexact"
+	codeIgnored    = "timestamp-ignored"
+	codeExpired    = "expired"
 )

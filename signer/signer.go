@@ -42,15 +42,19 @@ type Options struct {
 	// ReadBack reads each new signature as anybody would before Sign returns: it is listed for its subject, verifies, and says what was
 	// asked for. registry.ErrUnsettled if it does not come to that.
 	ReadBack bool
-	Agent    string
-	Now      time.Time // required
+	// Timestamp, if not nil, countersigns each signature. Of what is signed already without a countersignature that verifies, a
+	// countersigned copy is put beside it, without the key.
+	Timestamp *Stamper
+	Agent     string
+	Now       time.Time // required
 }
 
 // What became of an artifact that Sign dealt with.
 const (
 	StatusNew           = "new"
 	StatusAlreadySigned = "already-signed"
-	StatusPlanned       = "planned" // to be signed; after an error: not signed
+	StatusPlanned       = "planned"     // to be signed; after an error: not signed
+	StatusTimestamped   = "timestamped" // it was signed already, and is now countersigned; no key was used
 )
 
 // A Signed is one artifact that Sign dealt with.
@@ -58,8 +62,11 @@ type Signed struct {
 	What      string             `json:"what"` // "index, 2 platforms", "linux/amd64", "application/spdx+json of linux/amd64"
 	Subject   ocispec.Descriptor `json:"subject"`
 	Signature digest.Digest      `json:"signature,omitempty"` // of the signature manifest
-	Status    string             `json:"status"`              // "new", "already-signed", "planned"
+	Status    string             `json:"status"`              // "new", "already-signed", "timestamped", "planned"
 	Claims    []string           `json:"claims,omitempty"`
+	// Present is the signature that is there already and has to be countersigned, or was.
+	Present   digest.Digest `json:"present,omitempty"`
+	Timestamp *Stamped      `json:"timestamp,omitempty"`
 }
 
 // A Result is what Sign did.
@@ -81,6 +88,8 @@ type Result struct {
 	Signatures []Signed                `json:"signatures"` // the artifact itself first, then its children, then what refers to them
 	Written    int                     `json:"written"`
 	There      int                     `json:"alreadySigned"`
+	Stamped    int                     `json:"timestamped,omitempty"`   // of those written, put beside one that was there, without the key
+	Authority  string                  `json:"timestampFrom,omitempty"` // that answered when it was asked whether it would countersign
 	KeyCalls   int                     `json:"keyCalls"`
 	DryRun     bool                    `json:"dryRun,omitempty"`
 	Warnings   []string                `json:"warnings,omitempty"`
@@ -107,6 +116,9 @@ func Sign(ctx context.Context, repo *registry.Repo, subject registry.Manifest, k
 		switch signed.Status {
 		case StatusNew:
 			s.result.Written++
+		case StatusTimestamped:
+			s.result.Written++
+			s.result.Stamped++
 		case StatusAlreadySigned:
 			s.result.There++
 		}
@@ -116,12 +128,22 @@ func Sign(ctx context.Context, repo *registry.Repo, subject registry.Manifest, k
 
 // Check does those checks of [Sign] that ask nothing of subject, so that they can come before it is brought to repo: chain, key,
 // claims, and who holds these in repo. If the key tells only with an envelope who signs, the last has to wait for Sign.
+// If signatures are to be countersigned it also finds out whether anybody would.
 func Check(ctx context.Context, repo *registry.Repo, subject registry.Manifest, key kms.Key, chain certchain.Chain, o Options) error {
 	s := newSigning(repo, subject, key, o)
-	if err := s.prepare(chain); err != nil || s.hand == nil {
+	if err := s.prepare(chain); err != nil {
 		return err
 	}
-	return s.checkClaims(ctx)
+	if s.hand != nil {
+		if err := s.checkClaims(ctx); err != nil {
+			return err
+		}
+	}
+	if o.Timestamp == nil {
+		return nil
+	}
+	_, err := o.Timestamp.Probe(ctx)
+	return err
 }
 
 // A signing is one call of Sign.
@@ -199,6 +221,9 @@ func (s *signing) run(ctx context.Context) error {
 	if err := s.look(ctx); err != nil {
 		return err
 	}
+	if err := s.probeAuthority(ctx); err != nil {
+		return err
+	}
 	if s.o.DryRun {
 		if s.hand == nil {
 			s.warn("the key tells its certificate only when it signs: who signs, what is signed already and who holds the claims was not checked")
@@ -219,10 +244,22 @@ func (s *signing) run(ctx context.Context) error {
 	return s.readBack(ctx)
 }
 
+// probeAuthority finds out that nobody would countersign before a call of the key's service is spent on a signature that would then not be
+// pushed. For a key that costs nothing the first signature finds it out by itself; a dry run has none.
+func (s *signing) probeAuthority(ctx context.Context) error {
+	if s.o.Timestamp == nil || !s.atService && !s.o.DryRun || !slices.ContainsFunc(s.result.Signatures, unsigned) {
+		return nil
+	}
+	known, err := s.o.Timestamp.Probe(ctx)
+	s.result.Authority = known.URL
+	return err
+}
+
+func unsigned(signed Signed) bool { return signed.Status == StatusPlanned }
+
 // probe finds out a registry that takes no writes before a call of the key's service is spent on a signature for it. What
 // it writes, the empty configuration, each signature needs anyway: the client writes it to a repository once.
 func (s *signing) probe(ctx context.Context) error {
-	unsigned := func(signed Signed) bool { return signed.Status == StatusPlanned }
 	if !s.atService || s.repo.Reference().Kind != registry.Remote || !slices.ContainsFunc(s.result.Signatures, unsigned) {
 		return nil
 	}
@@ -285,8 +322,18 @@ func (s *signing) note(i int, e existing) {
 	if e.digest == "" {
 		return
 	}
-	s.result.Signatures[i].Status, s.result.Signatures[i].Signature = StatusAlreadySigned, e.digest
-	s.warnOfDifference(s.result.Signatures[i], e)
+	signed := &s.result.Signatures[i]
+	signed.Status, signed.Signature = StatusAlreadySigned, e.digest
+	s.warnOfDifference(*signed, e)
+	if s.o.Timestamp == nil {
+		return
+	}
+	if e.stamped != nil {
+		signed.Timestamp = e.stamped
+		return
+	}
+	signed.Status, signed.Signature, signed.Present = StatusPlanned, "", e.digest
+	s.targets[i].present = &e.sig
 }
 
 // sign signs what is not signed yet: everything below the root at once, the root last.
@@ -302,12 +349,18 @@ func (s *signing) signOne(ctx context.Context, i int) error {
 	if s.result.Signatures[i].Status != StatusPlanned {
 		return nil
 	}
+	if s.targets[i].present != nil {
+		return s.countersign(ctx, i)
+	}
 	if s.whole != nil {
 		return s.signWhole(ctx, i)
 	}
 	t := s.targets[i]
 	e, err := envelope.Sign(ctx, s.o.Format, s.payload(t), s.key, s.chain, envelope.Options{SigningTime: s.o.Now, Expiry: s.expiry, Agent: s.o.Agent})
 	if err != nil {
+		return s.of(t, err)
+	}
+	if e, err = s.stamp(ctx, i, e); err != nil {
 		return s.of(t, err)
 	}
 	if s.o.ReadBack {
@@ -332,12 +385,15 @@ func (s *signing) of(t target, err error) error {
 
 func (s *signing) push(ctx context.Context, i int, e *envelope.Envelope, annotations map[string]string) error {
 	t := s.targets[i]
-	m := s.repo.Form().Manifest(t.subject, string(s.o.Format), e.Bytes(), annotations)
+	m := s.repo.Form().Manifest(t.subject, string(e.Format()), e.Bytes(), annotations)
 	if err := s.repo.PushSignature(ctx, t.subject, m, e.Bytes()); err != nil {
 		return fmt.Errorf("pushing the signature of %s: %w", t.subject.Digest, err)
 	}
 	s.targets[i].pushed = m
 	s.result.Signatures[i].Status, s.result.Signatures[i].Signature = StatusNew, m.Descriptor.Digest
+	if t.present != nil {
+		s.result.Signatures[i].Status = StatusTimestamped
+	}
 	return nil
 }
 

@@ -21,8 +21,9 @@ import (
 type target struct {
 	subject ocispec.Descriptor
 	root    bool
-	node    *registry.Node // nil unless Recursive
-	made    *envelope.Made // nil unless an envelope was made for it that is not pushed yet
+	node    *registry.Node      // nil unless Recursive
+	made    *envelope.Made      // nil unless an envelope was made for it that is not pushed yet
+	present *registry.Signature // what is there already, if only a countersignature is lacking
 
 	pushed  registry.Manifest // the signature, once it is
 	content envelope.Content  // what that says
@@ -162,6 +163,8 @@ func what(p registry.Parts) string {
 type existing struct {
 	digest  digest.Digest
 	content envelope.Content
+	sig     registry.Signature
+	stamped *Stamped // nil: it has no countersignature that is of use, or none is asked for
 }
 
 // maxCandidates bounds how many listed signatures are read to find our own: whoever may push may list as many as he
@@ -206,19 +209,29 @@ func (s *signing) existing(ctx context.Context, t target, h *hand) (existing, er
 			return fmt.Errorf("reading signature %s of %s: %w", sig.Descriptor.Digest, t.subject.Digest, sig.Err)
 		}
 		if c, ok := s.ours(h, sig, payload); ok {
-			found[i] = existing{candidates[i].Digest, c}
+			found[i] = existing{digest: candidates[i].Digest, content: c, sig: sig, stamped: s.stampedBy(c)}
 		}
 		return nil
 	})
 	if err != nil {
 		return existing{}, err
 	}
+	return best(found), nil
+}
+
+// best is the first signature of several, one that is countersigned before others.
+func best(found []existing) existing {
+	var first existing
 	for _, e := range found {
-		if e.digest != "" {
-			return e, nil
+		switch {
+		case e.digest == "":
+		case e.stamped != nil:
+			return e
+		case first.digest == "":
+			first = e
 		}
 	}
-	return existing{}, nil
+	return first
 }
 
 // listed returns what refers to a target, out of the graph where that was read.

@@ -41,7 +41,7 @@ func (h *hand) same(o *hand) bool {
 // anything is pushed, the claims can be checked and what this very hand has signed already can be found.
 func (s *signing) learn(ctx context.Context) error {
 	root := &s.targets[0]
-	if s.result.Signatures[0].Status != StatusPlanned {
+	if s.result.Signatures[0].Status != StatusPlanned || root.present != nil {
 		return nil
 	}
 	m, err := s.make(ctx, *root)
@@ -109,8 +109,12 @@ func (s *signing) signWhole(ctx context.Context, i int) error {
 		}
 		if there.digest != "" {
 			s.note(i, there)
-			return nil
+			return s.signOne(ctx, i) // which does nothing, unless a countersignature is lacking
 		}
+	}
+	e, err := s.stampMade(ctx, i, m)
+	if err != nil {
+		return s.of(t, err)
 	}
 	if m.Plugin != "" {
 		s.warn("only verifiers that have the verification plugin %s can judge this signature; imprint has none and refuses it", m.Plugin)
@@ -120,5 +124,6 @@ func (s *signing) signWhole(ctx context.Context, i int) error {
 	annotations[registry.AnnotationThumbprint] = thumbprints(m.Content.Chain)
 	annotations[ocispec.AnnotationCreated] = stamp(m.Content.SignedAt())
 	s.targets[i].content, s.targets[i].read = m.Content, m.Read
-	return s.push(ctx, i, m.Envelope, annotations)
+	s.targets[i].content.Timestamp = e.Unverified().Timestamp
+	return s.push(ctx, i, e, annotations)
 }
