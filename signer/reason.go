@@ -1,6 +1,9 @@
 package signer
 
-import "errors"
+import (
+	"errors"
+	"maps"
+)
 
 var (
 	// ErrClaimMoves: another digest under the claimed tag holds the claim by the same leaf subject (reason
@@ -44,7 +47,7 @@ func (e *Error) Is(target error) bool {
 
 // Reasons returns the codes of this package with one sentence each.
 func Reasons() map[string]string {
-	return map[string]string{
+	all := map[string]string{
 		codeClaim:       "A claim is neither a tag nor a qualified name (HOST/REPO[:TAG]), or claims and their absence were asked for together.",
 		codeClaimMoves:  "Another digest stands under a tag that is to be claimed and holds that claim by the same signer; nothing was written.",
 		codeMetadata:    "Metadata to be signed is not valid UTF-8, is too much, has no name, or uses a reserved name.",
@@ -71,6 +74,8 @@ func Reasons() map[string]string {
 		codeIgnored:     "The signature's scheme states a time that its signing authority vouches for: no verifier looks at a timestamp beside it.",
 		codeExpired:     "The signature's own expiry has passed, which no timestamp forgives.",
 	}
+	maps.Copy(all, pruneReasons())
+	return all
 }
 
 const (
