@@ -286,6 +286,17 @@ func hostOf(address string) string {
 	return strings.ToLower(u.Host)
 }
 
+// IssuerAddress returns the http address at which c says that its issuer is published, fit for a screen; "" if it says none.
+func IssuerAddress(c *x509.Certificate) string {
+	if c == nil {
+		return ""
+	}
+	if at := slices.IndexFunc(c.IssuingCertificateURL, isHTTP); at >= 0 {
+		return clean(c.IssuingCertificateURL[at])
+	}
+	return ""
+}
+
 func isHTTP(address string) bool {
 	const scheme = "http://"
 	return len(address) > len(scheme) && strings.EqualFold(address[:len(scheme)], scheme)

@@ -278,8 +278,8 @@ func chainHint(err error) string {
 	}
 	switch rule.Rule {
 	case "incomplete":
-		if rule.Certificate != nil && len(rule.Certificate.IssuingCertificateURL) > 0 {
-			return "add that issuer's certificate, up to the self-signed root; it is published at " + rule.Certificate.IssuingCertificateURL[0]
+		if at := certchain.IssuerAddress(rule.Certificate); at != "" {
+			return "add that issuer's certificate, up to the self-signed root; imprint chain build --aia fetches it from " + at
 		}
 		return "add that issuer's certificate, up to the self-signed root"
 	case "unrelated", "duplicate", "order":

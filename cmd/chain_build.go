@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 type buildInputs struct {
 	key       keyFlags
+	aia       bool
 	out       string
 	overwrite bool
 }
@@ -30,14 +32,17 @@ func newChainBuild(s *session) *cobra.Command {
 		Short: "the signing chain among certificates, in order, the rest left out",
 		Long: `Finds the chain from a signing certificate to its self-signed root among the certificates of the files, in whatever order they
 are; of several chains the one that holds longest. What does not belong is left out and named. With --key and files that hold authorities
-alone, the leaf is the one that the key's service keeps.`,
+alone, the leaf is the one that the key's service keeps. With --aia issuers that are missing or were renewed are fetched where
+the certificates say that they are published; a root that came that way is only as good as the comparison of its fingerprint.`,
 		Example: `  imprint chain build leaf.crt intermediate.crt root.crt --out chain.pem
-  imprint chain build from-the-ca.p7b --key release --out chain.pem`,
+  imprint chain build from-the-ca.p7b --key release --out chain.pem
+  imprint chain build leaf.crt root.crt --aia --out chain.pem`,
 		Args:        arguments(1, many, "FILE…"),
 		Annotations: map[string]string{exits: "0 built   3 usage, or there is no good chain   6 key service   8 local disk"},
 		RunE:        s.run(func(ctx context.Context, args []string) error { return runChainBuild(ctx, s, in, args) }),
 	}
 	bindChainKey(c, &in.key, "the leaf's `KEY`; needed if there are several leaves")
+	c.Flags().BoolVar(&in.aia, "aia", false, aiaUsage)
 	c.Flags().StringVar(&in.out, "out", "", "write it to `FILE` instead of standard output")
 	c.Flags().BoolVar(&in.overwrite, "overwrite", false, "replace the file if it exists")
 	return c
@@ -58,9 +63,16 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 	if err != nil {
 		return err
 	}
-	chain, err := certchain.Build(pub, certs, s.now)
+	var found []*x509.Certificate
+	if in.aia {
+		found = s.moreIssuers(ctx, certs)
+	}
+	chain, err := certchain.Build(pub, slices.Concat(certs, found), s.now)
 	if err != nil {
 		hint := chainHint(err)
+		if in.aia && errors.Is(err, certchain.ErrIncomplete) {
+			hint = "add that issuer's certificate, up to the self-signed root"
+		}
 		if in.key.key != "" && authoritiesAlone(certs) && errors.Is(err, certchain.ErrKeyMismatch) {
 			hint = request(in.key.key) + "; then: imprint chain build FILE…"
 		}
@@ -71,11 +83,16 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 	built.KeptAt = kept
 	built.PEM = string(chain.PEM())
 	built.LeftOut = leftOut(certs, chain)
+	built.Fetched = fetched(chain, found)
+	if slices.Contains(built.Fetched, certchain.Thumbprint(chain.Root())) {
+		built.FetchedRoot = certchain.Thumbprint(chain.Root())
+	}
 	if in.out == "" {
 		if err := s.answer("chain-build", built, func(w io.Writer) { io.WriteString(w, built.PEM) }); err != nil || s.json {
 			return err
 		}
-		s.note("%d certificates, %d left out; holds until %s", len(chain), len(built.LeftOut), built.HoldsUntil.Format(time.DateOnly))
+		s.warnFetchedRoot(chain, found)
+		s.note("%d certificates, %d fetched, %d left out; holds until %s", len(chain), len(built.Fetched), len(built.LeftOut), built.HoldsUntil.Format(time.DateOnly))
 		return nil
 	}
 	if err := s.write(in.out, []byte(built.PEM), 0o644, in.overwrite); err != nil {

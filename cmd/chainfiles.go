@@ -90,6 +90,7 @@ type givenChain struct {
 	files []string
 	certs []*x509.Certificate // of the files
 	chain certchain.Chain     // the files' certificates in order; nil if only what is kept beside the key can complete them
+	aia   bool                // issuers may be fetched too
 }
 
 // leaf returns the public key that the chain is for, nil if that cannot be told yet.
@@ -103,7 +104,12 @@ func (g givenChain) leaf() crypto.PublicKey {
 // givenChain reads the files of [session.signingFiles]. A key at a service may have its leaf there, and all of its chain: for such
 // a key there need be no files, and they may hold certificates of authorities alone.
 func (s *session) givenChain(files []string, key string) (givenChain, error) {
-	g := givenChain{files: s.signingFiles(files, key)}
+	return s.chainBy(s.ordered, givenChain{files: files}, key)
+}
+
+// chainBy is [session.givenChain] with a way to put the certificates of the files in order.
+func (s *session) chainBy(order func(givenChain) (certchain.Chain, error), g givenChain, key string) (givenChain, error) {
+	g.files = s.signingFiles(g.files, key)
 	elsewhere := s.atService(key)
 	if len(g.files) == 0 {
 		if err := s.checkURI(key); elsewhere || err != nil {
@@ -116,16 +122,32 @@ func (s *session) givenChain(files []string, key string) (givenChain, error) {
 	if g.certs, err = s.certificates(g.files); err != nil || elsewhere && authoritiesAlone(g.certs) {
 		return g, err
 	}
-	g.chain, err = s.ordered(g)
+	g.chain, err = order(g)
 	return g, err
 }
 
 func (s *session) ordered(g givenChain) (certchain.Chain, error) {
 	chain, err := certchain.Order(g.certs)
-	if err != nil {
-		return nil, &handedIn{fmt.Errorf("putting %s in order: %w", strings.Join(g.files, ", "), err)}
+	if err == nil {
+		return chain, nil
 	}
-	return chain, nil
+	err = fmt.Errorf("putting %s in order: %w", strings.Join(g.files, ", "), err)
+	if at := g.published(err); at != "" {
+		return nil, misused("add that issuer's certificate, up to the self-signed root, to the file"+at, err)
+	}
+	return nil, &handedIn{err}
+}
+
+// published says where the issuer is that err misses, "" if that is not known or was looked at.
+func (g givenChain) published(err error) string {
+	var rule *certchain.RuleError
+	if g.aia || !errors.Is(err, certchain.ErrIncomplete) || !errors.As(err, &rule) {
+		return ""
+	}
+	if at := certchain.IssuerAddress(rule.Certificate); at != "" {
+		return "; --aia fetches it from " + at
+	}
+	return ""
 }
 
 func authoritiesAlone(certs []*x509.Certificate) bool {
@@ -146,7 +168,7 @@ func (s *session) chainOf(ctx context.Context, g givenChain, key kms.Key, given 
 		}
 		return g.chain, nil
 	case pub == nil && len(g.certs) > 0:
-		return s.ordered(g)
+		return s.ordered(g) // of authorities alone: whose issuers are missing only the envelope will tell
 	case pub == nil:
 		return nil, nil
 	}
@@ -157,11 +179,17 @@ func (s *session) chainOf(ctx context.Context, g givenChain, key kms.Key, given 
 	if len(kept)+len(g.certs) == 0 {
 		return nil, s.noChain(key, given)
 	}
-	chain, err := certchain.OrderFor(pub, slices.Concat(g.certs, kept), s.now)
+	certs := slices.Concat(g.certs, kept)
+	var found []*x509.Certificate
+	if g.aia {
+		found = s.moreIssuers(ctx, certs)
+	}
+	chain, err := certchain.OrderFor(pub, slices.Concat(certs, found), s.now)
 	if err == nil {
 		err = chain.Check(time.Time{})
 	}
 	if err == nil {
+		s.warnFetchedRoot(chain, found)
 		return chain, nil
 	}
 	from := fmt.Sprintf("what %s keeps beside it", serviceOf(key))
@@ -173,7 +201,7 @@ func (s *session) chainOf(ctx context.Context, g givenChain, key kms.Key, given 
 	case errors.Is(err, certchain.ErrKeyMismatch):
 		return nil, misused(request(given)+nameIt, err)
 	case errors.Is(err, certchain.ErrIncomplete):
-		return nil, misused("give the missing issuers, up to the self-signed root: --chain FILE; the leaf may stay where it is", err)
+		return nil, misused("give the missing issuers, up to the self-signed root: --chain FILE; the leaf may stay where it is"+g.published(err), err)
 	}
 	return nil, &handedIn{err}
 }

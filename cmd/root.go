@@ -143,7 +143,6 @@ var notBuilt = map[string][]string{
 	"chain":   {"compare"},
 	"policy":  {"init", "test", "import", "export", "delegate"},
 	"explain": {"all"},
-	"build":   {"aia"},
 }
 
 // flagError explains a flag that could not be parsed.

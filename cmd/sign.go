@@ -23,6 +23,7 @@ import (
 type signingFlags struct {
 	key        keyFlags
 	chain      []string
+	aia        bool
 	format     string
 	claims     []string
 	claimNames []string
@@ -40,6 +41,7 @@ func (in *signingFlags) bind(c *cobra.Command) {
 	f := c.Flags()
 	in.key.bind(c)
 	f.StringArrayVar(&in.chain, "chain", nil, "the certificates in `FILE`, from the signing one to the root, in any order")
+	f.BoolVar(&in.aia, "aia", false, aiaUsage)
 	f.StringVar(&in.format, "signature-format", "jws", "write signatures in the format `jws|cose`: JSON or CBOR")
 	f.StringArrayVar(&in.claims, "claim", nil, "also claim `TAG`")
 	f.StringArrayVar(&in.claimNames, "claim-name", nil, "also claim the name `HOST/REPO[:TAG]`")
@@ -133,7 +135,7 @@ func (in signingFlags) open(ctx context.Context, s *session, jobs int) (pen, err
 		_, err := in.key.open(ctx, s)
 		return p, err
 	}
-	given, err := s.givenChain(in.chain, in.key.key)
+	given, err := in.given(ctx, s)
 	if err != nil {
 		return p, err
 	}

@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,10 +140,12 @@ func nameOf(k Key) string {
 type BuiltChain struct {
 	Out string `json:"out,omitempty"`
 	Chain
-	LeftOut []certchain.Certificate `json:"leftOut,omitempty"`
-	Key     *Key                    `json:"key,omitempty"`
-	Calls   int                     `json:"keyCalls,omitempty"` // that it took to learn which key it is
-	PEM     string                  `json:"pem"`
+	LeftOut     []certchain.Certificate `json:"leftOut,omitempty"`
+	Fetched     []string                `json:"fetched,omitempty"`     // SHA-256 of those of the chain that were in no file but published by it
+	FetchedRoot string                  `json:"fetchedRoot,omitempty"` // the root, if it is one of them
+	Key         *Key                    `json:"key,omitempty"`
+	Calls       int                     `json:"keyCalls,omitempty"` // that it took to learn which key it is
+	PEM         string                  `json:"pem"`
 }
 
 // ChainBuild writes which chain was built.
@@ -155,25 +158,36 @@ func ChainBuild(w io.Writer, c BuiltChain, now time.Time) {
 		field(w, 2, "", "the leaf is for it")
 	}
 	field(w, 2, "holds until", holds(c.Chain, now))
+	if c.FetchedRoot != "" {
+		field(w, 2, "root", "fetched, and anybody on the way could have sent it: compare its fingerprint")
+		field(w, 2, "", "sha256:"+c.FetchedRoot)
+	}
 	fmt.Fprintln(w)
-	chainTable(w, c.Chain, now)
+	chainTable(w, c.Chain, now, c.Fetched...)
 	for i, cert := range c.LeftOut {
 		if i == 0 {
 			fmt.Fprintln(w, "\n  left out:")
 		}
 		field(w, 4, cert.Thumbprint[:12], "  "+cert.Subject)
 	}
-	fmt.Fprintf(w, "\n%s, leaf to root; %d left out; 1 file written%s\n", plural(len(c.Certificates), "certificate"), len(c.LeftOut), opening(c.Calls))
+	from := ""
+	if len(c.Fetched) > 0 {
+		from = fmt.Sprintf(", %d fetched", len(c.Fetched))
+	}
+	fmt.Fprintf(w, "\n%s, leaf to root%s; %d left out; 1 file written%s\n", plural(len(c.Certificates), "certificate"), from, len(c.LeftOut), opening(c.Calls))
 }
 
-// chainTable lists certificates, and marks the one that ends first.
-func chainTable(w io.Writer, c Chain, now time.Time) {
+// chainTable lists certificates, and marks the one that ends first and those that were fetched.
+func chainTable(w io.Writer, c Chain, now time.Time, fetched ...string) {
 	first := firstToEnd(c.Certificates)
 	var rows [][]string
 	for i, cert := range c.Certificates {
 		mark := ""
 		if i == first && c.Complete && len(c.Certificates) > 1 {
 			mark = "first"
+		}
+		if slices.Contains(fetched, cert.Thumbprint) {
+			mark = strings.TrimSpace(mark + " fetched")
 		}
 		rows = append(rows, []string{role(c, i), fit(common(cert.Subject), 36), cert.Thumbprint[:12], day(cert.NotAfter), lasting(cert, now), mark})
 	}
