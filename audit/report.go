@@ -75,7 +75,7 @@ type Artifact struct {
 	Platform   string        `json:"platform,omitempty"`
 	Index      digest.Digest `json:"index,omitempty"` // the index that it is a member of
 	// HoldsUntil is until when some current signature holds; FirstEnd is when the first current one ends. A signer's signature
-	// that a longer lasting one of the same signer stands in for does not count for either. Both nil if there is none.
+	// that a longer lasting one of the same signer stands in for does not count for either. Both nil if there is none, or if nothing ends it.
 	HoldsUntil *time.Time `json:"holdsUntil,omitempty"`
 	FirstEnd   *time.Time `json:"firstEnd,omitempty"`
 	Signatures []Listed   `json:"signatures"`
@@ -149,6 +149,9 @@ const (
 	EndRoot         EndKind = "root"
 	EndTSA          EndKind = "tsa"    // the certificate of its timestamp's authority
 	EndExpiry       EndKind = "expiry" // its own, signed expiry
+
+	// UseIssuer is what a certificate is that issued a TSA's; it ends nothing by itself.
+	UseIssuer EndKind = "tsa-issuer"
 )
 
 // A Remedy is what mends a signature before (and mostly also after) it ends.
@@ -170,11 +173,9 @@ const (
 // A Certificate is one that signatures or timestamps have.
 type Certificate struct {
 	certchain.Certificate
-	Uses       []EndKind `json:"uses"`       // as what it stands in chains: leaf, intermediate, root, tsa; sorted
+	Uses       []EndKind `json:"uses"`       // as what it was met: leaf, intermediate, root, tsa, tsa-issuer; sorted
 	Signatures int       `json:"signatures"` // current ones that have it
 	Ending     int       `json:"ending"`     // current ones that it ends, being the first to end
-	// TSAIssuer: it only issued a TSA's certificate. It ends no signature here.
-	TSAIssuer bool `json:"tsaIssuer,omitempty"`
 
 	cert *x509.Certificate
 }
@@ -208,7 +209,7 @@ const (
 
 // A Finding is what is odd about an artifact or one of its signatures.
 type Finding struct {
-	Code      string          `json:"code"` // stable; [Findings] lists them
+	Code      string          `json:"code"` // stable; [FindingKinds] lists them
 	Severity  Severity        `json:"severity"`
 	Text      string          `json:"text"`
 	Signature digest.Digest   `json:"signature,omitempty"`
@@ -230,4 +231,5 @@ type Unseen struct {
 	Item   string `json:"item"` // HOST/REPO or HOST/REPO@DIGEST: an item for --batch
 	Reason string `json:"reason,omitempty"`
 	Text   string `json:"error"`
+	Err    error  `json:"-"`
 }
