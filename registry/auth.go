@@ -102,6 +102,10 @@ func (a *authorizer) do(req *http.Request, host string, scopes map[string]string
 		for action := range strings.SplitSeq(actions, ",") {
 			x.actions = append(x.actions, [2]string{name, action})
 		}
+		if name == "" { // of no repository: the list of them
+			hints = append(hints, auth.ScopeRegistryCatalog)
+			continue
+		}
 		hints = append(hints, auth.ScopeRepository(name, strings.Split(actions, ",")...))
 	}
 	ctx := auth.WithScopes(context.WithValue(req.Context(), exchangeKey{}, x), hints...)

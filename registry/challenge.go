@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // A challenge is what a registry asks for with 401 (RFC 9110 section 11.6.1, and the distribution project's token specification).
@@ -149,10 +151,15 @@ func cutToken(s string) (token, rest string) {
 }
 
 // ownScope returns those scopes of a challenge that concern one of the repositories that the request is about, with
-// actions that exist. A registry cannot make us fetch a token for another repository.
+// actions that exist, or the list of repositories where that is asked for (by the empty name). A registry cannot make us
+// fetch a token for another repository.
 func ownScope(scope string, repositories []string) []string {
 	var own []string
 	for s := range strings.FieldsSeq(scope) {
+		if s == auth.ScopeRegistryCatalog && slices.Contains(repositories, "") {
+			own = append(own, s)
+			continue
+		}
 		rest, ok := strings.CutPrefix(s, "repository:")
 		if !ok {
 			continue

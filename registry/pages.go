@@ -1,15 +1,52 @@
 package registry
 
 import (
+	"cmp"
+	"context"
+	"iter"
 	"net/http"
 	"net/url"
 	"strings"
 )
 
-// A pager follows the links of a list, on its own host only, not in circles, and not for ever.
+// A pager follows the links of a list, on its own host only, not in circles, and not for ever (most pages; 0: MaxPages).
 type pager struct {
 	store *remote
+	most  int
 	seen  map[string]bool
+}
+
+// A page of a list. The last has none after it.
+type page struct {
+	header http.Header
+	body   []byte
+	last   bool
+}
+
+// pages reads a list, at most so many pages of it.
+func (s *remote) pages(ctx context.Context, list call, most int) iter.Seq2[page, error] {
+	return func(yield func(page, error) bool) {
+		pages := pager{store: s, most: most}
+		for {
+			resp, body, err := s.read(ctx, list, MaxManifest)
+			if err != nil {
+				yield(page{}, err)
+				return
+			}
+			u, err := pages.next(resp)
+			if !yield(page{resp.Header, body, err == nil && u == nil}, nil) {
+				return
+			}
+			if err != nil {
+				yield(page{}, err)
+				return
+			}
+			if u == nil {
+				return
+			}
+			list.url = u
+		}
+	}
 }
 
 // next returns where the next page is, or nil.
@@ -32,8 +69,8 @@ func (p *pager) next(resp *http.Response) (*url.URL, error) {
 	if p.seen[u.String()] {
 		return nil, fail(codeLink, "%w (%w): a list of %s goes in a circle after %d pages", ErrCapped, ErrMalformed, p.store.host, len(p.seen))
 	}
-	if len(p.seen) >= MaxPages {
-		return nil, fail(codeCapped, "%w (%w): a list of %s has more than %d pages", ErrCapped, ErrTooLarge, p.store.host, MaxPages)
+	if most := cmp.Or(p.most, MaxPages); len(p.seen) >= most {
+		return nil, fail(codeCapped, "%w (%w): a list of %s has more than %d pages", ErrCapped, ErrTooLarge, p.store.host, most)
 	}
 	p.seen[u.String()] = true
 	return u, nil

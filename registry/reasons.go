@@ -31,6 +31,7 @@ var reasons = map[string]string{
 	codeOccupied:      "The tag that should list the referrers of a subject holds something else, which is not overwritten.",
 	codeHelper:        "Docker's credential helper failed, did not answer in time, or answered with something that is no credential.",
 	codeImmutable:     "The tag names something else there and may not be changed: the registry, or its owner, has made tags immutable.",
+	codeCatalog:       "The registry does not list its repositories (most that are hosted do not): name them instead.",
 	codeDeleteRefused: "The registry has deletion and refuses this one (a manifest that an index refers to, a retention rule).",
 }
 

@@ -46,6 +46,8 @@ const (
 	actionPull   = "pull"
 	actionPush   = "pull,push"
 	actionDelete = "delete"
+	// actionCatalog is to list all repositories; it is of none of them.
+	actionCatalog = "*"
 )
 
 // A call is one request to the registry.
@@ -321,10 +323,8 @@ func (s *remote) tagged(ctx context.Context, tag string) (digest.Digest, error) 
 // tags lists them page by page.
 func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		next := call{method: http.MethodGet, path: "tags/list", query: url.Values{"n": {"1000"}}, action: actionPull}
-		pages := pager{store: s}
-		for {
-			resp, body, err := s.read(ctx, next, MaxManifest)
+		list := call{method: http.MethodGet, path: "tags/list", query: url.Values{"n": {"1000"}}, action: actionPull}
+		for p, err := range s.pages(ctx, list, MaxPages) {
 			if err != nil {
 				yield("", err)
 				return
@@ -332,7 +332,7 @@ func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
 			var page struct {
 				Tags []string `json:"tags"`
 			}
-			if err := json.Unmarshal(body, &page); err != nil {
+			if err := json.Unmarshal(p.body, &page); err != nil {
 				yield("", fail(codeMalformed, "%w: %s sent a list of tags that is no JSON", ErrMalformed, s.host))
 				return
 			}
@@ -341,15 +341,6 @@ func (s *remote) tags(ctx context.Context) iter.Seq2[string, error] {
 					return
 				}
 			}
-			u, err := pages.next(resp)
-			if err != nil {
-				yield("", err)
-				return
-			}
-			if u == nil {
-				return
-			}
-			next.url = u
 		}
 	}
 }

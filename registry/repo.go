@@ -76,6 +76,18 @@ func (r *Repo) Reference() Reference { return r.ref }
 // its digest, and parses it strictly. ErrTagMismatch if tag and digest disagree or the tag does not exist,
 // ErrAmbiguous for manifests that different parsers read differently.
 func (r *Repo) Resolve(ctx context.Context, ref Reference) (Manifest, error) {
+	m, err := r.look(ctx, ref)
+	if err != nil {
+		return Manifest{}, err
+	}
+	if _, err := m.Parse(); err != nil {
+		return Manifest{}, fmt.Errorf("resolving %s: %w", r.ref.With(ref.Tag, ref.Digest), err)
+	}
+	return m, nil
+}
+
+// look is Resolve without parsing.
+func (r *Repo) look(ctx context.Context, ref Reference) (Manifest, error) {
 	where := r.ref.With(ref.Tag, ref.Digest)
 	if where.IsRepository() {
 		return Manifest{}, fail(codeReference, "%w %q: add a tag or a digest; imprint never assumes latest", ErrReference, where)
@@ -104,9 +116,6 @@ func (r *Repo) Resolve(ctx context.Context, ref Reference) (Manifest, error) {
 		return Manifest{}, fail(codeTagDigest, "resolving %s: %w (%s)", where, ErrTagMismatch, digest.FromBytes(body))
 	}
 	if err != nil {
-		return Manifest{}, fmt.Errorf("resolving %s: %w", where, err)
-	}
-	if _, err := m.Parse(); err != nil {
 		return Manifest{}, fmt.Errorf("resolving %s: %w", where, err)
 	}
 	return m, nil
