@@ -3,7 +3,6 @@ package cmd
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -25,14 +24,10 @@ type renewals struct {
 }
 
 // planChains plans a new chain for each of the signatures of one artifact. The error is that one could not be read.
-func planChains(sigs []registry.Signature, certs []*x509.Certificate, o signer.RechainOptions) (r renewals, err error) {
+func planChains(sigs []registry.Signature, pool *signer.Pool, o signer.RechainOptions) (r renewals, err error) {
+	o.Siblings = signer.Among(sigs)
 	for _, sig := range sigs {
-		if sig.Err == nil { // a ghost is not there for being listed
-			o.Listed = append(o.Listed, sig.Descriptor.Digest)
-		}
-	}
-	for _, sig := range sigs {
-		p, err := signer.PlanRechain(sig, certs, o)
+		p, err := signer.PlanRechain(sig, pool, o)
 		if err != nil && sig.Err != nil && !skippable(err) {
 			return r, err
 		}
@@ -57,8 +52,9 @@ func planChains(sigs []registry.Signature, certs []*x509.Certificate, o signer.R
 // stays as it is, with a warning, unless there is none that can: then what was handed in is wrong.
 func (g gate) renew(p passage, hearings []*hearing) (warnings []string, err error) {
 	var all renewals
+	pool := signer.NewPool(g.chain)
 	for _, h := range hearings {
-		r, err := planChains(h.sigs, g.chain, signer.RechainOptions{Now: g.now})
+		r, err := planChains(h.sigs, pool, signer.RechainOptions{Now: g.now})
 		if err != nil {
 			return nil, err
 		}

@@ -161,7 +161,7 @@ func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x50
 		Replace:             in.replace,
 		Now:                 s.now,
 	}
-	r, err := planChains(sigs, certs, o)
+	r, err := planChains(sigs, signer.NewPool(certs), o)
 	if err != nil {
 		return nil, nil, err
 	}

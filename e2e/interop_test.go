@@ -161,7 +161,7 @@ func rechained(t testing.TB, repo *registry.Repo, subject registry.Manifest, cer
 	}
 	var plans []signer.Plan
 	for _, s := range signatures {
-		plan, err := signer.PlanRechain(s, certs, signer.RechainOptions{Now: time.Now()})
+		plan, err := signer.PlanRechain(s, signer.NewPool(certs), signer.RechainOptions{Now: time.Now()})
 		if err != nil {
 			t.Fatalf("planning: %v", err)
 		}

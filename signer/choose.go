@@ -2,6 +2,7 @@ package signer
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,25 +12,31 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 )
 
-// choose builds the chain for the key of present's leaf out of the given certificates and those of present; present
-// itself is the answer if the given ones change nothing.
+// A choice is of a new chain for the key of present's leaf out of given certificates and those of present; present itself is the
+// answer if the given ones change nothing.
 //
 // A given certificate takes the place of the one in present that has its subject and its key, and a given leaf that
 // of the present one, unless that one is given too. What is left of present fills the gaps. So one file with a
 // renewed intermediate serves every signature below it, a shorter chain that was asked for is not hidden by the
 // present one, and what was done once is found done the second time.
-func choose(present certchain.Chain, given []*x509.Certificate, now time.Time) (certchain.Chain, error) {
-	c := choice{present: present, given: given}
-	for _, g := range given {
-		if !contains(present, g) {
-			c.fresh = append(c.fresh, g)
-		}
+type choice struct {
+	present certchain.Chain
+	given   []*x509.Certificate // of those handed in what can have to do with present
+	fresh   []*x509.Certificate // those given that present does not have
+	found   []*x509.Certificate // fetched from elsewhere: they take nothing's place, and may only make a longer life
+	// strangers: among those handed in are leaves which present does not have; others: among them are any that it does not have.
+	strangers, others bool
+	many              bool                // handed in for many signatures
+	without           []*x509.Certificate // the new chain has none of these
+	now               time.Time
+}
+
+func (c choice) choose() (certchain.Chain, error) {
+	if len(c.without) == 0 && !c.others && len(c.found) == 0 {
+		return c.present, nil
 	}
-	if len(c.fresh) == 0 {
-		return present, nil
-	}
-	chain, err := c.build(now)
-	if err == nil && !chain.Equal(present) {
+	chain, err := c.build()
+	if err == nil && !chain.Equal(c.present) {
 		return chain, nil
 	}
 	// The fresh ones are not used. Either they would be, and will not do; or they would be, and do not last as long
@@ -37,40 +44,36 @@ func choose(present certchain.Chain, given []*x509.Certificate, now time.Time) (
 	switch fits := c.fits(); {
 	case fits && err != nil:
 		return nil, chainError(err)
-	case fits:
-		return present, nil
+	case fits && err == nil:
+		return c.present, nil
 	}
 	if below, issuer := c.namesake(); issuer != nil {
 		return nil, &Error{codeNotIssuedBy, fmt.Errorf("%w: %s (%s) has the name of the issuer of %s, but its key did not sign that",
 			certchain.ErrNotIssuedBy,
 			certchain.NameOf(issuer.RawSubject), certchain.Thumbprint(issuer), certchain.NameOf(below.RawSubject))}
 	}
-	if c.concerned() {
-		return present, nil
+	if (!c.others || c.concerned()) && !slices.ContainsFunc(c.present, c.excluded) {
+		return c.present, nil
 	}
 	return nil, &Error{codeLeafKey, fmt.Errorf("none of the certificates given fits: "+
 		"there is neither one for the key that signed, nor a renewed issuer of its certificate %s",
-		certchain.NameOf(present.Leaf().RawSubject))}
+		certchain.NameOf(c.present.Leaf().RawSubject))}
 }
 
-type choice struct {
-	present certchain.Chain
-	given   []*x509.Certificate
-	fresh   []*x509.Certificate // those given that present does not have
-}
+func (c choice) excluded(cert *x509.Certificate) bool { return contains(c.without, cert) }
 
 // build finds the chain that lasts longest; of several that last as long, one that keeps the present root, which
 // verifiers have pinned.
-func (c choice) build(now time.Time) (certchain.Chain, error) {
-	pub, pool, root := c.present.Leaf().PublicKey, c.pool(), c.present.Root()
-	chain, err := certchain.Build(pub, pool, now)
+func (c choice) build() (certchain.Chain, error) {
+	pool, root := c.pool(), c.present.Root()
+	chain, err := c.longest(pool)
 	if err != nil || chain.Root().Equal(root) {
 		return chain, err
 	}
 	_, until := chain.HoldsUntil()
-	kept, err := certchain.Build(pub, slices.DeleteFunc(pool, func(p *x509.Certificate) bool {
+	kept, err := c.longest(slices.DeleteFunc(pool, func(p *x509.Certificate) bool {
 		return bytes.Equal(p.RawSubject, p.RawIssuer) && !p.Equal(root)
-	}), now)
+	}))
 	if err == nil {
 		if _, keptUntil := kept.HoldsUntil(); !keptUntil.Before(until) {
 			return kept, nil
@@ -79,14 +82,57 @@ func (c choice) build(now time.Time) (certchain.Chain, error) {
 	return chain, nil
 }
 
+// maxLeaves is how many certificates for one key are looked at together: a search is bounded, and a key that has been certified a
+// thousand times is no reason to find nothing.
+const maxLeaves = 32
+
+// longest finds the chain of pool that lasts longest, as [certchain.Build] does.
+func (c choice) longest(pool []*x509.Certificate) (certchain.Chain, error) {
+	leaf := c.present.Leaf()
+	var leaves, issuers []*x509.Certificate
+	for _, p := range pool {
+		if sameKey(p, leaf) {
+			leaves = append(leaves, p)
+		} else {
+			issuers = append(issuers, p)
+		}
+	}
+	if len(leaves) <= maxLeaves {
+		return certchain.Build(leaf.PublicKey, pool, c.now)
+	}
+	slices.SortFunc(leaves, func(a, b *x509.Certificate) int {
+		return cmp.Or(b.NotAfter.Compare(a.NotAfter), bytes.Compare(a.Raw, b.Raw))
+	})
+	var best certchain.Chain
+	var until time.Time
+	var first error
+	for some := range slices.Chunk(leaves, maxLeaves) {
+		if best != nil && !some[0].NotAfter.After(until) {
+			break // no chain outlasts its leaf, and these end no later
+		}
+		chain, err := certchain.Build(leaf.PublicKey, slices.Concat(some, issuers), c.now)
+		if err != nil {
+			first = cmp.Or(first, err)
+			continue
+		}
+		if _, end := chain.HoldsUntil(); best == nil || end.After(until) {
+			best, until = chain, end
+		}
+	}
+	if best == nil {
+		return nil, first
+	}
+	return best, nil
+}
+
 // pool is what the chain is built from.
 func (c choice) pool() []*x509.Certificate {
-	pool := slices.Clone(c.given)
+	pool := slices.Concat(c.given, c.found)
 	for i, p := range c.present {
 		replaced := func(g *x509.Certificate) bool {
 			return sameKey(g, p) && (i == 0 || bytes.Equal(g.RawSubject, p.RawSubject))
 		}
-		if !contains(c.given, p) && !slices.ContainsFunc(c.given, replaced) {
+		if !contains(pool, p) && !slices.ContainsFunc(c.given, replaced) && !c.excluded(p) {
 			pool = append(pool, p)
 		}
 	}
@@ -102,7 +148,7 @@ func (c choice) fits() bool {
 			return true
 		}
 	}
-	rest := append(slices.Clone(c.present[1:]), c.given...)
+	rest := slices.Concat(c.present[1:], c.given, c.found)
 	for i := 0; i < len(belongs); i++ {
 		for _, issuer := range rest {
 			if contains(belongs, issuer) || !issued(issuer, belongs[i]) {
@@ -134,17 +180,20 @@ func (c choice) namesake() (below, issuer *x509.Certificate) {
 }
 
 // concerned reports whether the given certificates are the present chain's own with others that do not belong: its
-// leaf, or all of its issuers and no leaf for another key.
+// leaf, or all of its issuers and no leaf for another key. Where they are for many signatures the others' leaves say nothing of
+// this one.
 func (c choice) concerned() bool {
 	if contains(c.given, c.present.Leaf()) {
 		return true
 	}
-	foreign := slices.ContainsFunc(c.fresh, func(g *x509.Certificate) bool { return !g.IsCA })
 	issuers := c.present[1:]
 	if len(issuers) > 1 {
 		issuers = issuers[:len(issuers)-1] // the root may be left out of what is given
 	}
-	return !foreign && len(issuers) > 0 && !slices.ContainsFunc(issuers, func(p *x509.Certificate) bool { return !contains(c.given, p) })
+	if c.many {
+		return len(issuers) > 0 && contains(c.given, issuers[0])
+	}
+	return !c.strangers && len(issuers) > 0 && !slices.ContainsFunc(issuers, func(p *x509.Certificate) bool { return !contains(c.given, p) })
 }
 
 func contains(list []*x509.Certificate, c *x509.Certificate) bool {

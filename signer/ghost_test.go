@@ -40,7 +40,7 @@ func TestRechainRepairsAGhost(t *testing.T) {
 				if sig.Err != nil {
 					continue
 				}
-				plan, err := PlanRechain(sig, given, o)
+				plan, err := PlanRechain(sig, NewPool(given), o)
 				must(t, err)
 				if plan, err = plan.Push(t.Context(), again.Repo); err != nil || plan.Status != map[bool]string{false: StatusWritten, true: StatusReplaced}[o.Replace] {
 					t.Errorf("%s: %v", plan.Status, err)

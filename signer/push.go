@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/registry"
 )
@@ -25,70 +26,159 @@ const (
 // old one is deleted. Killed anywhere, the artifact never has fewer verifying signatures than before, and the next
 // run ends the same. A registry that cannot delete leaves the old one: Status "old-left", no error.
 func (p Plan) Push(ctx context.Context, repo *registry.Repo) (Plan, error) {
-	if p.envelope == nil || p.Status != StatusPlanned {
-		return p, nil
-	}
-	listed, err := p.listed(ctx, repo, p.New)
-	if err != nil {
-		return p, err
-	}
-	status := StatusThere
-	if listed {
-		// What is listed and not there, a ghost, is written again; anything else may pass.
-		err := p.reread(ctx, repo)
-		listed = err == nil || !errors.Is(err, registry.ErrNotFound)
-		if listed && err != nil {
-			if err := p.readBack(ctx, repo); err != nil {
-				return p, err
-			}
+	plans, err := Push(ctx, repo, []Plan{p})
+	return plans[0], err
+}
+
+// pushesAtOnce bounds the requests for one artifact that are under way at the same time.
+const pushesAtOnce = 8
+
+// Push writes the plans of one artifact as [Plan.Push] does each, with one listing for all. The plans returned say what became of
+// each also with an error.
+func Push(ctx context.Context, repo *registry.Repo, plans []Plan) ([]Plan, error) {
+	plans = slices.Clone(plans)
+	var due []int   // what is to be done
+	var write []int // of these whose new one is to be written: each digest once
+	seen := map[digest.Digest]bool{}
+	for i, p := range plans {
+		if p.envelope == nil || p.Status != StatusPlanned {
+			continue
+		}
+		if p.Restamp {
+			return plans, fmt.Errorf("writing the new signature in the place of %s: it has not been countersigned", p.Signature)
+		}
+		due = append(due, i)
+		if !p.listed && !seen[p.New] {
+			seen[p.New] = true
+			write = append(write, i)
 		}
 	}
-	if !listed {
-		status = StatusWritten
+	if len(due) == 0 {
+		return plans, nil
+	}
+	if err := pushNew(ctx, repo, plans, write); err != nil {
+		return plans, err
+	}
+	if err := readBack(ctx, repo, plans, due); err != nil {
+		return plans, err
+	}
+	for _, i := range due {
+		plans[i].Status = StatusThere
+	}
+	for _, i := range write {
+		plans[i].Status = StatusWritten
+	}
+	return plans, deleteOld(ctx, repo, plans, due)
+}
+
+// pushNew stores envelopes, at the same time, and attaches their manifests, together.
+func pushNew(ctx context.Context, repo *registry.Repo, plans []Plan, write []int) error {
+	if len(write) == 0 {
+		return nil
+	}
+	doing := func(p Plan, err error) error {
+		return fmt.Errorf("pushing the new signature %s: %w", p.New, err)
+	}
+	if len(write) == 1 {
+		p := plans[write[0]]
 		if err := repo.PushSignature(ctx, p.subject, p.manifest, p.envelope.Bytes()); err != nil {
-			return p, fmt.Errorf("pushing the rechained signature %s: %w", p.New, err)
+			return doing(p, err)
 		}
-		if err := p.readBack(ctx, repo); err != nil {
-			return p, err
+		return nil
+	}
+	manifests := make([]registry.Manifest, len(write))
+	if err := each(ctx, len(write), pushesAtOnce, func(i int) error {
+		p := plans[write[i]]
+		manifests[i] = p.manifest
+		parts, err := p.manifest.Parse()
+		if err == nil {
+			err = repo.PushBytes(ctx, *parts.Config, ocispec.DescriptorEmptyJSON.Data)
 		}
+		if err == nil {
+			err = repo.PushBytes(ctx, parts.Layers[0], p.envelope.Bytes())
+		}
+		if err != nil {
+			return doing(p, err)
+		}
+		return nil
+	}); err != nil {
+		return err
 	}
-	p.Status = status
-	if !p.Replace {
-		return p, nil
+	p := plans[write[0]]
+	if err := repo.Attach(ctx, p.subject, manifests...); err != nil {
+		return doing(p, err)
 	}
-	return p.deleteOld(ctx, repo)
+	return nil
 }
 
-func (p Plan) listed(ctx context.Context, repo *registry.Repo, d digest.Digest) (bool, error) {
-	list, err := repo.Referrers(ctx, p.subject, registry.ArtifactTypeSignature)
-	if err != nil {
-		return false, fmt.Errorf("listing the signatures of %s: %w", p.subject.Digest, err)
-	}
-	return slices.ContainsFunc(list, func(r registry.Referrer) bool { return r.Digest == d }), nil
-}
-
-// readBack returns once the registry lists the new signature and gives back its very bytes. Registries exist that
-// take a while; the old signature may not be touched before.
-func (p Plan) readBack(ctx context.Context, repo *registry.Repo) error {
-	var last error
+// readBack returns once the registry lists the new signatures and gives back their very bytes. Registries exist that
+// take a while; the old ones may not be touched before.
+func readBack(ctx context.Context, repo *registry.Repo, plans []Plan, due []int) error {
+	seen := map[digest.Digest]bool{}
+	left := slices.DeleteFunc(slices.Clone(due), func(i int) bool {
+		had := seen[plans[i].New]
+		seen[plans[i].New] = true
+		return had
+	})
 	wait := readBackPause
-	for try := range readBacks {
-		if try > 0 {
-			if err := p.sleep(ctx, wait); err != nil {
-				return err
-			}
-			wait *= readBackGrowth
+	for try := 1; ; try++ {
+		last, err := readBackOnce(ctx, repo, plans, left)
+		if err != nil {
+			return err
 		}
-		last = p.readBackOnce(ctx, repo)
-		if last == nil {
+		left = slices.DeleteFunc(left, func(i int) bool { return last[i] == nil })
+		if len(left) == 0 {
 			return nil
 		}
-		if !passing(last) {
-			return fmt.Errorf("reading back the rechained signature %s: %w", p.New, last)
+		p := plans[left[0]]
+		if try == readBacks {
+			return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf("reading back the new signature %s: %w: %w",
+				p.New, registry.ErrUnsettled, last[left[0]])}
+		}
+		if err := p.sleep(ctx, wait); err != nil {
+			return err
+		}
+		wait *= readBackGrowth
+	}
+}
+
+// readBackOnce looks for each in the list, and reads it, all at the same time; missing says of each what is not there yet.
+func readBackOnce(ctx context.Context, repo *registry.Repo, plans []Plan, left []int) (missing map[int]error, err error) {
+	var list []registry.Referrer
+	back := make([]error, len(left))
+	if err := each(ctx, len(left)+1, pushesAtOnce, func(i int) (err error) {
+		if i == 0 {
+			list, err = signaturesOf(ctx, repo, plans[left[0]])
+			return err
+		}
+		p := plans[left[i-1]]
+		if back[i-1] = p.reread(ctx, repo); back[i-1] != nil && !passing(back[i-1]) {
+			return fmt.Errorf("reading back the new signature %s: %w", p.New, back[i-1])
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	missing = map[int]error{}
+	for at, i := range left {
+		missing[i] = back[at]
+		if !lists(list, plans[i].New) {
+			missing[i] = fmt.Errorf("%w: it is not listed", errNotYet)
 		}
 	}
-	return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf("reading back the rechained signature %s: %w: %w",
-		p.New, registry.ErrUnsettled, last)}
+	return missing, nil
+}
+
+func signaturesOf(ctx context.Context, repo *registry.Repo, p Plan) ([]registry.Referrer, error) {
+	list, err := repo.Referrers(ctx, p.subject, registry.ArtifactTypeSignature)
+	if err != nil {
+		return nil, fmt.Errorf("listing the signatures of %s: %w", p.subject.Digest, err)
+	}
+	return list, nil
+}
+
+func lists(list []registry.Referrer, d digest.Digest) bool {
+	return slices.ContainsFunc(list, func(r registry.Referrer) bool { return r.Digest == d })
 }
 
 var errNotYet = errors.New("not there yet")
@@ -103,18 +193,6 @@ func passing(err error) bool {
 	return false
 }
 
-// readBackOnce looks for it in the list, and reads it, now.
-func (p Plan) readBackOnce(ctx context.Context, repo *registry.Repo) error {
-	listed, err := p.listed(ctx, repo, p.New)
-	if err != nil {
-		return err
-	}
-	if !listed {
-		return fmt.Errorf("%w: it is not listed", errNotYet)
-	}
-	return p.reread(ctx, repo)
-}
-
 // reread reads what was just seen in the list, and compares it.
 func (p Plan) reread(ctx context.Context, repo *registry.Repo) error {
 	back := repo.ReadSignature(ctx, p.subject, registry.Referrer{Descriptor: p.Proposed().Descriptor})
@@ -127,27 +205,44 @@ func (p Plan) reread(ctx context.Context, repo *registry.Repo) error {
 	return nil
 }
 
-// deleteOld removes the signature that this plan was made of, and no other, now that the new one is listed. Where the
+// deleteOld removes the signatures that plans were made of, and no others, now that the new ones are listed. Where the
 // registry does not delete, or does not let us, the old one stays and harms nobody.
-func (p Plan) deleteOld(ctx context.Context, repo *registry.Repo) (Plan, error) {
-	err := repo.Detach(ctx, p.subject, p.Signature)
-	switch {
-	case errors.Is(err, registry.ErrUnsupported), errors.Is(err, registry.ErrUnauthorized), errors.Is(err, registry.ErrRefused):
-		p.Status = StatusOldLeft
-		p.warn("the old signature %s was left: %v", p.Signature, err)
-		return p, nil
-	case err != nil:
-		return p, fmt.Errorf("deleting the old signature %s, now that %s is there: %w", p.Signature, p.New, err)
+func deleteOld(ctx context.Context, repo *registry.Repo, plans []Plan, due []int) error {
+	kept := map[digest.Digest]bool{}
+	for _, i := range due {
+		kept[plans[i].New] = true
 	}
-	p.Status = StatusReplaced
-	ghost, err := p.listed(ctx, repo, p.Signature)
+	var gone []int
+	for _, i := range due {
+		p := &plans[i]
+		if !p.Replace || kept[p.Signature] {
+			continue
+		}
+		err := repo.Detach(ctx, p.subject, p.Signature)
+		switch {
+		case errors.Is(err, registry.ErrUnsupported), errors.Is(err, registry.ErrUnauthorized), errors.Is(err, registry.ErrRefused):
+			p.Status = StatusOldLeft
+			p.warn("the old signature %s was left: %v", p.Signature, err)
+		case err != nil:
+			return fmt.Errorf("deleting the old signature %s, now that %s is there: %w", p.Signature, p.New, err)
+		default:
+			p.Status = StatusReplaced
+			gone = append(gone, i)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	list, err := signaturesOf(ctx, repo, plans[gone[0]])
 	if err != nil {
-		return p, err
+		return err
 	}
-	if ghost {
-		p.warn("the registry deleted %s and still lists it: until that ends, stock notation may refuse the artifact", p.Signature)
+	for _, i := range gone {
+		if p := &plans[i]; lists(list, p.Signature) {
+			p.warn("the registry deleted %s and still lists it: until that ends, stock notation may refuse the artifact", p.Signature)
+		}
 	}
-	return p, nil
+	return nil
 }
 
 // sleep waits for d or the end of ctx.

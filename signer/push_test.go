@@ -57,18 +57,16 @@ func (r rechaining) run(ctx context.Context, repo *registry.Repo, given []*x509.
 		return nil, err
 	}
 	o.Now = r.now
+	o.Siblings = Among(sigs)
 	var plans []Plan
 	for _, sig := range sigs {
-		p, err := PlanRechain(sig, given, o)
+		p, err := PlanRechain(sig, NewPool(given), o)
 		if err != nil {
 			return plans, err
 		}
-		if p, err = p.Push(ctx, repo); err != nil {
-			return append(plans, p), err
-		}
 		plans = append(plans, p)
 	}
-	return plans, nil
+	return Push(ctx, repo, plans)
 }
 
 func (r rechaining) mustRun(t testing.TB, p place, given []*x509.Certificate, o RechainOptions) []Plan {
@@ -510,6 +508,7 @@ func TestK26StaleReadBack(t *testing.T) {
 				return nil
 			}
 			stale(t, s, c.part, c.times)
+			r.valid(t, s) // what everybody sees from now on
 			after, err := plan.Push(t.Context(), p.Repo)
 			deletions := s.Count(func(q regtest.Request) bool { return q.Method == http.MethodDelete })
 			if c.settles {
@@ -578,6 +577,7 @@ func TestPushEndsWithItsContext(t *testing.T) {
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	stale(t, s, "/referrers/", 1000)
+	r.valid(t, s)
 	time.AfterFunc(300*time.Millisecond, cancel)
 	begin := time.Now()
 	if _, err := plan.Push(ctx, remote(t, s).Repo); !errors.Is(err, context.Canceled) {

@@ -24,25 +24,46 @@ type RechainOptions struct {
 	AllowShorter        bool
 	Replace             bool      // delete the old one once the new one is listed
 	Now                 time.Time // required
-	// Listed are the digests of all signatures that were listed together with this one and could be read. A plan
-	// whose result is among them is Status "there", unless it has something to delete.
-	Listed []digest.Digest
+	Only                Selection // which signatures are meant
+	// Many: the pool is for many signatures. One whose issuer is in it already is unchanged, though leaves for other keys are too.
+	Many bool
+	// Found are certificates that were fetched for this signature. They may only make its chain last longer, and no root is taken
+	// of them.
+	Found []*x509.Certificate
+	// Siblings are the signatures that were listed together with this one. A plan whose result is among them is Status "there",
+	// unless it has something to delete.
+	Siblings *Siblings
+	// Stamper, if not nil, is to countersign what has no good countersignature inside its new chain: [Plan.Stamp] asks it,
+	// PlanRechain never does.
+	Stamper *Stamper
 }
 
-// A Verdict is what verifiers of one setting say.
-type Verdict struct {
-	Setting envelope.Setting `json:"setting"`
-	Old     bool             `json:"old"`
-	New     bool             `json:"new"`
-	Both    bool             `json:"both"` // side by side: verifiers try the next
-	OldWhy  string           `json:"oldWhy,omitempty"`
-	NewWhy  string           `json:"newWhy,omitempty"`
+// A Selection says which signatures are meant; the zero one means all.
+type Selection struct {
+	Replacing []*x509.Certificate // whose chain has one of these, byte for byte; no new chain has
+	SignedBy  certchain.Name      // whose leaf's subject contains all of this
+	EndsBy    time.Time           // whose chain ends by then
+}
+
+func (s Selection) has(c envelope.Content) (bool, error) {
+	if len(s.Replacing) > 0 && !slices.ContainsFunc(c.Chain, func(cert *x509.Certificate) bool { return contains(s.Replacing, cert) }) {
+		return false, nil
+	}
+	if _, end := c.Chain.HoldsUntil(); !s.EndsBy.IsZero() && end.After(s.EndsBy) {
+		return false, nil
+	}
+	if s.SignedBy.Empty() {
+		return true, nil
+	}
+	name, err := certchain.NameFrom(c.Chain.Leaf().RawSubject)
+	return err == nil && name.Contains(s.SignedBy), err
 }
 
 // What became of a signature that was to be rechained; besides [StatusPlanned].
 const (
 	StatusUnchanged = "unchanged" // it has this chain, or the longest of those that can be built
 	StatusSkipped   = "skipped"   // refused: Reason says why
+	StatusLeftOut   = "left-out"  // not one of those that were meant
 	StatusWritten   = "written"
 	StatusThere     = "there" // listed already
 	StatusReplaced  = "replaced"
@@ -55,7 +76,7 @@ type Plan struct {
 	Signature  digest.Digest           `json:"signature"`     // the present signature manifest
 	New        digest.Digest           `json:"new,omitempty"` // the new one: known before it is written
 	Core       digest.Digest           `json:"core,omitempty"`
-	Status     string                  `json:"status"`           // "planned", "unchanged", "skipped"; after Push "written", "there", "replaced", "old-left"
+	Status     string                  `json:"status"`           // "planned", "unchanged", "there", "skipped", "left-out"; after Push "written", "there", "replaced", "old-left"
 	Reason     string                  `json:"reason,omitempty"` // why skipped
 	Detail     string                  `json:"detail,omitempty"`
 	Identity   string                  `json:"identity"` // present leaf subject
@@ -68,12 +89,21 @@ type Plan struct {
 	Verdicts   []Verdict               `json:"verifiers,omitempty"`
 	Afterwards []Verdict               `json:"verifiersAfterwards,omitempty"` // once the present chain has ended, a second after NowUntil; empty if it has
 	Replace    bool                    `json:"replace,omitempty"`
-	Warnings   []string                `json:"warnings,omitempty"`
+	// Timestamped: the present one has a countersignature. Breaks: were it replaced, verifiers that accept it would refuse the new one.
+	Timestamped bool `json:"timestamped,omitempty"`
+	Breaks      bool `json:"replaceWouldBreak,omitempty"`
+	// Restamp: the new one gets a countersignature of its own; its digest is known once that is there. Stamped is what it says.
+	Restamp  bool     `json:"newTimestamp,omitempty"`
+	Stamped  *Stamped `json:"timestamp,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 
 	sig      registry.Signature // the present one
+	content  envelope.Content   // of the present one
 	envelope *envelope.Envelope // the new one
 	manifest registry.Manifest
+	listed   bool               // the new one was read in the list
 	subject  ocispec.Descriptor // as it was signed
+	now      time.Time
 	pause    func(context.Context, time.Duration) error
 }
 
@@ -95,46 +125,59 @@ func (p Plan) Proposed() registry.Signature {
 	}
 }
 
-// PlanRechain builds the new chain of sig from certs and the certificates already in it, and checks that
+// PlanRechain builds the new chain of sig from pool and the certificates already in it, and checks that
 // nothing but the chain changes and nobody loses by it. It takes no key: it cannot sign. A chain that is the present one gives Status
-// "unchanged". With an error the plan is Status "skipped" and says as much of the signature as is known.
+// "unchanged", and a signature that is not meant "left-out". With an error the plan is Status "skipped" and says as much of the signature as is known.
 //
 // Errors are *Error with the codes leaf-key-differs, identity-changes, not-issued-by, chain-incomplete, ends-earlier,
 // chain-is-signed, would-break-timestamp, signature-invalid; or a rule of certchain's; or that of reading sig.
-func PlanRechain(sig registry.Signature, certs []*x509.Certificate, o RechainOptions) (Plan, error) {
-	p := Plan{Subject: sig.Subject.Digest, Signature: sig.Descriptor.Digest, Status: StatusPlanned, Replace: o.Replace, sig: sig}
-	if err := p.make(certs, o); err != nil {
-		err = fmt.Errorf("rechaining signature %s: %w", sig.Descriptor.Digest, err)
-		p.Status, p.Detail, p.envelope = StatusSkipped, err.Error(), nil
-		var coded interface{ Reason() string }
-		if errors.As(err, &coded) {
-			p.Reason = coded.Reason()
-		}
-		return p, err
-	}
-	return p, nil
+func PlanRechain(sig registry.Signature, pool *Pool, o RechainOptions) (Plan, error) {
+	p := Plan{Subject: sig.Subject.Digest, Signature: sig.Descriptor.Digest, Status: StatusPlanned, Replace: o.Replace, sig: sig, now: o.Now}
+	return p, p.skipUnless(p.make(pool, o))
 }
 
-func (p *Plan) make(certs []*x509.Certificate, o RechainOptions) error {
-	old, oldContent, err := p.readPresent()
+// skipUnless makes of an error a plan that is skipped.
+func (p *Plan) skipUnless(err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("rechaining signature %s: %w", p.Signature, err)
+	p.Status, p.Detail, p.envelope = StatusSkipped, err.Error(), nil
+	var coded interface{ Reason() string }
+	if errors.As(err, &coded) {
+		p.Reason = coded.Reason()
+	}
+	return err
+}
+
+func (p *Plan) make(pool *Pool, o RechainOptions) error {
+	old, err := p.readPresent()
 	if err != nil {
 		return err
 	}
-	if e := oldContent.Expiry; !e.IsZero() && !e.After(o.Now) {
+	meant, err := o.Only.has(p.content)
+	if err != nil {
+		return err
+	}
+	if !meant {
+		p.Status = StatusLeftOut
+		return nil
+	}
+	if e := p.content.Expiry; !e.IsZero() && !e.After(o.Now) {
 		p.warn("it expired on %s, whatever its chain", stamp(e))
 	}
-	chain, err := choose(oldContent.Chain, certs, o.Now)
+	chain, err := pool.choose(p.content.Chain, o)
 	if err != nil {
 		return err
 	}
-	if chain.Equal(oldContent.Chain) {
+	if chain.Equal(p.content.Chain) {
 		p.unchanged(o.Now)
 		return nil
 	}
 	if err := chain.Check(o.Now); err != nil {
 		return chainError(err)
 	}
-	if err := p.compare(oldContent, chain, o); err != nil {
+	if err := p.compare(p.content, chain, o); err != nil {
 		return err
 	}
 	e, err := old.WithChain(chain)
@@ -144,39 +187,61 @@ func (p *Plan) make(certs []*x509.Certificate, o RechainOptions) error {
 	if err != nil {
 		return fmt.Errorf("exchanging the chain: %w", err)
 	}
-	content, err := e.Verify()
-	if err != nil {
-		return fmt.Errorf("the new envelope: %w", err)
+	if o.Stamper != nil && wantsStamp(e, o.Stamper, o.Now) {
+		if there := o.Siblings.like(e, o.Stamper.Roots); there != nil {
+			return p.adopt(there)
+		}
+		p.Restamp = true
 	}
-	// The whole point is that it stays the same signature; that this holds is checked where it would show, not assumed.
-	if content.CoreID() != oldContent.CoreID() {
-		return fmt.Errorf("the new envelope: %w: it is another signature", envelope.ErrSignature)
-	}
-	p.Verdicts = verdicts(oldContent, content, o.Now)
-	if ended := p.NowUntil.Add(time.Second); ended.After(o.Now) {
-		p.Afterwards = verdicts(oldContent, content, ended)
-	}
-	if err := p.checkTimes(oldContent, content); err != nil {
+	if err := p.propose(e); err != nil || p.Restamp {
 		return err
 	}
-	p.describe(e, content)
-	if slices.Contains(o.Listed, p.New) && !o.Replace {
+	p.listed = o.Siblings.has(p.New)
+	if p.listed && !o.Replace {
 		p.Status = StatusThere
 	}
 	return nil
 }
 
+// propose makes e the new envelope, and says what verifiers say of it.
+func (p *Plan) propose(e *envelope.Envelope) error {
+	content, err := e.Verify()
+	if err != nil {
+		return fmt.Errorf("the new envelope: %w", err)
+	}
+	// The whole point is that it stays the same signature; that this holds is checked where it would show, not assumed.
+	if content.CoreID() != p.content.CoreID() {
+		return fmt.Errorf("the new envelope: %w: it is another signature", envelope.ErrSignature)
+	}
+	p.Verdicts, p.Afterwards = p.verdicts(content, p.now), nil
+	if ended := p.NowUntil.Add(time.Second); ended.After(p.now) {
+		p.Afterwards = p.verdicts(content, ended)
+	}
+	if err := p.checkTimes(content); err != nil {
+		return err
+	}
+	p.envelope = e
+	p.HoldsUntil = until(content)
+	p.Chain = content.Chain.Describe()
+	if p.Restamp {
+		return nil
+	}
+	p.manifest = p.sig.Form().Manifest(p.subject, p.sig.MediaType, e.Bytes(), p.annotationsOf(content.Chain))
+	p.New = p.manifest.Descriptor.Digest
+	return nil
+}
+
 // readPresent reads and verifies the signature as it stands. Nothing is built on one that does not verify, or that
 // signs something else than what it refers to.
-func (p *Plan) readPresent() (*envelope.Envelope, envelope.Content, error) {
+func (p *Plan) readPresent() (*envelope.Envelope, error) {
 	if p.sig.Err != nil {
-		return nil, envelope.Content{}, fmt.Errorf("reading it: %w", p.sig.Err)
+		return nil, fmt.Errorf("reading it: %w", p.sig.Err)
 	}
-	invalid := func(err error) (*envelope.Envelope, envelope.Content, error) {
+	invalid := func(err error) (*envelope.Envelope, error) {
 		if errors.Is(err, envelope.ErrChainSigned) {
-			return nil, envelope.Content{}, &Error{codeChainSigned, err}
+			return nil, &Error{codeChainSigned, err}
 		}
-		return nil, envelope.Content{}, &Error{codeSignature, fmt.Errorf("the present signature does not verify: %w", err)}
+		return nil, &Error{codeSignature, fmt.Errorf("the present signature does not verify: %w", err)}
 	}
 	e, err := envelope.Parse(p.sig.MediaType, p.sig.Envelope)
 	if err != nil {
@@ -190,14 +255,15 @@ func (p *Plan) readPresent() (*envelope.Envelope, envelope.Content, error) {
 		return invalid(fmt.Errorf("%w: it signs %s (%s, %d bytes), but refers to %s (%s, %d bytes)", envelope.ErrSignature,
 			signed.Digest, signed.MediaType, signed.Size, s.Digest, s.MediaType, s.Size))
 	}
-	p.Core = c.CoreID()
+	p.content, p.Core = c, c.CoreID()
+	p.Timestamped = len(c.Timestamp) > 0
 	p.Identity = certchain.NameOf(c.Chain.Leaf().RawSubject)
 	p.NowUntil = until(c)
 	p.HoldsUntil = p.NowUntil
 	p.Chain = c.Chain.Describe()
 	// What was signed, not what some list says of the subject: so the new manifest is the same whoever writes it.
 	p.subject = ocispec.Descriptor{MediaType: c.Payload.MediaType, Digest: c.Payload.Digest, Size: c.Payload.Size}
-	return e, c, nil
+	return e, nil
 }
 
 func (p *Plan) unchanged(now time.Time) {
@@ -213,7 +279,7 @@ func (p *Plan) compare(old envelope.Content, chain certchain.Chain, o RechainOpt
 		return &Error{codeLeafKey, errors.New("the new leaf certificate is for another key")}
 	}
 	p.NewLeaf = certchain.NameOf(chain.Leaf().RawSubject)
-	p.Changed = !bytes.Equal(old.Chain.Leaf().RawSubject, chain.Leaf().RawSubject)
+	p.Changed = !sameIdentity(old.Chain.Leaf(), chain.Leaf())
 	if p.Changed && !o.AllowIdentityChange {
 		return &Error{codeIdentity, fmt.Errorf("the identity would change from %q to %q", p.Identity, p.NewLeaf)}
 	}
@@ -229,69 +295,6 @@ func (p *Plan) compare(old envelope.Content, chain certchain.Chain, o RechainOpt
 			stamp(then), certchain.NameOf(first.RawSubject), stamp(now))}
 	}
 	return nil
-}
-
-// verdicts says what each kind of verifier says at a time of the present signature, the new one, and both side by side.
-func verdicts(old, new envelope.Content, now time.Time) (all []Verdict) {
-	for _, s := range envelope.Settings() {
-		v := Verdict{Setting: s}
-		v.Old, v.OldWhy = passes(old, s, now)
-		v.New, v.NewWhy = passes(new, s, now)
-		v.Both = v.Old || v.New
-		all = append(all, v)
-	}
-	return all
-}
-
-// passes says what a verifier of setting s says of c: of its certificates, and of its expiry, which no setting forgives.
-func passes(c envelope.Content, s envelope.Setting, now time.Time) (ok bool, why string) {
-	if !c.Expiry.IsZero() && !c.Expiry.After(now) {
-		return false, "it expired on " + stamp(c.Expiry)
-	}
-	return c.Passes(s, now)
-}
-
-// checkTimes refuses to replace a signature whose stated time (the timestamp's, or the authentic signing time) the
-// new chain does not cover: verifiers that go by that time would refuse the new one. Side by side with the old one it
-// harms nobody.
-func (p *Plan) checkTimes(old, new envelope.Content) error {
-	why := ""
-	from, to, stamped, err := new.TimestampRange()
-	switch {
-	case err != nil:
-		why = fmt.Sprintf("its timestamp cannot be read (%v), so nobody can say whether the new chain covers it", err)
-	case stamped && !covers(new.Chain, from, to) && covers(old.Chain, from, to):
-		why = fmt.Sprintf("its timestamp, %s, lies outside the validity of the new chain, which begins %s", stamp(from), stamp(new.Chain.HoldsFrom()))
-	case !new.AuthenticTime.IsZero() && !covers(new.Chain, new.AuthenticTime, new.AuthenticTime) && covers(old.Chain, old.AuthenticTime, old.AuthenticTime):
-		why = fmt.Sprintf("its authentic signing time, %s, lies outside the validity of the new chain, which begins %s",
-			stamp(new.AuthenticTime), stamp(new.Chain.HoldsFrom()))
-	}
-	for _, v := range p.Verdicts {
-		if why == "" && v.Old && !v.New {
-			why = fmt.Sprintf("verifiers of the setting %s accept the present signature and would refuse the new one: %s", v.Setting, v.NewWhy)
-		}
-	}
-	switch {
-	case why == "":
-	case p.Replace:
-		return &Error{codeTimestamp, fmt.Errorf("replacing it would break it for some verifiers: %s", why)}
-	default:
-		p.warn("%s; the present one has to stay beside it", why)
-	}
-	return nil
-}
-
-func covers(chain certchain.Chain, from, to time.Time) bool {
-	_, until := chain.HoldsUntil()
-	return !from.Before(chain.HoldsFrom()) && !to.After(until)
-}
-
-func (p *Plan) describe(e *envelope.Envelope, c envelope.Content) {
-	p.envelope = e
-	p.HoldsUntil = until(c)
-	p.Chain = c.Chain.Describe()
-	p.manifest = p.sig.Form().Manifest(p.subject, p.sig.MediaType, e.Bytes(), p.annotationsOf(c.Chain))
-	p.New = p.manifest.Descriptor.Digest
 }
 
 // annotationsOf keeps all annotations of the present signature manifest and renews the thumbprints.
@@ -327,6 +330,7 @@ type RechainResult struct {
 	Reference string        `json:"reference"`
 	Digest    digest.Digest `json:"digest"`
 	Plans     []Plan        `json:"signatures"`
+	LeftOut   int           `json:"leftOut,omitempty"` // signatures that are not among those meant
 	DryRun    bool          `json:"dryRun,omitempty"`
 	Warnings  []string      `json:"warnings,omitempty"`
 }

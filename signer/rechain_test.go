@@ -45,7 +45,7 @@ func newPKI(t testing.TB, edits ...certtest.Edit) pki {
 
 func (k pki) plan(given []*x509.Certificate, o RechainOptions) (Plan, error) {
 	o.Now = k.now
-	return PlanRechain(k.sig, given, o)
+	return PlanRechain(k.sig, NewPool(given), o)
 }
 
 func TestPlanRechain(t *testing.T) {
@@ -81,6 +81,7 @@ func TestPlanRechain(t *testing.T) {
 		}
 		for i := range p.Verdicts {
 			p.Verdicts[i].OldWhy, p.Verdicts[i].NewWhy = "", ""
+			p.Verdicts[i].OldCause, p.Verdicts[i].NewCause = Cause{}, Cause{}
 		}
 		if diff := cmp.Diff(want, p.Verdicts); diff != "" {
 			t.Errorf("%s: verdicts (-want +got):\n%s", format, diff)
@@ -330,7 +331,7 @@ func TestK12Timestamps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			beside, err := PlanRechain(c.sig, c.given, RechainOptions{Now: now})
+			beside, err := PlanRechain(c.sig, NewPool(c.given), RechainOptions{Now: now})
 			must(t, err)
 			if beside.Status != StatusPlanned || (len(beside.Warnings) > 0) != c.breaks {
 				t.Errorf("beside the old one: %s, warnings %q", beside.Status, beside.Warnings)
@@ -345,7 +346,7 @@ func TestK12Timestamps(t *testing.T) {
 					t.Errorf("verdict %+v", v)
 				}
 			}
-			replaced, err := PlanRechain(c.sig, c.given, RechainOptions{Now: now, Replace: true})
+			replaced, err := PlanRechain(c.sig, NewPool(c.given), RechainOptions{Now: now, Replace: true})
 			if !c.breaks {
 				must(t, err)
 				return
@@ -382,7 +383,10 @@ func TestRechainVerdicts(t *testing.T) {
 		if (got.NewWhy != "") == got.New || (got.OldWhy != "") == got.Old {
 			t.Errorf("verdict without a why: %+v", got)
 		}
-		got.OldWhy, got.NewWhy = "", ""
+		if (got.NewCause == Cause{}) != got.New || (got.OldCause == Cause{}) != got.Old {
+			t.Errorf("verdict without a cause: %+v", got)
+		}
+		got.OldWhy, got.NewWhy, got.OldCause, got.NewCause = "", "", Cause{}, Cause{}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -408,7 +412,7 @@ func TestK13InvalidSignature(t *testing.T) {
 	for name, sig := range map[string]registry.Signature{
 		"K13 another signature byte": flipped, "K13 of another artifact": elsewhere, "K13 of another size": resized, "K13 not an envelope": garbage, "K13 the other format": otherType,
 	} {
-		p, err := PlanRechain(sig, given, RechainOptions{Now: k.now})
+		p, err := PlanRechain(sig, NewPool(given), RechainOptions{Now: k.now})
 		if err == nil {
 			t.Errorf("%s: planned", name)
 			continue
@@ -419,7 +423,7 @@ func TestK13InvalidSignature(t *testing.T) {
 		}
 	}
 	unread := registry.Signature{Subject: someSubject, Descriptor: k.sig.Descriptor, Err: registry.ErrUnavailable}
-	if _, err := PlanRechain(unread, given, RechainOptions{Now: k.now}); err == nil || !strings.Contains(err.Error(), registry.ErrUnavailable.Error()) {
+	if _, err := PlanRechain(unread, NewPool(given), RechainOptions{Now: k.now}); err == nil || !strings.Contains(err.Error(), registry.ErrUnavailable.Error()) {
 		t.Errorf("unread: %v", err)
 	}
 }
@@ -437,7 +441,7 @@ func TestK14ChainIsSigned(t *testing.T) {
 		`"io.cncf.notary.signingScheme":"notary.x509","io.cncf.notary.signingTime":"`+k.now.UTC().Format(time.RFC3339)+`","x5c":`+string(encoded)+`}`)
 	inCOSE := coseWith(t, k.id, signature(t, k.id, envelope.COSE, k.now, nil), true, 33, x5c)
 	for name, sig := range map[string]registry.Signature{"K14 JWS": inJWS, "K14 COSE": inCOSE} {
-		_, err := PlanRechain(sig, []*x509.Certificate{k.renewed.Certificate}, RechainOptions{Now: k.now})
+		_, err := PlanRechain(sig, NewPool([]*x509.Certificate{k.renewed.Certificate}), RechainOptions{Now: k.now})
 		if err == nil {
 			t.Errorf("%s: planned", name)
 			continue
@@ -452,7 +456,7 @@ func TestK15UnknownMembersAreKept(t *testing.T) {
 	given := []*x509.Certificate{k.renewed.Certificate}
 
 	noted := editHeader(t, k.sig, func(h map[string]json.RawMessage) { h["com.example.note"] = json.RawMessage(`{"a":[1,2.50,"<&>"]}`) })
-	p, err := PlanRechain(noted, given, RechainOptions{Now: k.now})
+	p, err := PlanRechain(noted, NewPool(given), RechainOptions{Now: k.now})
 	must(t, err)
 	carried(t, content(t, noted), content(t, p.Proposed()))
 	var whole struct{ Header map[string]json.RawMessage }
@@ -462,7 +466,7 @@ func TestK15UnknownMembersAreKept(t *testing.T) {
 	}
 
 	labelled := coseWith(t, k.id, signature(t, k.id, envelope.COSE, k.now, nil), false, "com.example.note", []any{1, "x"})
-	p, err = PlanRechain(labelled, given, RechainOptions{Now: k.now})
+	p, err = PlanRechain(labelled, NewPool(given), RechainOptions{Now: k.now})
 	must(t, err)
 	carried(t, content(t, labelled), content(t, p.Proposed()))
 	entry := append(encodeCBOR(t, "com.example.note"), encodeCBOR(t, []any{1, "x"})...)
@@ -548,11 +552,11 @@ func TestPlanRechainThere(t *testing.T) {
 	given := []*x509.Certificate{k.renewed.Certificate}
 	p, err := k.plan(given, RechainOptions{})
 	must(t, err)
-	listed := []digest.Digest{k.sig.Descriptor.Digest, p.New}
-	if p, err = k.plan(given, RechainOptions{Listed: listed}); err != nil || p.Status != StatusThere {
+	listed := Among([]registry.Signature{k.sig, p.Proposed()})
+	if p, err = k.plan(given, RechainOptions{Siblings: listed}); err != nil || p.Status != StatusThere {
 		t.Errorf("status %s, %v", p.Status, err)
 	}
-	if p, err = k.plan(given, RechainOptions{Listed: listed, Replace: true}); err != nil || p.Status != StatusPlanned {
+	if p, err = k.plan(given, RechainOptions{Siblings: listed, Replace: true}); err != nil || p.Status != StatusPlanned {
 		t.Errorf("with the old one to delete: status %s, %v", p.Status, err)
 	}
 }
@@ -585,7 +589,7 @@ func TestRechainOneFileForAll(t *testing.T) {
 	second.chain = k.id.ca.Chain(k.id.ca.Leaf(second.key.Public(), "web"))
 	sigs := []registry.Signature{k.sig, signature(t, second, envelope.COSE, k.now, nil)}
 	for i, sig := range sigs {
-		p, err := PlanRechain(sig, []*x509.Certificate{k.renewed.Certificate}, RechainOptions{Now: k.now})
+		p, err := PlanRechain(sig, NewPool([]*x509.Certificate{k.renewed.Certificate}), RechainOptions{Now: k.now})
 		must(t, err)
 		if p.Identity != p.NewLeaf || p.Status != StatusPlanned {
 			t.Errorf("%d: %+v", i, p)
@@ -595,7 +599,7 @@ func TestRechainOneFileForAll(t *testing.T) {
 	subordinate := k.id.root.Intermediate("new ca")
 	folder := []*x509.Certificate{subordinate.Certificate, subordinate.Leaf(k.id.key.Public(), "release"), subordinate.Leaf(second.key.Public(), "web")}
 	for i, sig := range sigs {
-		p, err := PlanRechain(sig, folder, RechainOptions{Now: k.now})
+		p, err := PlanRechain(sig, NewPool(folder), RechainOptions{Now: k.now})
 		must(t, err)
 		if p.Identity != p.NewLeaf || p.Chain[0].Issuer != "C=DE, ST=BE, O=Acme, CN=new ca" {
 			t.Errorf("%d: %+v", i, p)
