@@ -17,6 +17,7 @@ type tally struct {
 	shard                           string  // I/N, "" of none
 	calls                           int     // of the key service, or uses of a key in a file
 	words                           map[string]int
+	notSeen                         string // what --all cannot see
 	order, hints                    []string
 }
 
@@ -87,6 +88,7 @@ type summary struct {
 	NotRun   int            `json:"notRun,omitempty"`
 	Statuses map[string]int `json:"statuses,omitempty"`
 	KeyCalls *int           `json:"keyCalls,omitempty"` // of commands that use a key
+	NotSeen  string         `json:"notSeen,omitempty"`  // of --all
 	DryRun   bool           `json:"dryRun,omitempty"`
 	ExitCode int            `json:"exitCode"`
 }
@@ -112,7 +114,7 @@ func (s *session) dryRun() bool {
 func (t *tally) summarise(s *session, uses func(n int) (text, key string)) {
 	sum := summary{
 		Items: t.of, Shard: t.shard, DryRun: s.dryRun(), Done: t.done, Rejected: t.verdicts, Failed: t.failed, Skipped: len(t.skipped), NotRun: t.of - t.ran,
-		Statuses: t.words, ExitCode: t.code(),
+		Statuses: t.words, NotSeen: t.notSeen, ExitCode: t.code(),
 	}
 	counts := ui.Counts{Items: sum.Items, Shard: t.shard, DryRun: sum.DryRun, Rejected: sum.Rejected, Failed: sum.Failed, NotRun: sum.NotRun}
 	if uses != nil {
