@@ -65,7 +65,7 @@ func (g *guard) checkHost(host string) error {
 		return nil
 	}
 	if a, err := netip.ParseAddr(host); err == nil {
-		return checkAddress(a)
+		return g.judge(a)
 	}
 	if name := canonical(host); name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return private("the host %s is this machine", shown(host))
@@ -89,7 +89,7 @@ func (g *guard) control(_ context.Context, network, address string, _ syscall.Ra
 	if err != nil {
 		return private("the address %s cannot be judged", shown(address))
 	}
-	return checkAddress(a)
+	return g.judge(a)
 }
 
 func checkAddress(a netip.Addr) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -60,9 +61,9 @@ func New(o Options) *Client {
 	if o.Stall <= 0 {
 		o.Stall = defaultStall
 	}
-	g := &guard{Options: o}
-	g.direct = g.transport(&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, ControlContext: g.control})
-	g.direct.Proxy = nil
+	g := &guard{Options: o, judge: checkAddress}
+	g.dialer = net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, ControlContext: g.control}
+	g.direct = g.transport(&g.dialer)
 	g.proxied = g.transport(&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second})
 	g.proxied.Proxy = chosen
 	return &Client{guard: g, timeout: o.Timeout}
@@ -149,6 +150,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 // dialled, so that what a name meant a moment ago is of no importance.
 type guard struct {
 	Options
+	judge   func(netip.Addr) error
+	dialer  net.Dialer // of direct
 	direct  *http.Transport
 	proxied *http.Transport
 }
