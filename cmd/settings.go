@@ -36,7 +36,7 @@ var pathFlags = map[string]bool{
 // then, not by the surroundings.
 func neverAmbient(flag string) bool {
 	switch flag {
-	case "yes", "move", "again", "downgrade", "plain-http", "replace", "overwrite", "help", "config":
+	case "yes", "signature", "move", "again", "downgrade", "plain-http", "replace", "overwrite", "help", "config":
 		return true
 	}
 	return strings.HasPrefix(flag, "allow-")

@@ -62,9 +62,11 @@ type PrunedSignature struct {
 
 // A PrunePlan is what is to become of the signatures of one artifact. Nothing is deleted before [PrunePlan.Push].
 type PrunePlan struct {
-	Subject    digest.Digest     `json:"subject"`
+	Subject    digest.Digest     `json:"-"`
 	Signatures []PrunedSignature `json:"signatures"`
 	Warnings   []string          `json:"warnings,omitempty"`
+	// Left is why the registry did not delete what was to go.
+	Left string `json:"oldLeft,omitempty"`
 
 	subject ocispec.Descriptor
 	pause   func(context.Context, time.Duration) error // tests
@@ -129,7 +131,7 @@ func (p PrunePlan) with(statuses ...string) (all []PrunedSignature) {
 //
 // Revocation is not looked at, here as elsewhere without a network: o.Accept is for who knows more.
 func PlanPrune(sigs []registry.Signature, o PruneOptions) PrunePlan {
-	var p PrunePlan
+	p := PrunePlan{Signatures: []PrunedSignature{}}
 	var all []*prunable
 	for _, sig := range sigs {
 		p.Subject, p.subject = sig.Subject.Digest, ocispec.Descriptor{MediaType: sig.Subject.MediaType, Digest: sig.Subject.Digest, Size: sig.Subject.Size}

@@ -115,11 +115,11 @@ func (p *PrunePlan) left(ctx context.Context, repo *registry.Repo, s *PrunedSign
 		return err
 	}
 	if listed(list, s.Signature) {
-		p.warn("superseded signatures were left: %v", refusal)
+		p.Left = fmt.Sprintf("what was to go stays: %v", refusal)
 		return nil
 	}
 	s.Status = PruneUnlisted
-	p.warn("%s was taken out of the list, and its manifest was left: %v", s.Signature, refusal)
+	p.Left = fmt.Sprintf("what was to go was taken out of the list, and its manifest stays: %v", refusal)
 	return nil
 }
 
