@@ -102,7 +102,7 @@ const (
 	codeTSARevoked = "tsa-revoked"
 	codeRevocation = "tsa-revocation-unknown"
 	codeUntrusted  = "timestamp-untrusted"
-	codeOutside    = "timestamp-outside-chain"
+	codeOutside    = "timestamp-outside-validity"
 	codeInexact    = "timestamp-inexact"
 	codeIgnored    = "timestamp-ignored"
 	codeExpired    = "expired"

@@ -87,7 +87,7 @@ func stampedOf(s envelope.Stamp, url string) Stamped {
 
 // StampOf returns the countersignature that c has, if it is of use to verifiers who trust one of roots: it verifies, is exact, and
 // lies inside the validity of c's whole chain. Errors are *Error or *envelope.Error (timestamp-malformed, timestamp-untrusted,
-// timestamp-outside-chain, timestamp-inexact).
+// timestamp-outside-validity, timestamp-inexact).
 func StampOf(c envelope.Content, roots []*x509.Certificate) (Stamped, error) {
 	s, err := c.VerifyTimestamp(roots)
 	if err != nil {
@@ -138,7 +138,7 @@ func CanStamp(c envelope.Content, now time.Time) error {
 // What cannot gain by one ([CanStamp]) is refused before anybody is asked.
 //
 // Errors are *Error: tsa-unavailable, tsa-refused, tsa-invalid, tsa-clock, tsa-revoked, tsa-revocation-unknown (each wraps
-// [ErrAuthority]), timestamp-outside-chain, timestamp-ignored, expired; those of e.Verify; timestamp-untrusted of envelope; or a rule of certchain's.
+// [ErrAuthority]), timestamp-outside-validity, timestamp-ignored, expired; those of e.Verify; timestamp-untrusted of envelope; or a rule of certchain's.
 func (s *Stamper) Stamp(ctx context.Context, e *envelope.Envelope) (*envelope.Envelope, Stamped, error) {
 	c, err := e.Verify()
 	if err != nil {
