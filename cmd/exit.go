@@ -99,6 +99,11 @@ var exitReasons = map[string]int{
 	"file-exists":           exitUsage,
 	"copy-options":          exitUsage,
 	"platform-not-found":    exitUsage,
+
+	"expired":                    exitUsage,
+	"timestamp-ignored":          exitUsage,
+	"timestamp-untrusted":        exitUsage,
+	"timestamp-outside-validity": exitUsage,
 }
 
 // An exiter is an error that knows its exit code.

@@ -44,6 +44,16 @@ var reasonHints = map[string]string{
 	"fetch-failed":           "check the way there: its name, the network, and the proxy (HTTP_PROXY, HTTPS_PROXY)",
 	"answer-too-large":       "what is there is not what belongs there: who runs that service should look",
 
+	"tsa-unavailable":            "nothing was pushed without its timestamp: run it again when the authority answers, or name another besides: --timestamp-url",
+	"tsa-refused":                "its operator knows why: the policy of the authority, its quota, or the hash; another authority: --timestamp-url",
+	"tsa-invalid":                "nothing of the answer was used: check the URL, and that no proxy or login page answers in its place",
+	"tsa-clock":                  "check this machine's clock: imprint doctor; if that is right the authority's is wrong: name another",
+	"tsa-revoked":                "nothing was timestamped by it: name another authority, and tell its operator",
+	"tsa-revocation-unknown":     "its certificates say where that is published: check the way there and run it again, or name another authority",
+	"timestamp-untrusted":        "give the root of this very authority, as its operator publishes it: --timestamp-roots FILE",
+	"timestamp-ignored":          "leave out --timestamp-url: a timestamp would make no difference to any verifier",
+	"timestamp-outside-validity": "renew chain and timestamp in one step: imprint rechain --chain FILE --timestamp-url URL",
+
 	// What key services say; their own remedy, where they have one, comes first.
 	kms.CodeCredentials: "imprint help keys says which variables and commands give credentials to each key service",
 	kms.CodeExpired:     "log in to the key service again; imprint help keys says how for each",
