@@ -39,6 +39,14 @@ func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Si
 	if err != nil {
 		return nil, err
 	}
+	return r.SignaturesIn(ctx, subject, list)
+}
+
+// SignaturesIn is [Repo.Signatures] with the list of what refers to subject, of whatever type, at hand ([Visit].Referrers).
+func (r *Repo) SignaturesIn(ctx context.Context, subject ocispec.Descriptor, list []Referrer) ([]Signature, error) {
+	list = slices.DeleteFunc(slices.Clone(list), func(l Referrer) bool {
+		return l.ArtifactType != "" && l.ArtifactType != ArtifactTypeSignature
+	})
 	read := map[digest.Digest]Signature{}
 	allowed := r.allow()
 	for look := 1; ; look++ {
