@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/imprint-oci/imprint/certchain"
 )
 
 // Report puts what was found in repositories into one report. unseen is what could not be walked at all. The parts are not copied.
@@ -176,3 +178,29 @@ func (r *Report) Leaves() []string {
 	}
 	return slices.Sorted(maps.Keys(leaves))
 }
+
+// ByEnd returns the report's certificates, the one that ends first first.
+func (r *Report) ByEnd() []*Certificate {
+	return slices.SortedFunc(maps.Values(r.Certificates), func(a, b *Certificate) int {
+		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Thumbprint, b.Thumbprint))
+	})
+}
+
+// Leaf reports whether signatures have it as their signing certificate, issued by another: one that a CA can re-issue.
+func (c *Certificate) Leaf() bool { return slices.Contains(c.Uses, EndLeaf) && !c.SelfSigned }
+
+// Purpose says in one word what it was met as: leaf, ca, root, tsa.
+func (c *Certificate) Purpose() string {
+	for _, use := range []EndKind{EndLeaf, EndTSA, EndRoot} {
+		if slices.Contains(c.Uses, use) {
+			return string(use)
+		}
+	}
+	return "ca"
+}
+
+// CommonName returns the common name of its subject, which whoever made it chose.
+func (c *Certificate) CommonName() string { return c.cert.Subject.CommonName }
+
+// PEM encodes it.
+func (c *Certificate) PEM() []byte { return certchain.Chain{c.cert}.PEM() }

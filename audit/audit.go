@@ -1,4 +1,4 @@
-// Package audit surveys artifacts: what their signatures say, and until when they hold. It judges no trust.
+// Package audit surveys artifacts and repositories: what their signatures say, until when they hold, and what ends them. It judges no trust.
 package audit
 
 import (
@@ -19,10 +19,14 @@ const (
 
 // Reasons returns the codes of this package with one sentence each.
 func Reasons() map[string]string {
-	return map[string]string{
+	reasons := map[string]string{
 		codeUnreadable: "A listed signature could not be read, for a reason that has no code of its own.",
 		codeElsewhere:  "The signature is its certificate's, but of another artifact than the one it refers to.",
 	}
+	for _, k := range FindingKinds() {
+		reasons[k.Code] = k.Meaning
+	}
+	return reasons
 }
 
 // Media types of what an image's configuration may be.

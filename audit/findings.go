@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	codeExpired    = "expired"
+	codeExpired    = "all-ended"
 	codeUnsigned   = "artifact-unsigned"
 	codeNoneValid  = "no-valid-signature"
 	codePlatform   = "platform-unsigned"
 	codeMovedBack  = "tag-moved-back"
 	codeUnclaimed  = "tag-unclaimed"
-	codeGhost      = "ghost"
+	codeGhost      = "signature-ghost"
 	codeBad        = "signature-bad"
 	codeWeak       = "algorithm-weak"
 	codeTwice      = "claimed-twice"
 	codeEnded      = "signature-ended"
 	codeFaint      = "timestamp-useless"
 	codeOld        = "algorithm-deprecated"
-	codeSuperseded = "superseded"
-	codeDuplicate  = "duplicate"
+	codeSuperseded = "signature-superseded"
+	codeDuplicate  = "signature-twice"
 	codeSeveral    = "several-identities"
 	codeOrphan     = "subject-gone"
 )

@@ -39,6 +39,8 @@ var reasonHints = map[string]string{
 	"malformed-certificates": "name a file with certificates and nothing else: PEM, DER or PKCS#7",
 	"file-exists":            "choose another name; an archive is replaced with --overwrite",
 	"platform-not-found":     "name one of those; without --platform all of them go along",
+	"catalog-unsupported":    "name the repositories, one a line: imprint audit --batch FILE",
+	"catalog-empty":          "check the name; what a login is not allowed to see is not listed either: imprint login HOST",
 	"address-private":        "if that service is your own, and inside of your network on purpose: --allow-private",
 	"fetch-timeout":          "run it again when the service answers; behind a proxy HTTP_PROXY and HTTPS_PROXY name it",
 	"fetch-failed":           "check the way there: its name, the network, and the proxy (HTTP_PROXY, HTTPS_PROXY)",
