@@ -27,6 +27,7 @@ func Reasons() map[string]string {
 		"disk":               "A local file could not be written.",
 		"interrupted":        "A signal ended the run.",
 		"no-policy":          "There is nothing to judge by: no policy and no root certificate.",
+		"catalog-empty":      "The registry lists no repository of that name, or below it.",
 		"policy-digest":      "The policy has another digest than --policy-sha256 asks for.",
 		"config-malformed":   "The configuration is not one YAML mapping of plain names and values.",
 		"config-unknown-key": "The configuration names a setting that does not exist.",
@@ -108,7 +109,7 @@ screens it stands beside the verdict. Scripts go by exit codes and reason codes,
 		{"Registries, layouts and archives", registry.Reasons()},
 		{"Copying", copy.Reasons()},
 		{"What certificates point at", fetch.Reasons()},
-		{"Looking (inspect, tree)", audit.Reasons()},
+		{"Looking (inspect, tree, audit)", audit.Reasons()},
 		{"The command line", Reasons()},
 	} {
 		if len(room.codes) == 0 {
