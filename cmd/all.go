@@ -229,6 +229,7 @@ func (a *all[T]) end(ctx context.Context) error {
 	if a.remote {
 		a.notSeen = notSeen
 	}
+	a.more(a.b.also)
 	if a.b.whole == nil || a.s.json {
 		a.summarise(a.s, a.b.uses)
 	}

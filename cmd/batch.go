@@ -40,6 +40,10 @@ type batch[T any] struct {
 	// whole, if not nil, writes all results at the end instead of line; kept, if not nil, is what it needs of one.
 	whole func(w io.Writer, all []T, failed []ui.Failure)
 	kept  func(v T) T
+	// fold, if not nil, is told of each result that whole would otherwise get: it keeps what it needs of all. It is never called concurrently.
+	fold func(v T)
+	// also, if not nil, counts in the end what no result tells of.
+	also func() []ui.Count
 	// several: the items are a batch even if there is only one.
 	several bool
 	// finish, if not nil, ends what the items had in common, once none of them runs any more and before the last line.
@@ -128,6 +132,7 @@ func runBatch[T any](ctx context.Context, s *session, flags batchFlags, items []
 		_ = s.answer(b.kind, nil, func(w io.Writer) { b.whole(w, r.results, r.failures) })
 	}
 	r.advise(s)
+	r.more(b.also)
 	if b.whole == nil || s.json {
 		r.summarise(s, b.uses)
 	}
@@ -265,6 +270,10 @@ func (r *record[T]) add(s *session, b batch[T], it item, o outcome[T]) {
 
 // keep keeps what the whole of a batch shows of a result. All else is forgotten once it is said: a batch may be long.
 func (r *record[T]) keep(b batch[T], v T) {
+	if b.fold != nil {
+		b.fold(v)
+		return
+	}
 	if b.kept != nil {
 		v = b.kept(v)
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Limits of a batch.
@@ -28,6 +30,8 @@ type form struct {
 	words int // of a line of text, and on the command line
 	// copies: of imprint's JSON the source, the destination and the tags count: those are more words than a line has.
 	copies bool
+	// signatures: of a line of imprint's JSON about signatures, these count too: they are more words than a line has.
+	signatures bool
 }
 
 // A given is an item as it was handed in.
@@ -160,7 +164,7 @@ func readList(r io.Reader, f form) (list, error) {
 				g.words = append(g.words, w)
 			}
 		}
-		if has := len(g.words); has != f.words && (!g.own || !f.copies || has < 2) {
+		if has := len(g.words); has != f.words && (!g.own || !f.copies && !f.signatures || has < 2) {
 			return out, fmt.Errorf("line %d: %d words where %d are expected", n, has, f.words)
 		}
 		if out.items = append(out.items, g); len(out.items) > maxBatchItems {
@@ -210,6 +214,7 @@ type batchLine struct {
 	Tags        []struct {
 		Tag string `json:"tag"`
 	} `json:"tags"`
+	Signatures json.RawMessage `json:"signatures"`
 }
 
 func parseLine(b []byte) (batchLine, error) {
@@ -235,9 +240,29 @@ func (l batchLine) item(f form) (item, error) {
 		}
 		return words, nil
 	case !f.copies && l.Reference != "":
-		return item{l.pinned(l.Reference)}, nil
+		words := item{l.pinned(l.Reference)}
+		if f.signatures {
+			words = append(words, l.signatures()...)
+		}
+		return words, nil
 	}
 	return nil, errors.New("this line of JSON names no item")
+}
+
+// signatures are those that a line plans for.
+func (l batchLine) signatures() (out []string) {
+	var all []struct {
+		Signature digest.Digest `json:"signature"`
+	}
+	if l.Kind != "rechain" || json.Unmarshal(l.Signatures, &all) != nil {
+		return nil
+	}
+	for _, sig := range all {
+		if sig.Signature.Validate() == nil {
+			out = append(out, sig.Signature.String())
+		}
+	}
+	return out
 }
 
 func (l batchLine) pinned(ref string) string {

@@ -24,10 +24,17 @@ type renewals struct {
 }
 
 // planChains plans a new chain for each of the signatures of one artifact. The error is that one could not be read.
-func planChains(sigs []registry.Signature, pool *signer.Pool, o signer.RechainOptions) (r renewals, err error) {
-	o.Siblings = signer.Among(sigs)
+func planChains(sigs []registry.Signature, pool *signer.Pool, o signer.RechainOptions) (renewals, error) {
+	return planEach(sigs, func(sig registry.Signature, siblings *signer.Siblings) (signer.Plan, error) {
+		o.Siblings = siblings
+		return signer.PlanRechain(sig, pool, o)
+	})
+}
+
+func planEach(sigs []registry.Signature, plan func(sig registry.Signature, siblings *signer.Siblings) (signer.Plan, error)) (r renewals, err error) {
+	siblings := signer.Among(sigs)
 	for _, sig := range sigs {
-		p, err := signer.PlanRechain(sig, pool, o)
+		p, err := plan(sig, siblings)
 		if err != nil && sig.Err != nil && !skippable(err) {
 			return r, err
 		}

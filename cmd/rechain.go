@@ -2,10 +2,9 @@ package cmd
 
 import (
 	"context"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -17,11 +16,17 @@ import (
 
 type rechainInputs struct {
 	chain               []string
+	replacing           []string
+	signedBy            string
+	expiring            duration
+	limit               int
+	all                 bool
+	aia                 bool
 	replace             bool
 	allowIdentityChange bool
 	allowShorter        bool
 	dryRun              bool
-	alone               bool // one artifact, no batch
+	stamp               stampFlags
 	judging             judgingFlags
 	batch               batchFlags
 }
@@ -33,145 +38,183 @@ func newRechain(s *session) *cobra.Command {
 		Short: "put a new certificate chain on existing signatures",
 		Long: `Exchanges the certificate chain of existing signatures; what was signed stays as it is, bit for bit, and no key is needed. From
 the certificates given and those in the signature the chain that lasts longest is built for each signature's own key. The old
-signature stays beside the new one unless --replace. With --policy or --root the new one must be accepted before it is written.`,
+signature stays beside the new one unless --replace. With --policy or --root the new one must be accepted before it is written.
+With --all, everything that a repository's or reference's tags, indexes, referrers and fallback tags lead to. Look first: --dry-run
+says of how many signatures, until when they will hold, and what verifiers of each kind will say.`,
 		Example: `  imprint rechain ghcr.io/acme/app:1.4.2 --chain new-intermediate.pem --dry-run
+  imprint rechain --all --batch repos.txt --replacing old-ca.pem --chain new/ --dry-run
   imprint rechain --batch releases.txt --chain new/ --policy prod.yaml`,
 		Args: arguments(1, many, "REF…"),
 		Annotations: map[string]string{exits: "0 done, or nothing to change   1 unsigned, not accepted, or a signature that is wrong   " +
-			"3 usage, or the chain does not fit   4 registry   5 not authorised   7 partly done, run it again   8 local disk"},
+			"3 usage, or the chain does not fit   4 registry or time-stamping authority   5 not authorised   7 partly done, run it again   8 local disk"},
 		RunE: s.run(func(ctx context.Context, args []string) error { return runRechain(ctx, s, in, args) }),
 	}
 	f := c.Flags()
 	f.StringArrayVar(&in.chain, "chain", nil, "certificates in `FILE|DIR`, in any order: the new ones are enough")
+	f.BoolVar(&in.aia, "aia", false, aiaUsage)
+	f.BoolVar(&in.all, "all", false, "all that the repositories or references given lead to")
+	f.StringArrayVar(&in.replacing, "replacing", nil, "only signatures whose chain has the certificate in `FILE`; no new chain has it")
+	f.StringVar(&in.signedBy, "signed-by", "", "only signatures whose signer's name has all of `DN`")
+	f.Var(&in.expiring, "expiring", "only signatures whose chain ends within `DURATION`, as 30d")
+	f.IntVar(&in.limit, "limit", 0, "write at most `N` signatures, then stop")
 	f.BoolVar(&in.replace, "replace", false, "delete the old signature once the new one is listed")
 	f.BoolVar(&in.allowIdentityChange, "allow-identity-change", false, "the new certificate may name another subject")
 	f.BoolVar(&in.allowShorter, "allow-shorter", false, "the new chain may end earlier")
 	f.BoolVar(&in.dryRun, "dry-run", false, "show the plan, write nothing")
+	in.stamp.bind(c)
 	in.judging.bindGate(c)
 	in.batch.bind(c)
 	return c
 }
 
 func runRechain(ctx context.Context, s *session, in rechainInputs, args []string) error {
-	items, err := in.batch.items(s, args, form{words: 1}, "REF…")
+	var items []item
+	var err error
+	if in.all {
+		items, err = in.batch.allItems(s, args, "REPO…")
+	} else {
+		items, err = in.batch.items(s, args, form{words: 1, signatures: true}, "REF…")
+	}
 	if err != nil {
 		return err
 	}
-	if len(in.chain) == 0 {
-		return usageHint("name the new certificates: --chain FILE, or a folder of them", "no certificates to build a new chain from")
-	}
-	files, err := s.certificateFiles(in.chain)
+	r, err := in.begin(s)
 	if err != nil {
 		return err
 	}
-	certs, err := s.certificates(files)
-	if err != nil {
-		return err
-	}
-	g, err := in.judging.gate(s)
-	if err != nil {
-		return err
-	}
-	in.alone = len(items) == 1 && in.batch.file == ""
 	b := batch[signer.RechainResult]{
-		kind: "rechain",
-		do: func(ctx context.Context, it item) (signer.RechainResult, error) {
-			r, err := in.rechain(ctx, s, it[0], certs, g)
-			if err != nil {
-				err = fmt.Errorf("rechain %s: %w", it[0], err)
-			}
-			return r, err
-		},
+		kind:    "rechain",
 		full:    ui.Rechain,
 		line:    ui.RechainLine,
 		word:    ui.RechainWord,
 		skipped: nothingFits,
 	}
 	if in.dryRun {
-		b.whole = ui.RechainPlan
-		b.full = func(w io.Writer, r signer.RechainResult) { ui.RechainPlan(w, []signer.RechainResult{r}, nil) }
+		b.fold = r.plan.Add
+		b.whole = func(w io.Writer, _ []signer.RechainResult, failed []ui.Failure) { r.plan.Write(w, failed) }
+		b.full = func(w io.Writer, v signer.RechainResult) { r.plan.Add(v); r.plan.Write(w, nil) }
+	}
+	if in.all {
+		b.skipped, b.finish, b.also = nil, r.anyFits, r.also
+		return runAll(ctx, s, in.batch, items, b, allOptions{toldUnseen: in.dryRun}, r.visit)
+	}
+	items = gathered(items)
+	r.alone = len(items) == 1 && in.batch.file == ""
+	r.options.Many = !r.alone
+	b.do = func(ctx context.Context, it item) (signer.RechainResult, error) {
+		v, err := r.reference(ctx, it)
+		if err != nil {
+			err = fmt.Errorf("rechain %s: %w", it[0], err)
+		}
+		return v, err
 	}
 	return runBatch(ctx, s, in.batch, items, b)
 }
 
-// rechain plans all signatures of an artifact, has the plans judged, and only then writes.
-func (in rechainInputs) rechain(ctx context.Context, s *session, text string, certs []*x509.Certificate, g gate) (signer.RechainResult, error) {
-	ref, err := artifact(text)
+// gathered puts the signatures of one artifact that several lines of a plan name into one item.
+func gathered(items []item) []item {
+	var out []item
+	at := map[string]int{}
+	for _, it := range items {
+		if len(it) == 1 {
+			out = append(out, it)
+			continue
+		}
+		if i, ok := at[it[0]]; ok {
+			out[i] = append(out[i][:len(out[i]):len(out[i])], it[1:]...)
+			continue
+		}
+		at[it[0]] = len(out)
+		out = append(out, it)
+	}
+	return out
+}
+
+// reference rechains the signatures of what an item names: all, or those that it names too.
+func (r *rechainer) reference(ctx context.Context, it item) (signer.RechainResult, error) {
+	var out signer.RechainResult
+	ref, err := artifact(it[0])
 	if err != nil {
-		return signer.RechainResult{}, err
+		return out, err
 	}
 	if ref.Kind == registry.Archive {
-		return signer.RechainResult{}, usageHint("copy it into a layout first: imprint copy "+text+" oci:DIR",
+		return out, usageHint("copy it into a layout first: imprint copy "+it[0]+" oci:DIR",
 			"an archive is written once and takes no signature")
 	}
-	repo, err := s.open(ctx, ref)
+	out = signer.RechainResult{Reference: ref.String(), Digest: ref.Digest, Plans: []signer.Plan{}, DryRun: r.in.dryRun}
+	if r.quota.spent() && !r.in.dryRun {
+		return out, nil
+	}
+	repo, err := r.s.open(ctx, ref)
 	if err != nil {
-		return signer.RechainResult{}, err
+		return out, err
 	}
 	defer repo.Close()
 	root, err := repo.Resolve(ctx, ref)
 	if err != nil {
-		return signer.RechainResult{}, err
+		return out, err
 	}
 	sigs, err := repo.Signatures(ctx, root.Descriptor)
 	if err != nil {
-		return signer.RechainResult{}, err
+		return out, err
 	}
-	r := signer.RechainResult{Reference: ref.String(), Digest: root.Descriptor.Digest, Plans: []signer.Plan{}, DryRun: in.dryRun}
+	out.Digest = root.Descriptor.Digest
 	if len(sigs) == 0 {
-		return r, unsigned(ref.String(), "there is nothing to put a new chain on")
+		return out, unsigned(ref.String(), "there is nothing to put a new chain on")
 	}
-	var refused error
-	if r.Plans, refused, err = in.plan(s, sigs, certs); err != nil {
-		return r, err
+	a := renewal{rechainer: r, repo: repo, ref: ref, root: root.Descriptor, sigs: sigs}
+	for _, d := range it[1:] {
+		a.only = append(a.only, digest.Digest(d))
 	}
-	if err := g.judgePlans(ref, root, r.Plans); err != nil {
-		return r, err
+	err = a.run(ctx)
+	out.Plans, out.LeftOut = append(out.Plans, a.plans...), a.leftOut
+	for _, p := range a.plans {
+		out.Warnings = append(out.Warnings, p.Warnings...)
 	}
-	written := false
-	for i, p := range r.Plans {
-		if p.Status == signer.StatusPlanned && !in.dryRun {
-			p, err = p.Push(ctx, repo)
-			r.Plans[i] = p
-			// Also the one that failed may have been written, and only its old one not deleted.
-			written = written || p.Status == signer.StatusWritten || p.Status == signer.StatusReplaced || p.Status == signer.StatusOldLeft
-			if err != nil {
-				return r, partlyDone(err, written)
-			}
-		}
-		r.Warnings = append(r.Warnings, p.Warnings...)
+	for _, w := range out.Warnings {
+		r.s.warn("rechain", w)
 	}
-	for _, w := range r.Warnings {
-		s.warn("rechain", w)
-	}
-	if refused != nil && written {
-		refused = &partly{refused}
-	}
-	return r, refused
+	return out, err
 }
 
-// plan plans every signature. One that the given certificates are not for, or that is no proper signature, is
-// skipped, unless no other is left. refused is why one that they are for may not have them, while others may: whoever
-// may push can plant such a one under a root of his own, so it must neither keep the others from their new chain nor
-// make anybody loosen a check, and is told in the end. Where there are no others it is the error.
-func (in rechainInputs) plan(s *session, sigs []registry.Signature, certs []*x509.Certificate) (plans []signer.Plan, refused, err error) {
-	o := signer.RechainOptions{
-		AllowIdentityChange: in.allowIdentityChange,
-		AllowShorter:        in.allowShorter,
-		Replace:             in.replace,
-		Now:                 s.now,
+// visit rechains the signatures of something that --all has found: a result for each.
+func (r *rechainer) visit(ctx context.Context, repo *registry.Repo, v registry.Visit) (out []signer.RechainResult, err error) {
+	if !hasSignature(v.Referrers) || r.quota.spent() && !r.in.dryRun {
+		return nil, nil
 	}
-	r, err := planChains(sigs, signer.NewPool(certs), o)
+	sigs, err := repo.SignaturesIn(ctx, v.Subject, v.Referrers)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if r.fits == 0 && r.refused != nil {
-		return r.plans, nil, r.refused
+	ref := repo.Reference().With("", v.Subject.Digest)
+	a := renewal{rechainer: r, repo: repo, ref: ref, root: v.Subject, sigs: sigs}
+	if len(sigs) > 0 {
+		err = a.run(ctx)
 	}
-	if r.fits == 0 && (in.alone || reason(r.skipped) != "leaf-key-differs") {
-		return r.plans, nil, r.skipped
+	for _, p := range a.plans {
+		out = append(out, signer.RechainResult{
+			Reference: ref.String(), Digest: v.Subject.Digest, Plans: []signer.Plan{p}, DryRun: r.in.dryRun, Warnings: p.Warnings,
+		})
+		for _, w := range p.Warnings {
+			if !r.in.dryRun {
+				r.s.warn("rechain", w)
+			}
+		}
 	}
-	return r.plans, r.refused, nil
+	if err == nil && !r.in.dryRun && r.quota.reached() {
+		err = errEnough
+	}
+	return out, err
+}
+
+func hasSignature(list []registry.Referrer) bool {
+	for _, r := range list {
+		// One without a type may be one.
+		if r.ArtifactType == "" || r.ArtifactType == registry.ArtifactTypeSignature {
+			return true
+		}
+	}
+	return false
 }
 
 // nothingFits returns why none of an artifact's signatures can have a new chain of the certificates given, nil if one
@@ -195,44 +238,10 @@ func (e *misfit) Error() string  { return e.why }
 func (e *misfit) Reason() string { return e.code }
 func (e *misfit) exitCode() int  { return exitUsage }
 
-// skippable reports whether a signature that could not be planned may be left as it is while others are renewed.
-func skippable(err error) bool {
-	if unavailable(err) {
-		return false
+// endsBy is the time that --expiring means.
+func (in rechainInputs) endsBy(now time.Time) time.Time {
+	if in.expiring == 0 {
+		return time.Time{}
 	}
-	switch reason(err) {
-	case "leaf-key-differs", "not-issued-by", "signature-invalid", "chain-is-signed", "manifest-malformed":
-		return true
-	}
-	return errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrMalformed) || errors.Is(err, registry.ErrTooLarge) ||
-		errors.Is(err, registry.ErrDigestMismatch)
-}
-
-// judgePlans holds each new signature, alone, against the policy of the command line.
-func (g gate) judgePlans(ref registry.Reference, root registry.Manifest, plans []signer.Plan) error {
-	if g.policy == nil {
-		return nil
-	}
-	at, err := g.judgedAs(ref)
-	if err != nil {
-		return err
-	}
-	tag := at.Tag
-	if tag == "" {
-		tag = ref.BareTag()
-	}
-	seen := map[digest.Digest]bool{}
-	for _, p := range plans {
-		if p.Status != signer.StatusPlanned || seen[p.New] {
-			continue
-		}
-		seen[p.New] = true
-		as := at.With(tag, root.Descriptor.Digest)
-		report := g.policy.Judge(as, root.Descriptor, []registry.Signature{p.Proposed()}, g.now)
-		if !report.Passed() {
-			report.Reference = fmt.Sprintf("%s with the new chain of signature %.19s", ref, p.Signature)
-			return &refusal{report: report}
-		}
-	}
-	return nil
+	return now.Add(time.Duration(in.expiring))
 }

@@ -52,6 +52,19 @@ func (t *tally) word(w string) {
 	}
 }
 
+// more adds what no result tells of.
+func (t *tally) more(also func() []ui.Count) {
+	if also == nil {
+		return
+	}
+	for _, c := range also() {
+		if t.words[c.Word] == 0 {
+			t.order = append(t.order, c.Word)
+		}
+		t.words[c.Word] += c.N
+	}
+}
+
 func (t *tally) hint(h string) {
 	if h != "" && !slices.Contains(t.hints, h) {
 		t.hints = append(t.hints, h)

@@ -3,6 +3,7 @@ package signer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -64,6 +65,7 @@ const (
 	StatusUnchanged = "unchanged" // it has this chain, or the longest of those that can be built
 	StatusSkipped   = "skipped"   // refused: Reason says why
 	StatusLeftOut   = "left-out"  // not one of those that were meant
+	StatusLater     = "later"     // planned, but not for this run
 	StatusWritten   = "written"
 	StatusThere     = "there" // listed already
 	StatusReplaced  = "replaced"
@@ -80,6 +82,7 @@ type Plan struct {
 	Reason     string                  `json:"reason,omitempty"` // why skipped
 	Detail     string                  `json:"detail,omitempty"`
 	Identity   string                  `json:"identity"` // present leaf subject
+	Scheme     string                  `json:"scheme,omitempty"`
 	NewLeaf    string                  `json:"newIdentity,omitempty"`
 	Changed    bool                    `json:"identityChanged"`
 	Anchor     string                  `json:"anchorsAt,omitempty"` // subject of the new root when it is another certificate
@@ -89,9 +92,9 @@ type Plan struct {
 	Verdicts   []Verdict               `json:"verifiers,omitempty"`
 	Afterwards []Verdict               `json:"verifiersAfterwards,omitempty"` // once the present chain has ended, a second after NowUntil; empty if it has
 	Replace    bool                    `json:"replace,omitempty"`
-	// Timestamped: the present one has a countersignature. Breaks: were it replaced, verifiers that accept it would refuse the new one.
-	Timestamped bool `json:"timestamped,omitempty"`
-	Breaks      bool `json:"replaceWouldBreak,omitempty"`
+	// Timestamped: the present one has a countersignature. Breaks is why verifiers that accept it would refuse the new one; "" if none would.
+	Timestamped bool   `json:"timestamped,omitempty"`
+	Breaks      string `json:"replaceWouldBreak,omitempty"`
 	// Restamp: the new one gets a countersignature of its own; its digest is known once that is there. Stamped is what it says.
 	Restamp  bool     `json:"newTimestamp,omitempty"`
 	Stamped  *Stamped `json:"timestamp,omitempty"`
@@ -109,6 +112,19 @@ type Plan struct {
 
 // Envelope returns the new envelope of a plan, nil when nothing is to be written.
 func (p Plan) Envelope() *envelope.Envelope { return p.envelope }
+
+// Present returns the present chain, nil of a signature that does not verify.
+func (p Plan) Present() certchain.Chain { return p.content.Chain }
+
+// Result identifies what is going to be written: the new one's digest, or what it is going to be a countersigned form of. Plans of the
+// same result write one signature.
+func (p Plan) Result() string {
+	if !p.Restamp || p.envelope == nil {
+		return p.New.String()
+	}
+	c := p.envelope.Unverified()
+	return fmt.Sprintf("%x %s", sha256.Sum256(c.Signature), thumbprints(c.Chain))
+}
 
 // Proposed returns the signature as it will stand after Push, so that a policy may judge it before anything is
 // written; the present one when nothing is to be written.
@@ -256,7 +272,7 @@ func (p *Plan) readPresent() (*envelope.Envelope, error) {
 			signed.Digest, signed.MediaType, signed.Size, s.Digest, s.MediaType, s.Size))
 	}
 	p.content, p.Core = c, c.CoreID()
-	p.Timestamped = len(c.Timestamp) > 0
+	p.Timestamped, p.Scheme = len(c.Timestamp) > 0, c.Scheme
 	p.Identity = certchain.NameOf(c.Chain.Leaf().RawSubject)
 	p.NowUntil = until(c)
 	p.HoldsUntil = p.NowUntil

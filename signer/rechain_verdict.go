@@ -139,7 +139,7 @@ func (p *Plan) checkTimes(new envelope.Content) error {
 			why = fmt.Sprintf("verifiers of the setting %s accept the present signature and would refuse the new one: %s", v.Setting, v.NewWhy)
 		}
 	}
-	if p.Breaks = why != ""; !p.Breaks {
+	if p.Breaks = why; why == "" {
 		return nil
 	}
 	if p.Replace {
