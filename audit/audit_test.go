@@ -1,8 +1,6 @@
 package audit
 
 import (
-	"crypto"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,7 +15,6 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/envelope"
-	"github.com/imprint-oci/imprint/kms/kmstest"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
@@ -38,13 +35,6 @@ func newPlace(t testing.TB, kind regtest.Kind) place {
 	repo, err := c.Open(t.Context(), ref)
 	must(t, err)
 	return place{repo, s, ref}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (p place) blob(t testing.TB, mediaType, content string) ocispec.Descriptor {
@@ -104,17 +94,6 @@ func (p place) attachEnvelope(t testing.TB, subject registry.Manifest, format en
 	m := registry.ByArtifactType.Manifest(subject.Descriptor, string(format), b, map[string]string{"com.example.note": "x"})
 	must(t, p.PushSignature(t.Context(), subject.Descriptor, m, b))
 	return m.Descriptor.Digest
-}
-
-func payloadOf(m registry.Manifest, annotations map[string]string) envelope.Payload {
-	return envelope.Payload{MediaType: m.Descriptor.MediaType, Digest: m.Descriptor.Digest, Size: m.Descriptor.Size, Annotations: annotations}
-}
-
-func sign(t testing.TB, format envelope.Format, p envelope.Payload, key crypto.Signer, chain []*x509.Certificate, o envelope.Options) *envelope.Envelope {
-	t.Helper()
-	e, err := envelope.Sign(t.Context(), format, p, kmstest.Key(key), chain, o)
-	must(t, err)
-	return e
 }
 
 func TestInspect(t *testing.T) {

@@ -38,6 +38,7 @@ type Signature struct {
 	SignedAt    *time.Time                `json:"signedAt,omitempty"`
 	Expiry      *time.Time                `json:"expiry,omitempty"`
 	Timestamp   *time.Time                `json:"timestamp,omitempty"`
+	TSA         *certchain.Certificate    `json:"tsa,omitempty"` // the certificate that countersigned it, as the token has it; not checked
 	HoldsUntil  *time.Time                `json:"holdsUntil,omitempty"`
 	FirstToEnd  string                    `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, or "expiry"
 	Chain       []certchain.Certificate   `json:"chain,omitempty"`
@@ -160,6 +161,10 @@ func (s *Signature) readTimes(c envelope.Content, now time.Time) {
 	}
 	if from, to, ok, err := c.TimestampRange(); err == nil && ok {
 		s.Timestamp = known(from.Add(to.Sub(from) / 2)) // genTime: the accuracy goes both ways
+		if certs := c.TimestampCertificates(); len(certs) > 0 {
+			tsa := certchain.Describe(certs[0])
+			s.TSA = &tsa
+		}
 	}
 	if !s.Valid {
 		return

@@ -27,7 +27,8 @@ type mark struct {
 	content envelope.Content
 	annex   []*x509.Certificate // of the timestamp's token
 	faint   string              // why its stated time helps no verifier; ""
-	endings []ending
+	limits  []ending            // all that bounds it
+	endings []ending            // those of the limits at which somebody loses it, as long as nothing stands in for it
 }
 
 // An ending is something that ends a signature at some time.
@@ -187,17 +188,23 @@ func (m *mark) end(o Options) {
 	if m.stamped() {
 		outlives = outlives || len(o.TimestampRoots) > 0
 		if len(m.annex) > 0 {
-			m.endings = append(m.endings, ending{m.annex[0].NotAfter, EndTSA, m.annex[0]})
+			m.limits = append(m.limits, ending{m.annex[0].NotAfter, EndTSA, m.annex[0]})
 		}
 	}
 	if !outlives {
 		cert, until := c.Chain.HoldsUntil()
-		m.endings = append(m.endings, ending{until, position(slices.Index(c.Chain, cert), len(c.Chain)), cert})
+		m.limits = append(m.limits, ending{until, position(slices.Index(c.Chain, cert), len(c.Chain)), cert})
 	}
 	if !c.Expiry.IsZero() {
-		m.endings = append(m.endings, ending{c.Expiry, EndExpiry, nil})
+		m.limits = append(m.limits, ending{c.Expiry, EndExpiry, nil})
 	}
-	slices.SortStableFunc(m.endings, func(a, b ending) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(m.limits, func(a, b ending) int { return a.at.Compare(b.at) })
+	// What comes after all is over ends nothing any more: after the expiry, and without a timestamp after the end of the chain.
+	final := slices.IndexFunc(m.limits, func(e ending) bool { return e.kind == EndExpiry || e.kind != EndTSA && !m.stamped() })
+	m.endings = m.limits
+	if final >= 0 {
+		m.endings = m.limits[:final+1]
+	}
 }
 
 // remedy is what mends m when e is what ends it.
@@ -303,16 +310,16 @@ func (m *mark) covers(o *mark, e ending) bool {
 		same = func(x ending) bool { return x.kind != EndTSA && x.kind != EndExpiry }
 	}
 	// Whatever ends the present one, the other must not be past its own expiry by then, nor, unless a timestamp is what counts, its chain.
-	for _, x := range m.endings {
+	for _, x := range m.limits {
 		if !same(x) && x.kind != EndTSA && (e.kind != EndTSA || x.kind == EndExpiry) && x.at.Before(e.at) {
 			return false
 		}
 	}
-	i := slices.IndexFunc(m.endings, same)
+	i := slices.IndexFunc(m.limits, same)
 	if i < 0 {
 		return true // nothing of that kind ever ends it
 	}
-	switch later := m.endings[i].at.Compare(e.at); later {
+	switch later := m.limits[i].at.Compare(e.at); later {
 	case 0:
 		return m.rank(o) > 0
 	default:
@@ -323,7 +330,7 @@ func (m *mark) covers(o *mark, e ending) bool {
 // rank orders signatures by how long they last, then by their age: of two equals exactly one ranks higher.
 func (m *mark) rank(o *mark) int {
 	end := func(m *mark, kinds ...EndKind) time.Time {
-		for _, e := range m.endings {
+		for _, e := range m.limits {
 			if slices.Contains(kinds, e.kind) {
 				return e.at
 			}

@@ -97,10 +97,19 @@ func inspectContent(w io.Writer, sig audit.Signature, in audit.Inspection) {
 		field(w, 2, "expires", minute(*sig.Expiry)+" ("+left(*sig.Expiry, in.Now)+")")
 	}
 	if sig.Timestamp != nil {
-		field(w, 2, "timestamp", minute(*sig.Timestamp)+" (not checked)")
+		field(w, 2, "timestamp", stampedBy(sig, in.Now))
 	} else {
 		field(w, 2, "timestamp", "none")
 	}
+}
+
+// stampedBy says when a signature was countersigned, by whom, and until when that one's certificate is valid. The token is taken at its word.
+func stampedBy(sig audit.Signature, now time.Time) string {
+	text := minute(*sig.Timestamp)
+	if sig.TSA != nil {
+		text += fmt.Sprintf(" by %s, TSA certificate until %s (%s)", sig.TSA.Subject, day(sig.TSA.NotAfter), left(sig.TSA.NotAfter, now))
+	}
+	return text + "; not checked"
 }
 
 // headRight puts a remark at a fixed place of a head line, or below it.
