@@ -18,12 +18,12 @@ import (
 func newChain(s *session) *cobra.Command {
 	return family(&cobra.Command{
 		Use:   "chain",
-		Short: "show, build and check certificate chains",
+		Short: "show, build, check and compare certificate chains",
 		Long: `Looks at certificates and makes signing chains of them: the leaf first, each issuer after what it issued, the self-signed root
 last. FILE is PEM, DER or PKCS#7, or a folder of those.`,
 		Example: `  imprint chain build leaf.crt ca-bundle.pem --key release.key --out chain.pem
   imprint chain check chain.pem --key release.key --at 2027-03-31`,
-	}, newChainShow(s), newChainBuild(s), newChainCheck(s))
+	}, newChainShow(s), newChainBuild(s), newChainCheck(s), newChainCompare(s))
 }
 
 func newChainShow(s *session) *cobra.Command {
