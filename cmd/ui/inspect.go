@@ -105,11 +105,11 @@ func inspectContent(w io.Writer, sig audit.Signature, in audit.Inspection) {
 
 // stampedBy says when a signature was countersigned, by whom, and until when that one's certificate is valid. The token is taken at its word.
 func stampedBy(sig audit.Signature, now time.Time) string {
-	text := minute(*sig.Timestamp)
-	if sig.TSA != nil {
-		text += fmt.Sprintf(" by %s, TSA certificate until %s (%s)", sig.TSA.Subject, day(sig.TSA.NotAfter), left(sig.TSA.NotAfter, now))
+	at := minute(*sig.Timestamp)
+	if sig.TSA == nil {
+		return at + " (not checked)"
 	}
-	return text + "; not checked"
+	return fmt.Sprintf("%s by %s (not checked), TSA certificate until %s (%s)", at, sig.TSA.Subject, day(sig.TSA.NotAfter), left(sig.TSA.NotAfter, now))
 }
 
 // headRight puts a remark at a fixed place of a head line, or below it.
