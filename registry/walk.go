@@ -67,8 +67,12 @@ const (
 // Of a registry it sees no untagged manifests that nothing leads to, since registries do not list those, and perhaps not
 // what comes while it walks.
 func (r *Repo) Walk(ctx context.Context, o WalkOptions, visit func(ctx context.Context, v Visit) error) error {
+	return newWalk(r, o, visit).run(ctx)
+}
+
+func newWalk(r *Repo, o WalkOptions, visit func(ctx context.Context, v Visit) error) *walk {
 	w := &walk{
-		repo: r, o: o, visit: visit, slots: o.Slots, held: r.allow(), seed: maphash.MakeSeed(),
+		repo: r, o: o, visit: visit, slots: o.Slots, held: r.allow(), seed: maphash.MakeSeed(), pages: maxTagPages, nodes: maxNodes,
 		seen:    make(map[mark]uint64),
 		also:    make(map[variant]struct{}),
 		names:   make(map[mark]struct{}),
@@ -82,7 +86,7 @@ func (r *Repo) Walk(ctx context.Context, o WalkOptions, visit func(ctx context.C
 		}
 		w.slots = make(chan struct{}, n)
 	}
-	return w.run(ctx)
+	return w
 }
 
 // A walk is one under way. Its steps run concurrently; all it knows belongs to the goroutine that starts them.
@@ -93,6 +97,8 @@ type walk struct {
 	slots chan struct{}
 	held  *allowance // lists that wait for their visit
 	seed  maphash.Seed
+	pages int // maxTagPages; tests lower it
+	nodes int // maxNodes, of one root; tests lower it
 
 	whole    bool                 // all tags are looked at
 	complete bool                 // and were listed
@@ -232,7 +238,7 @@ func (w *walk) begin(ctx context.Context) <-chan tagPage {
 	pages := make(chan tagPage)
 	go func() {
 		defer close(pages)
-		for p := range w.repo.tagPages(ctx) {
+		for p := range w.repo.tagPages(ctx, w.pages) {
 			select {
 			case pages <- p:
 			case <-ctx.Done():
@@ -289,7 +295,20 @@ func (w *walk) next() task {
 // remaining queues what is only looked at when nothing else leads there: the entries of a layout, what fallback tags are
 // about, what tagged referrers refer to.
 func (w *walk) remaining() bool {
-	if len(w.late) == 0 {
+	for {
+		// Few at a time, since one may lead to the next.
+		for len(w.late) > 0 && len(w.pending) < cap(w.slots) {
+			t := w.late[0]
+			if w.late = w.late[1:]; len(w.late) == 0 {
+				w.late = nil
+			}
+			if d := t.known(); d == "" || !w.knows(d) {
+				w.pending = append(w.pending, t)
+			}
+		}
+		if len(w.pending) > 0 {
+			return true
+		}
 		for m, l := range w.lists {
 			if l.exists && !l.read {
 				w.lists[m] = tagState{exists: true, read: true}
@@ -300,18 +319,10 @@ func (w *walk) remaining() bool {
 			w.late = append(w.late, task{subject: d})
 		}
 		clear(w.orphans)
-	}
-	// Few at a time, since one may lead to the next.
-	for len(w.late) > 0 && len(w.pending) < cap(w.slots) {
-		t := w.late[0]
-		if w.late = w.late[1:]; len(w.late) == 0 {
-			w.late = nil
-		}
-		if d := t.known(); d == "" || !w.knows(d) {
-			w.pending = append(w.pending, t)
+		if len(w.late) == 0 {
+			return false
 		}
 	}
-	return len(w.pending) > 0
 }
 
 // known returns the digest that makes a late task needless once it was seen.
@@ -372,10 +383,10 @@ func (w *walk) first(n *node) bool {
 	}
 	n.of.manifests++
 	switch {
-	case n.of.manifests > maxNodes+1:
+	case n.of.manifests > w.nodes+1:
 		return false
-	case n.of.manifests == maxNodes+1:
-		n.Err = fail(codeCapped, "%s: %w (%w): more than %d manifests belong to it", w.repo.ref.With("", n.Root), ErrCapped, ErrTooLarge, maxNodes)
+	case n.of.manifests == w.nodes+1:
+		n.Err = fail(codeCapped, "%s: %w (%w): more than %d manifests belong to it", w.repo.ref.With("", n.Root), ErrCapped, ErrTooLarge, w.nodes)
 	}
 	if known {
 		w.also[other] = struct{}{}

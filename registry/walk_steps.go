@@ -74,10 +74,10 @@ func markOfName(tag string) (m mark) {
 	return m
 }
 
-// tagPages lists the tags. The last page says that it is, or why there are no more.
-func (r *Repo) tagPages(ctx context.Context) iter.Seq[tagPage] {
+// tagPages lists the tags, at most so many pages of them. The last page says that it is, or why there are no more.
+func (r *Repo) tagPages(ctx context.Context, most int) iter.Seq[tagPage] {
 	if s, ok := r.store.(*remote); ok {
-		return s.tagPages(ctx)
+		return s.tagPages(ctx, most)
 	}
 	return func(yield func(tagPage) bool) {
 		last := tagPage{complete: true}
@@ -111,12 +111,12 @@ func (r *Repo) index() (*layoutIndex, error) {
 	return newLayoutIndex(), nil
 }
 
-func (s *remote) tagPages(ctx context.Context) iter.Seq[tagPage] {
+func (s *remote) tagPages(ctx context.Context, most int) iter.Seq[tagPage] {
 	where := s.host + "/" + s.name
 	return func(yield func(tagPage) bool) {
 		total := 0
 		list := call{method: http.MethodGet, path: "tags/list", query: url.Values{"n": {"1000"}}, action: actionPull}
-		for p, err := range s.pages(ctx, list, maxTagPages) {
+		for p, err := range s.pages(ctx, list, most) {
 			if err != nil {
 				yield(tagPage{err: fmt.Errorf("listing the tags of %s: %w", where, err)})
 				return
@@ -350,7 +350,13 @@ func (w *walk) unread(ctx context.Context, m mark, seen bool) found {
 		n.Err = fmt.Errorf("reading the referrers tag %s: %w", w.repo.ref.With(tag, ""), err)
 		return found{ready: n}
 	}
-	index, err := parseFallback(http.Header{"Content-Type": {mediaType}}, body, d)
+	subject := d
+	if subject == "" {
+		if subject = digest.SHA512.FromBytes(body); fallbackTag(subject) != tag {
+			subject = digest.SHA512.FromString(tag) // no body has that
+		}
+	}
+	index, err := parseFallback(http.Header{"Content-Type": {mediaType}}, body, subject)
 	if err != nil {
 		return w.resolve(ctx, w.repo.ref.With(tag, ""))
 	}
