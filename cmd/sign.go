@@ -67,14 +67,15 @@ func newSign(s *session) *cobra.Command {
 		Short: "sign what is in a registry or an OCI layout",
 		Long: `Signs artifacts with a key that stays where it is. Signing REF:TAG claims that tag: under another one the signature is
 not accepted by imprint verify. What the same key has signed already is left as it is. Without --chain the certificates are those that
-the configuration names beside the key, or that its service keeps (imprint help keys).`,
+the configuration names beside the key, or that its service keeps (imprint help keys). With --timestamp-url nothing is pushed
+without a countersignature; what is signed already without one gets a countersigned copy beside it, without the key.`,
 		Example: `  imprint sign ghcr.io/acme/app:1.4.2@sha256:4f0c6f… --key release --recursive
   imprint sign ghcr.io/acme/app:1.4.2 --key awskms:///alias/release --chain chain.pem
   imprint sign oci:app:1.0 --key file:leaf.key --chain chain.pem
   imprint sign --batch releases.txt --key release -o json`,
 		Args: arguments(1, many, "REF…"),
 		Annotations: map[string]string{exits: "0 signed, or signed already   1 a claim would move, the tag names another digest   " +
-			"3 usage, key or chain   4 registry   5 not authorised   6 key service   7 partly done, run it again   8 local disk"},
+			"3 usage, key or chain   4 registry or authority   5 not authorised   6 key service   7 partly done, run it again   8 local disk"},
 		RunE: s.run(func(ctx context.Context, args []string) error { return runSign(ctx, s, in, args) }),
 	}
 	in.signingFlags.bind(c)

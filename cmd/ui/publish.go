@@ -108,6 +108,7 @@ func Publish(w io.Writer, p Published, now time.Time) {
 	fmt.Fprintf(w, "%s copied, %s there already; ", plural(p.Copied.Written, "manifest"), number(p.Copied.There))
 	fmt.Fprintf(w, "%s made, %s there already; ", plural(p.Signed.Written, "signature"), number(p.Signed.There))
 	fmt.Fprintf(w, "%s\n", KeyCalls(p.Signed))
+	stampedBeside(w, p.Signed)
 }
 
 // first is a label where a list begins.

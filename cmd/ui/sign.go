@@ -14,8 +14,10 @@ func SignWord(r signer.Result) string {
 	switch {
 	case r.DryRun:
 		return "planned"
-	case r.Written > 0:
+	case r.Written > r.Stamped:
 		return "signed"
+	case r.Stamped > 0:
+		return "timestamped"
 	}
 	return "already signed"
 }
@@ -25,8 +27,8 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 	word, style := "signed", good
 	if r.DryRun {
 		word, style = "plan", plain
-	} else if r.Written == 0 {
-		word = "already signed"
+	} else {
+		word = SignWord(r)
 	}
 	headline(w, style, word, r.Reference, "")
 	under(w, word, r.Digest.String())
@@ -46,6 +48,14 @@ func Sign(w io.Writer, r signer.Result, now time.Time) {
 		fmt.Fprintf(w, "already signed by this key: nothing was written%s\n", spent)
 	default:
 		fmt.Fprintf(w, "%s written, %d there already; %s\n", plural(r.Written, "signature"), r.There, KeyCalls(r))
+		stampedBeside(w, r)
+	}
+}
+
+// stampedBeside says what a timestamp on what was signed already came to.
+func stampedBeside(w io.Writer, r signer.Result) {
+	if r.Stamped > 0 {
+		fmt.Fprintf(w, "%s had no timestamp: put beside it with one, without the key\n", plural(r.Stamped, "signature"))
 	}
 }
 
@@ -69,9 +79,20 @@ func signFields(w io.Writer, r signer.Result, now time.Time) {
 		field(w, 2, "expiry", minute(*r.Expiry)+" ("+left(*r.Expiry, now)+")")
 	}
 	if !unknown {
-		field(w, 2, "timestamp", "none: the signature holds as long as its certificates")
+		field(w, 2, "timestamp", signStamp(r))
 		field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s", day(r.HoldsUntil), left(r.HoldsUntil, now), ending(r.FirstToEnd)))
 	}
+}
+
+// signStamp says what the countersignature of the artifact's own signature states.
+func signStamp(r signer.Result) string {
+	if len(r.Signatures) > 0 && r.Signatures[0].Timestamp != nil {
+		return stampField(*r.Signatures[0].Timestamp)
+	}
+	if r.Authority != "" {
+		return "to be had from " + authorityOf(signer.Stamped{URL: r.Authority}) + ", which answers"
+	}
+	return "none: the signature holds as long as its certificates"
 }
 
 // signTable writes what was signed, or is to be, and returns how much is to be.
@@ -82,8 +103,13 @@ func signTable(w io.Writer, r signer.Result) (planned int) {
 		switch status {
 		case signer.StatusAlreadySigned:
 			status = "there already"
+		case signer.StatusTimestamped:
+			status = "new, with a timestamp"
 		case signer.StatusPlanned:
 			status = "to be signed"
+			if sig.Present != "" {
+				status = "to be timestamped"
+			}
 			planned++
 		}
 		rows = append(rows, []string{middle(sig.What, 54), short(sig.Subject.Digest), short(sig.Signature), status})
