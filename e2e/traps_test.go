@@ -326,7 +326,7 @@ func TestTraps(t *testing.T) {
 func (p *pit) check(t *testing.T, c trap, seen *sightings) (planned bool) {
 	t.Helper()
 	sig := p.signature(c)
-	plan, err := signer.PlanRechain(sig, c.given, signer.RechainOptions{Now: p.now, AllowShorter: true, AllowIdentityChange: true})
+	plan, err := signer.PlanRechain(sig, signer.NewPool(c.given), signer.RechainOptions{Now: p.now, AllowShorter: true, AllowIdentityChange: true})
 	roots := []*x509.Certificate{c.old[len(c.old)-1], c.given[len(c.given)-1]}
 	old := judge.Signature{MediaType: c.format, Envelope: c.bytes}
 	if err != nil || plan.Status != signer.StatusPlanned {
@@ -483,7 +483,7 @@ func TestTrapsInARegistry(t *testing.T) {
 	for planned, i := 0, 0; planned < 12 && i < 100; i++ {
 		c := p.draw(i)
 		sig := p.signature(c)
-		plan, err := signer.PlanRechain(sig, c.given, signer.RechainOptions{Now: p.now, AllowShorter: true, AllowIdentityChange: true})
+		plan, err := signer.PlanRechain(sig, signer.NewPool(c.given), signer.RechainOptions{Now: p.now, AllowShorter: true, AllowIdentityChange: true})
 		if err != nil || plan.Status != signer.StatusPlanned {
 			continue
 		}

@@ -33,9 +33,12 @@ type TimestampsInForce struct {
 	Line int    `json:"line"`
 }
 
+// OfPolicy is what the section "timestamps" of the whole policy stands at.
+const OfPolicy = "the policy"
+
 // TimestampsSummary is one section "timestamps".
 type TimestampsSummary struct {
-	Of    string                  `json:"of"`  // "the policy", a scope or an entry
+	Of    string                  `json:"of"`  // [OfPolicy], a scope or an entry
 	Use   string                  `json:"use"` // "always", "after-cert-expiry"
 	Line  int                     `json:"line"`
 	Roots []certchain.Certificate `json:"roots"`

@@ -108,7 +108,7 @@ func (p *parser) top(n *yaml.Node) error {
 		}
 	}
 	if f, ok := fields["timestamps"]; ok {
-		if p.policy.timestamps, err = p.timestamps(f, "the policy"); err != nil {
+		if p.policy.timestamps, err = p.timestamps(f, OfPolicy); err != nil {
 			return err
 		}
 	}

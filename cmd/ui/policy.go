@@ -3,9 +3,11 @@ package ui
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/trust"
 )
 
@@ -16,8 +18,12 @@ func PolicyCheck(w io.Writer, sum trust.Summary, now time.Time) {
 	under(w, word, "sha256:"+sum.Digest)
 	fmt.Fprintln(w)
 	policyRoots(w, sum.Roots, now)
+	for _, t := range sum.Timestamps {
+		fmt.Fprintln(w)
+		policyTimestamps(w, t, now)
+	}
 	fmt.Fprintln(w)
-	policyScopes(w, sum.Scopes)
+	policyScopes(w, sum)
 	if len(sum.Warnings) > 0 {
 		fmt.Fprintln(w, "\n  WARNINGS")
 		for _, text := range sum.Warnings {
@@ -49,16 +55,8 @@ func policyRoots(w io.Writer, roots []trust.RootSummary, now time.Time) {
 			lead = indent
 		}
 		for _, c := range r.Certificates {
-			until := fmt.Sprintf("until %s (%s)", day(c.NotAfter), left(c.NotAfter, now))
-			if c.NotBefore.After(now) {
-				until = fmt.Sprintf("from %s, until %s", day(c.NotBefore), day(c.NotAfter))
-			}
-			for _, l := range fold(Escape(c.Subject), Columns-width-4) {
-				fmt.Fprintln(w, lead+l)
-				lead = indent
-			}
-			fmt.Fprintln(w, indent+"sha256 "+c.Thumbprint)
-			fmt.Fprintln(w, indent+until)
+			policyCertificate(w, c, lead, indent, now)
+			lead = indent
 		}
 		for _, id := range r.Identities {
 			for _, l := range fold("only "+Escape(id), Columns-width-4) {
@@ -68,11 +66,47 @@ func policyRoots(w io.Writer, roots []trust.RootSummary, now time.Time) {
 	}
 }
 
+func policyCertificate(w io.Writer, c certchain.Certificate, lead, indent string, now time.Time) {
+	until := fmt.Sprintf("until %s (%s)", day(c.NotAfter), left(c.NotAfter, now))
+	if c.NotBefore.After(now) {
+		until = fmt.Sprintf("from %s, until %s", day(c.NotBefore), day(c.NotAfter))
+	}
+	for _, l := range fold(Escape(c.Subject), Columns-len(indent)) {
+		fmt.Fprintln(w, lead+l)
+		lead = indent
+	}
+	fmt.Fprintln(w, indent+"sha256 "+c.Thumbprint)
+	fmt.Fprintln(w, indent+until)
+}
+
+// policyTimestamps writes a section of authorities: when they count, and what there is to compare.
+func policyTimestamps(w io.Writer, t trust.TimestampsSummary, now time.Time) {
+	for _, l := range fold(Escape(fmt.Sprintf("TIMESTAMPS of %s, line %d: %s; revocation not checked", t.Of, t.Line, stampUse(t.Use))), Columns-2) {
+		fmt.Fprintln(w, "  "+l)
+	}
+	for _, c := range t.Roots {
+		policyCertificate(w, c, "    ", "    ", now)
+	}
+}
+
+func stampUse(use string) string {
+	if use == "always" {
+		return "one is always asked for"
+	}
+	return "count once a certificate has expired"
+}
+
 // policyScopes writes the tree of scopes: each below the one that encloses it.
-func policyScopes(w io.Writer, scopes []trust.ScopeSummary) {
+func policyScopes(w io.Writer, sum trust.Summary) {
 	depth := map[string]int{}
 	var rows [][]string
-	for _, s := range scopes {
+	for _, s := range sum.Scopes {
+		// What the policy says for all scopes stands above.
+		if s.Timestamps != nil && slices.ContainsFunc(sum.Timestamps, func(t trust.TimestampsSummary) bool {
+			return t.Of == trust.OfPolicy && t.Line == s.Timestamps.Line
+		}) {
+			s.Timestamps = nil
+		}
 		if s.Enclosing != "" {
 			depth[s.Scope] = depth[s.Enclosing] + 1
 		}
@@ -115,6 +149,9 @@ func settings(s trust.ScopeSummary) []string {
 	}
 	if len(s.Algorithms) > 0 {
 		out = append(out, "only "+list(s.Algorithms))
+	}
+	if s.Timestamps != nil {
+		out = append(out, fmt.Sprintf("timestamps %s (line %d)", s.Timestamps.Use, s.Timestamps.Line))
 	}
 	if !s.Enforced {
 		out = append(out, "NOT ENFORCED: it only reports")

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/trust"
@@ -46,9 +47,15 @@ func Verify(w io.Writer, r trust.Report) {
 		if best.SignedAt != nil {
 			field(w, 2, "signed", fmt.Sprintf("%s (%s), %s", minute(*best.SignedAt), age(*best.SignedAt, r.Now), expiry(*best, r)))
 		}
-		if best.HoldsUntil != nil {
+		if text := stamped(r, *best); text != "" {
+			field(w, 2, "timestamp", text)
+		}
+		switch {
+		case best.HoldsUntil != nil:
 			field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s",
 				day(*best.HoldsUntil), left(*best.HoldsUntil, r.Now), ending(best.FirstToEnd)))
+		case best.Timestamp != nil && best.Timestamp.Status == trust.StampGood:
+			field(w, 2, "holds until", "no end: its timestamp keeps it beyond the end of its chain")
 		}
 		field(w, 2, "revocation", r.Revocation)
 	}
@@ -64,6 +71,26 @@ func Verify(w io.Writer, r trust.Report) {
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, verifyCount(r))
+}
+
+// stamped says what was made of a signature's timestamp; nothing where there is none and none is asked for.
+func stamped(r trust.Report, sig trust.Judged) string {
+	s := sig.Timestamp
+	switch {
+	case s == nil && r.Scope != nil && r.Scope.Timestamps != nil:
+		return "none: it is refused once a certificate has expired"
+	case s == nil:
+		return ""
+	case s.Status == trust.StampIgnored:
+		return s.Detail
+	case s.Status == trust.StampRefused:
+		return fmt.Sprintf("not accepted, and not asked for before a certificate has expired: %s (%s)", s.Detail, s.Reason)
+	}
+	text := minute(*s.At)
+	if s.Accuracy != "" {
+		text += " ± " + s.Accuracy
+	}
+	return fmt.Sprintf("%s by %s (root %s); revocation of the TSA not checked", text, common(s.By), common(s.Root))
 }
 
 // told reports whether the table of signatures says the verdict's detail.
@@ -150,6 +177,12 @@ func VerifyHint(r trust.Report) string {
 		return "its signature is still good, its chain has ended: whoever has the renewed chain can put it on with imprint rechain"
 	case "expired", "too-old":
 		return "ask its signer for a fresh signature, or use a newer release"
+	case "timestamp-missing":
+		return "the policy always asks for a timestamp; one can be put on without the key while the chain is valid: imprint timestamp " + r.Reference
+	case "timestamp-outside-validity":
+		return "the chain was not valid at the time of its timestamp; a fresh one needs no key while the chain is valid: imprint timestamp " + r.Reference
+	case "timestamp-untrusted":
+		return "it is not countersigned by an authority that the policy names: imprint inspect " + r.Reference + " shows by whom"
 	case "unfetched":
 		return "run it again when the registry answers"
 	}
@@ -163,12 +196,15 @@ func accepting(r trust.Report) *trust.Judged {
 	}
 	var best *trust.Judged
 	for i, sig := range r.Signatures {
-		if sig.Accepted && (best == nil || best.HoldsUntil == nil || sig.HoldsUntil != nil && sig.HoldsUntil.After(*best.HoldsUntil)) {
+		if sig.Accepted && (best == nil || outlasts(sig.HoldsUntil, best.HoldsUntil)) {
 			best = &r.Signatures[i]
 		}
 	}
 	return best
 }
+
+// outlasts compares ends, of which nil is none.
+func outlasts(a, b *time.Time) bool { return b != nil && (a == nil || a.After(*b)) }
 
 // rootOf names the root that a signature was held against, or else the one that its chain ends in.
 func rootOf(sig trust.Judged) string {
