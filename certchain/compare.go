@@ -109,7 +109,7 @@ func Compare(old, new []*x509.Certificate, at time.Time) (Comparison, error) {
 	before = extend(before, new, at)
 	switch {
 	case isLeaf(from[0]) && !isLeaf(after[0]):
-		if taken := below(from[0], new, before, at); taken != nil {
+		if taken := below(from[0], after[0], new, before, at); taken != nil {
 			after = taken
 		}
 	default:
@@ -204,9 +204,9 @@ func extend(line Chain, others []*x509.Certificate, at time.Time) Chain {
 	return append(slices.Clone(line), best.chain[1:]...)
 }
 
-// below returns the chain of leaf that takes some of the new authorities, nil if there is none. As in rechaining a new one takes the
-// place of an old one that has its name and key.
-func below(leaf *x509.Certificate, new []*x509.Certificate, before Chain, at time.Time) Chain {
+// below returns the chain of leaf that takes lowest, the first of the new authorities, nil if there is none. As in rechaining a new one
+// takes the place of an old one that has its name and key.
+func below(leaf, lowest *x509.Certificate, new []*x509.Certificate, before Chain, at time.Time) Chain {
 	pool := slices.Clone(new)
 	for _, o := range before {
 		if !slices.ContainsFunc(new, func(n *x509.Certificate) bool { return sameAuthority(o, n) }) {
@@ -214,7 +214,7 @@ func below(leaf *x509.Certificate, new []*x509.Certificate, before Chain, at tim
 		}
 	}
 	best, err := search(leaf.PublicKey, pool, at)
-	if err != nil || best.rank < rankRule || !slices.ContainsFunc(best.chain, func(c *x509.Certificate) bool { return contains(new, c) }) {
+	if err != nil || best.rank < rankRule || !contains(best.chain, lowest) {
 		return nil
 	}
 	return best.chain

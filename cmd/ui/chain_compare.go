@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,9 @@ func ChainCompare(w io.Writer, c ComparedChains) {
 	c.pins(w)
 	fmt.Fprintln(w)
 	field(w, 2, "signatures", c.signatures())
+	if c.Finding != nil && c.Answer != certchain.AnswerUnfit {
+		field(w, 2, "new chain", "nothing can be signed with it as it is: "+c.Finding.Detail)
+	}
 	if text := c.timestamps(); text != "" {
 		field(w, 2, "timestamps", text)
 	}
@@ -60,7 +64,7 @@ func ChainCompare(w io.Writer, c ComparedChains) {
 			differ++
 		}
 	}
-	fmt.Fprintf(w, "\n%d of %s differ\n", differ, plural(len(c.Changes), "certificate"))
+	fmt.Fprintf(w, "\n%d of %d certificates changed\n", differ, len(c.Changes))
 }
 
 func (c ComparedChains) word() (lipgloss.Style, string) {
@@ -134,7 +138,7 @@ func them(n int) string {
 func (c ComparedChains) table(w io.Writer) {
 	var rows [][]string
 	for _, ch := range c.Changes {
-		row := []string{ch.Role, "", "-", "-", "-", "-", changeText(ch)}
+		row := []string{ch.Role, "", "-", "-", "-", "-", c.changeText(ch)}
 		if ch.Old != nil {
 			row[1], row[2], row[3] = common(ch.Old.Subject), ch.Old.Thumbprint[:12], day(ch.Old.NotAfter)
 		}
@@ -146,18 +150,32 @@ func (c ComparedChains) table(w io.Writer) {
 		}
 		for i, line := range strings.Split(row[1], "\n") {
 			if i == 0 {
-				row[1] = fit(line, 20)
+				row[1] = middle(line, 22)
 				continue
 			}
-			row[1] += "\n" + fit(line, 20)
+			row[1] += "\n" + middle(line, 22)
 		}
 		rows = append(rows, row)
 	}
 	table(w, []column{{}, {head: "CERTIFICATE"}, {head: "OLD"}, {head: "UNTIL"}, {head: "NEW"}, {head: "UNTIL"}, {}}, rows)
 }
 
-func changeText(ch certchain.Change) string {
+// middle shortens text in its middle: what tells authorities apart is the number at the end of their names.
+func middle(s string, n int) string {
+	r := []rune(s)
+	if Width(s) <= n || len(r) <= n {
+		return fit(s, n)
+	}
+	head := (n - 1) / 2
+	return fit(string(r[:head])+"…"+string(r[len(r)-(n-1-head):]), n)
+}
+
+func (c ComparedChains) changeText(ch certchain.Change) string {
 	switch ch.Kind {
+	case certchain.ChangeGone:
+		if !c.New.Complete {
+			return "not given"
+		}
 	case certchain.ChangeNone:
 		return "same"
 	case certchain.ChangeReplaced:
@@ -183,8 +201,10 @@ func (c ComparedChains) pins(w io.Writer) {
 		case p.Kept:
 		case p.Instead != "":
 			needs = "to trust " + p.Instead[:12] + " first"
+		case c.New.Complete:
+			needs = "one of the new chain"
 		default:
-			needs = "another certificate of the new chain"
+			needs = "unknown: NEW is a part"
 		}
 		rows = append(rows, []string{p.Role + " " + fit(common(p.Subject), 28), p.Certificate[:12], pinnedBy(p), needs})
 	}
@@ -237,14 +257,10 @@ func (c ComparedChains) timestamps() string {
 func RotationSteps(c ComparedChains) []string {
 	var steps []string
 	moved := func() {
-		for _, p := range c.Pins {
-			if p.Role != certchain.RoleIssuer && !p.Kept {
-				for _, ch := range c.Changes {
-					if ch.New != nil && ch.New.Thumbprint == p.Instead {
-						steps = append(steps, fmt.Sprintf("have verifiers trust the new %s, beside the old one: sha256:%s", ch.Role, p.Instead))
-					}
-				}
-			}
+		root := c.New.Certificates[len(c.New.Certificates)-1]
+		pinned := func(p certchain.Pin) bool { return p.Certificate == root.Thumbprint }
+		if root.SelfSigned && !slices.ContainsFunc(c.Pins, pinned) {
+			steps = append(steps, "have verifiers trust the new root, beside the old one: sha256:"+root.Thumbprint)
 		}
 		if c.Signing && (!c.SameSubject || !c.SameNames) {
 			steps = append(steps, "have verifiers that name the identity accept the new one too")
