@@ -20,7 +20,7 @@ var pageScript literal
 // Page writes an audit as one HTML file that asks no network for anything: all rows stand in it, its script only sorts and hides
 // them. The same report makes the same bytes.
 func Page(w io.Writer, r audit.Report) error {
-	p := page{markup: newMarkup(w), r: r, names: namesIn(r), rows: rowsOf(r)}
+	p := page{markup: newMarkup(w), r: r, names: namesIn(r), rows: rowsOf(r), host: hostOf(r)}
 	p.head()
 	p.header()
 	p.html("<main>")
@@ -41,6 +41,7 @@ type page struct {
 	r     audit.Report
 	names pageNames
 	rows  []pageRow
+	host  string // that all repositories are on, with its slash; "" if they are on several
 }
 
 func (p *page) head() {
@@ -94,6 +95,22 @@ func (p *page) sections() []pageSection {
 		{"unseen", "Not seen", c.Unseen}, {"signatures", "Signatures", len(p.rows)},
 	}
 }
+
+// hostOf returns the host of all repositories, which rows need not repeat.
+func hostOf(r audit.Report) string {
+	host := ""
+	for _, p := range r.Repositories {
+		h, _, ok := strings.Cut(p.Name, "/")
+		if !ok || strings.HasPrefix(p.Name, "oci:") || host != "" && h+"/" != host {
+			return ""
+		}
+		host = h + "/"
+	}
+	return host
+}
+
+// repository is how rows name one.
+func (p *page) repository(name string) string { return strings.TrimPrefix(name, p.host) }
 
 // scope names what was audited: the repository, or of several the hosts.
 func (p *page) scope() string {
@@ -188,6 +205,15 @@ func (p *page) answer() (word, class literal, text string) {
 		next = "Next"
 	}
 	text += fmt.Sprintf("%s to end: %s on %s, in %s, %s.", next, plural(e.Signatures, "signature"), day(e.At), left(e.At, r.Now), p.because(e))
+	most := e
+	for _, o := range r.Expiries[i:] {
+		if o.Listed && o.Signatures > most.Signatures {
+			most = o
+		}
+	}
+	if most != e {
+		text += fmt.Sprintf(" Most: %s on %s, in %s, %s.", plural(most.Signatures, "signature"), day(most.At), left(most.At, r.Now), p.because(most))
+	}
 	if c.Expiring == 0 {
 		text += fmt.Sprintf(" Nothing ends before %s.", day(r.ListBefore))
 	}
@@ -234,7 +260,7 @@ func remedyWord(r audit.Remedy) literal {
 	case audit.RemedyRechain:
 		return "rechain"
 	case audit.RemedyReissue:
-		return "rechain, leaf re-issued"
+		return "re-issue, rechain"
 	case audit.RemedyTimestamp:
 		return "timestamp"
 	case audit.RemedyBoth:

@@ -180,7 +180,7 @@ func (p *page) findings() {
 		p.html(`</b> <span class="tag `, severityWord(g.Severity), `">`, severityWord(g.Severity), `</span> <span>`)
 		p.text(plural(g.Findings, "finding"), ", ", plural(g.Artifacts, "artifact"))
 		p.html(`</span></summary>
-<table class="rows odd"><caption>`)
+<table class="rows odd"><caption class=quiet>`)
 		p.text(upperFirst(g.Title))
 		p.html(`</caption><thead><tr><th scope="col">Repository</th><th scope="col">Tag</th><th scope="col">Artifact</th><th scope="col">Signature</th><th scope="col">Finding</th></tr></thead>
 `)
@@ -188,7 +188,7 @@ func (p *page) findings() {
 		p.bodies(len(list), func(i int) {
 			o := list[i]
 			p.html("<tr>")
-			p.cell(o.artifact.Repository)
+			p.cell(p.repository(o.artifact.Repository))
 			p.cell(cmp.Or(o.Tag, tagsOf(o.artifact, o.index)))
 			p.digest(o.artifact.Digest)
 			p.digest(o.Signature)
@@ -223,7 +223,7 @@ func (p *page) repositories() {
 <details`, opened(len(list)), `><summary>`)
 	p.text(repositoriesOf(len(list)))
 	p.html(`</summary>
-<table class="rows repos"><caption>Repositories that were audited</caption>
+<table class="rows repos"><caption class=quiet>Repositories that were audited</caption>
 <thead><tr><th scope="col">Repository</th><th scope="col" class=n>Tagged</th><th scope="col" class=n>Unsigned</th><th scope="col" class=n>Signatures</th><th scope="col" class=n>Expiring</th><th scope="col" class=n>Problems</th><th scope="col" class=n>Not seen</th><th scope="col">First end</th></tr></thead>
 `)
 	p.bodies(len(list), func(i int) {
@@ -265,7 +265,7 @@ func (p *page) certificates() {
 <details`, opened(len(list)), `><summary>`)
 	p.text(plural(len(list), "certificate"))
 	p.html(`, the first to end first</summary>
-<table class="rows certs"><caption>Certificates of the signatures and timestamps</caption>
+<table class="rows certs"><caption class=quiet>Certificates of the signatures and timestamps</caption>
 <thead><tr><th scope="col">Ends</th><th scope="col">Begins</th><th scope="col">Used as</th><th scope="col">Subject and issuer</th><th scope="col">Key</th><th scope="col">Serial</th><th scope="col">Fingerprint</th><th scope="col" class=n>Signatures</th><th scope="col" class=n>Ends first</th></tr></thead>
 `)
 	p.bodies(len(list), func(i int) {
@@ -325,7 +325,7 @@ func (p *page) unseen() {
 		p.html("<details", opened(n), "><summary>")
 		p.text(plural(n, "thing"), " that could not be read")
 		p.html(`</summary>
-<table class="rows not"><caption>What could not be read</caption>
+<table class="rows not"><caption class=quiet>What could not be read</caption>
 <thead><tr><th scope="col">What</th><th scope="col">Reason</th><th scope="col">Error</th></tr></thead>
 `)
 		p.bodies(n, func(i int) {

@@ -216,7 +216,7 @@ func (p *page) signature(r pageRow) {
 	case r.By != "":
 		p.remark("by " + short(r.By))
 	}
-	p.cell(r.artifact.Repository)
+	p.cell(p.repository(r.artifact.Repository))
 	p.cell(tagsOf(r.artifact, r.index))
 	p.digest(r.artifact.Digest)
 	p.digest(r.Digest)

@@ -24,14 +24,20 @@ func (p *page) steps() {
 	if len(steps) == 0 {
 		return
 	}
-	p.html("<h3>What to do</h3>\n<ol class=\"steps\">")
+	p.html("<h3>What to do</h3>\n<p class=\"hint\">Each command shows its plan and writes nothing yet. URL, KEY and the files are yours to name.</p>\n<ol class=\"steps\">")
 	for _, s := range steps {
 		title, why := s.words(p.r.Now)
 		p.html(`<li><p><strong>`)
 		p.text(title)
 		p.html(`</strong> `)
 		p.text(why)
-		p.html(`</p><div class="command"><pre tabindex="0" role="region" aria-label="Command"><code>`)
+		long := literal("")
+		if len(s.items) > 2*inCommand {
+			long = ` class="long"`
+		}
+		p.html(`</p><div class="command"><pre`, long, ` tabindex="0" role="region"`)
+		p.attr("aria-label", "Command: "+title)
+		p.html(`><code>`)
 		for i, l := range strings.Split(s.command(p.r.Now), "\n") {
 			if i > 0 {
 				p.html("\n")
@@ -148,13 +154,13 @@ func (s pageStep) command(now time.Time) string {
 	case "":
 		words = "imprint prune --all"
 	case audit.RemedyRechain, audit.RemedyReissue:
-		words = "imprint rechain" + expiring + " --chain new/ --dry-run"
+		words = "imprint rechain" + expiring + " \\\n  --chain new/ --dry-run"
 	case audit.RemedyTimestamp:
-		words = "imprint timestamp --all --timestamp-url URL --timestamp-roots tsa-roots.pem --dry-run"
+		words = "imprint timestamp --all --timestamp-url URL \\\n  --timestamp-roots tsa-roots.pem --dry-run"
 	case audit.RemedyBoth:
-		words = "imprint rechain" + expiring + " --chain new/ --timestamp-url URL --timestamp-roots tsa-roots.pem --dry-run"
+		words = "imprint rechain" + expiring + " \\\n  --chain new/ --timestamp-url URL \\\n  --timestamp-roots tsa-roots.pem --dry-run"
 	default:
-		words = "imprint sign --again --key KEY --chain chain.pem --dry-run"
+		words = "imprint sign --again --key KEY \\\n  --chain chain.pem --dry-run"
 	}
 	if len(s.items) <= inCommand {
 		for _, i := range s.items {
@@ -162,7 +168,7 @@ func (s pageStep) command(now time.Time) string {
 		}
 		return words
 	}
-	words += " --batch - <<'END'\n"
+	words += " \\\n  --batch - <<'END'\n"
 	for _, i := range s.items {
 		words += Escape(i) + "\n"
 	}
