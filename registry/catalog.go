@@ -33,7 +33,12 @@ func (c *Client) Repositories(ctx context.Context, host, prefix string) iter.Seq
 			return
 		}
 		names, total := make(map[mark]struct{}), 0
-		for p, err := range s.pages(ctx, call{method: http.MethodGet, url: u, action: actionCatalog}, maxCatalogPages) {
+		list := s.pages(ctx, call{method: http.MethodGet, url: u, action: actionCatalog}, maxCatalogPages)
+		for p, err := range orElse(list, tooMany, func() iter.Seq2[page, error] {
+			own := *u
+			own.RawQuery = "" // as many as the registry likes
+			return s.pages(ctx, call{method: http.MethodGet, url: &own, action: actionCatalog}, maxCatalogPages)
+		}) {
 			if err != nil {
 				yield("", catalogError(host, err))
 				return
@@ -62,6 +67,29 @@ func (c *Client) Repositories(ctx context.Context, host, prefix string) iter.Seq
 				if !yield(name, nil) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// tooMany reports whether a registry gives fewer names a page than it was asked for, and says so instead of giving them.
+func tooMany(err error) bool {
+	e, _ := answered(err)
+	return e.has("PAGINATION_NUMBER_INVALID")
+}
+
+// orElse is list, or other where list begins with an error that says so.
+func orElse(list iter.Seq2[page, error], says func(error) bool, other func() iter.Seq2[page, error]) iter.Seq2[page, error] {
+	return func(yield func(page, error) bool) {
+		first := true
+		for p, err := range list {
+			if first && err != nil && says(err) {
+				other()(yield)
+				return
+			}
+			first = false
+			if !yield(p, err) {
+				return
 			}
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +52,7 @@ type Server struct {
 	mu        sync.Mutex
 	trace     *Trace
 	latency   time.Duration
+	page      int
 	seen      int
 	cutAt     int
 	delivered bool
@@ -118,6 +121,7 @@ func distribution(storage configuration.Storage) http.Handler {
 	storage["delete"] = configuration.Parameters{"enabled": true}
 	storage["maintenance"] = configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}}
 	c := &configuration.Configuration{Version: "0.1", Storage: storage}
+	c.Catalog.MaxEntries = 1000 // its default, where it reads a file
 	c.Log.Level = "panic"
 	c.Log.AccessLog.Disabled = true
 	c.HTTP.Secret = "a test's registry has no secrets"
@@ -192,7 +196,7 @@ func (s *Server) RoundTrips() int { return roundTrips(s.Requests()) }
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.seen++
-	trace, latency, intercept := s.trace, s.latency, s.intercept
+	trace, latency, page, intercept := s.trace, s.latency, s.page, s.intercept
 	cut, deliver := s.cutAt > 0 && s.seen >= s.cutAt, s.delivered && s.seen == s.cutAt
 	s.mu.Unlock()
 
@@ -218,6 +222,11 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	if intercept != nil && intercept(out, r) {
 		return
+	}
+	if page > 0 && (strings.HasSuffix(r.URL.Path, "/tags/list") || r.URL.Path == "/v2/_catalog") {
+		query := r.URL.Query()
+		query.Set("n", strconv.Itoa(page))
+		r.URL.RawQuery = query.Encode()
 	}
 	s.next.ServeHTTP(out, r)
 }
@@ -252,4 +261,12 @@ func withoutShortcuts(next http.Handler) http.Handler {
 		open.URL.RawQuery = ""
 		next.ServeHTTP(w, open)
 	})
+}
+
+// PageSize bounds how many names a page of the list of tags or of repositories has from now on, whatever is asked for; 0
+// ends that.
+func (s *Server) PageSize(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.page = n
 }
