@@ -311,6 +311,11 @@ func TestTraps(t *testing.T) {
 		"tsa-always new rejected":                           60,
 		"tsa-after-cert-expiry old accepted":                30,
 		"tsa-after-cert-expiry old rejected":                40,
+		"afterwards no-tsa-root new accepted":               30,
+		"afterwards no-tsa-root old rejected":               30,
+		"afterwards tsa-after-cert-expiry old accepted":     10,
+		"afterwards tsa-after-cert-expiry old rejected":     10,
+		"afterwards tsa-always old accepted":                10,
 		"stricter: accuracy":                                2,
 		"stricter: the future":                              5,
 		"stricter: signing authorities are not trusted yet": 10,
@@ -446,29 +451,58 @@ func (p *pit) policy(t *testing.T, c trap, plan signer.Plan, said map[envelope.S
 	if err != nil {
 		t.Fatal(err)
 	}
+	ask := func(s envelope.Setting, sig registry.Signature, now time.Time) trust.Report {
+		ref, err := registry.ParseReference("r.example/" + string(s) + "@" + p.subject.Digest.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return policy.Judge(ref, p.subject, []registry.Signature{sig}, now)
+	}
+	// What is predicted for the time when the present chain has ended, notation cannot be asked today. The policy can.
+	for _, v := range plan.Afterwards {
+		ended := plan.NowUntil.Add(time.Second)
+		for which, predicted := range map[string]bool{"old": v.Old, "new": v.New} {
+			sig := p.signature(c)
+			if which == "new" {
+				sig = plan.Proposed()
+			}
+			switch got := ask(v.Setting, sig, ended); {
+			case (got.Verdict == trust.Accepted) == predicted:
+				seen.add(fmt.Sprintf("afterwards %s %s %s", v.Setting, which, got.Verdict))
+			case predicted && p.onPurpose(c, got, ended) != "":
+			default:
+				t.Errorf("%s: %s, once the present chain has ended: the plan says %+v; %s is %s %s: %s", c.name, v.Setting, v, which, got.Verdict, got.Reason, got.Detail)
+			}
+		}
+	}
 	for _, s := range envelope.Settings() {
 		for i, sig := range []registry.Signature{p.signature(c), plan.Proposed()} {
-			ref, err := registry.ParseReference("r.example/" + string(s) + "@" + p.subject.Digest.String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := policy.Judge(ref, p.subject, []registry.Signature{sig}, p.now)
+			got := ask(s, sig, p.now)
 			accepted, stock := got.Verdict == trust.Accepted, said[s][i]
 			switch {
 			case accepted == stock:
 			case accepted:
 				t.Errorf("%s: %s: imprint accepts what notation refuses", c.name, s)
-			case c.scheme == envelope.SchemeSigningAuthority && got.Reason == "kind-not-trusted":
-				seen.add("stricter: signing authorities are not trusted yet")
-			case c.accuracy > time.Minute && got.Reason == "timestamp-inexact":
-				seen.add("stricter: accuracy")
-			case c.stampAt.After(p.now) && got.Reason == "timestamp-in-the-future":
-				seen.add("stricter: the future")
+			case p.onPurpose(c, got, p.now) != "":
+				seen.add("stricter: " + p.onPurpose(c, got, p.now))
 			default:
 				t.Errorf("%s: %s: notation accepts; imprint says %s: %s", c.name, s, got.Reason, got.Detail)
 			}
 		}
 	}
+}
+
+// onPurpose says why imprint refuses what notation accepts; nothing if there is no such reason.
+func (p *pit) onPurpose(c trap, got trust.Report, now time.Time) string {
+	switch {
+	case c.scheme == envelope.SchemeSigningAuthority && got.Reason == "kind-not-trusted":
+		return "signing authorities are not trusted yet"
+	case c.accuracy > time.Minute && got.Reason == "timestamp-inexact":
+		return "accuracy"
+	case c.stampAt.After(now) && got.Reason == "timestamp-in-the-future":
+		return "the future"
+	}
+	return ""
 }
 
 // The same in a registry: what Push writes beside the old one is listed with it, and judged there as predicted.
