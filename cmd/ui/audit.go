@@ -263,8 +263,15 @@ func AuditCertificates(dir string, total, written, leaves, ending int, within ti
 		return text
 	case 1:
 		text += "; the leaf that a CA re-issues is *.leaf.pem"
+		if ending == 1 {
+			text += ", and ends within " + exactly(within)
+		}
+		return text
 	default:
 		text += fmt.Sprintf("; the %s leaves that a CA re-issues are *.leaf.pem", number(leaves))
 	}
-	return text + fmt.Sprintf("; within %s end %s", exactly(within), number(ending))
+	if ending == 0 {
+		return text
+	}
+	return text + fmt.Sprintf("; %s of them %s within %s", number(ending), map[bool]string{true: "ends", false: "end"}[ending == 1], exactly(within))
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,7 +91,7 @@ func inspection() audit.Inspection {
 	expires := now.AddDate(0, 0, 9)
 	child := audit.Signature{
 		Digest: sha("s3"), Core: sha("core3"), Newest: true, Valid: true, Covers: false, Format: "cose", Algorithm: "PS256", Scheme: envelope.SchemeX509,
-		Identity: release, Claims: []string{}, HasClaims: true, SignedAt: &signed, Expiry: &expires, Timestamp: &signed, HoldsUntil: &expires,
+		Identity: release, Claims: []string{}, HasClaims: true, SignedAt: &signed, Expiry: &expires, Timestamp: &signed, TSA: tsaOf(), HoldsUntil: &expires,
 		Chain: certificates("Acme Code Signing CA 3", later, ends)[:1],
 	}
 	bad := audit.Signature{Digest: sha("s4"), Reason: "manifest-malformed", Detail: "2 layers, a signature has 1"}
@@ -326,6 +327,7 @@ func TestScreens(t *testing.T) {
 			RechainPlan(w, []signer.RechainResult{r}, nil)
 		},
 	}
+	maps.Copy(screens, auditScreens())
 	for name, screen := range screens {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
