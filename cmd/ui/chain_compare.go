@@ -160,16 +160,6 @@ func (c ComparedChains) table(w io.Writer) {
 	table(w, []column{{}, {head: "CERTIFICATE"}, {head: "OLD"}, {head: "UNTIL"}, {head: "NEW"}, {head: "UNTIL"}, {}}, rows)
 }
 
-// middle shortens text in its middle: what tells authorities apart is the number at the end of their names.
-func middle(s string, n int) string {
-	r := []rune(s)
-	if Width(s) <= n || len(r) <= n {
-		return fit(s, n)
-	}
-	head := (n - 1) / 2
-	return fit(string(r[:head])+"…"+string(r[len(r)-(n-1-head):]), n)
-}
-
 func (c ComparedChains) changeText(ch certchain.Change) string {
 	switch ch.Kind {
 	case certchain.ChangeGone:
