@@ -173,11 +173,7 @@ func (p *pruning) visit(ctx context.Context, repo *registry.Repo, v registry.Vis
 	if len(list) == 0 {
 		return nil, nil
 	}
-	tag := ""
-	if len(v.Tags) > 0 {
-		tag = v.Tags[0]
-	}
-	ref := repo.Reference().With(tag, v.Subject.Digest)
+	ref := repo.Reference().With("", v.Subject.Digest)
 	r, err := p.prune(ctx, repo, ref, v.Subject, list)
 	if err != nil {
 		return nil, fmt.Errorf("prune %s: %w", ref, err)
@@ -188,7 +184,7 @@ func (p *pruning) visit(ctx context.Context, repo *registry.Repo, v registry.Vis
 // prune plans the signatures listed for subject, and deletes what the plan says if that was asked for.
 func (p *pruning) prune(ctx context.Context, repo *registry.Repo, ref registry.Reference, subject ocispec.Descriptor, list []registry.Referrer) (signer.PruneResult, error) {
 	r := signer.PruneResult{Reference: ref.String(), Digest: subject.Digest, DryRun: !p.write}
-	sigs, err := repo.Signatures(ctx, subject)
+	sigs, err := repo.SignaturesIn(ctx, subject, list)
 	if err != nil {
 		return r, err
 	}

@@ -155,7 +155,9 @@ func TestPlanPrune(t *testing.T) {
 		"another name":           {sigs: all(old, s.with(t, renamed.Chain(renamed.Leaf(s.id.key.Public(), "somebody else", years(now, -2, 8))), nil)), want: []string{codeNewest, codeNewest}},
 		"another signature":      {sigs: all(old, newSuperseding(t, envelope.Options{}).with(t, nil, nil)), want: []string{codeNewest, codeNewest}},
 		"not begun yet":          {sigs: all(old, s.with(t, s.renewed(certtest.Valid(now.Add(time.Minute), now.AddDate(8, 0, 0))), nil)), want: []string{codeNeeded, codeNewest}},
-		"all have expired":       {sigs: all(expired.with(t, nil, nil), expired.with(t, expired.renewed(years(now, -3, 8)), nil)), want: []string{PruneGoes, codeNewest}},
+		"neither has begun yet": {sigs: all(s.with(t, s.renewed(certtest.Valid(now.Add(time.Minute), now.AddDate(1, 0, 0))), nil),
+			s.with(t, s.renewed(certtest.Valid(now.Add(time.Hour), now.AddDate(8, 0, 0))), nil)), want: []string{codeNeeded, codeNewest}},
+		"all have expired": {sigs: all(expired.with(t, nil, nil), expired.with(t, expired.renewed(years(now, -3, 8)), nil)), want: []string{PruneGoes, codeNewest}},
 
 		// Timestamps.
 		"the same timestamp":                        {sigs: all(stampedOld, s.with(t, renewed, s.token(tsa, s.signed.Add(time.Minute)))), want: []string{PruneGoes, codeNewest}},
