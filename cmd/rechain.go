@@ -1,9 +1,11 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -88,6 +90,7 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 		line:    ui.RechainLine,
 		word:    ui.RechainWord,
 		skipped: nothingFits,
+		finish:  r.finish,
 	}
 	if in.dryRun {
 		b.fold = r.plan.Add
@@ -95,7 +98,7 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 		b.full = func(w io.Writer, v signer.RechainResult) { r.plan.Add(v); r.plan.Write(w, nil) }
 	}
 	if in.all {
-		b.skipped, b.finish, b.also = nil, r.anyFits, r.also
+		b.skipped, b.also = nil, r.also
 		return runAll(ctx, s, in.batch, items, b, allOptions{toldUnseen: in.dryRun}, r.visit)
 	}
 	items = gathered(items)
@@ -171,10 +174,47 @@ func (r *rechainer) reference(ctx context.Context, it item) (signer.RechainResul
 	for _, p := range a.plans {
 		out.Warnings = append(out.Warnings, p.Warnings...)
 	}
-	for _, w := range out.Warnings {
-		r.s.warn("rechain", w)
-	}
+	r.warn(a.plans)
 	return out, err
+}
+
+// warn says what there is to know of plans: of a single artifact on its screen, else what may be so of thousands once in the end.
+func (r *rechainer) warn(plans []signer.Plan) {
+	if r.alone && !r.s.json {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range plans {
+		for _, w := range p.Warnings {
+			switch {
+			case !r.alone && p.Breaks != "" && strings.HasPrefix(w, p.Breaks):
+				r.beside++
+			case !r.alone && p.Status == signer.StatusOldLeft:
+				r.oldLeft++
+				r.leftWhy = cmp.Or(r.leftWhy, w)
+			default:
+				r.s.warn("rechain", w)
+			}
+		}
+	}
+}
+
+// finish says what is so of many, and whether the certificates given are for any of the signatures that --all found.
+func (r *rechainer) finish(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.beside > 0 && !r.in.dryRun {
+		r.s.warn("rechain", fmt.Sprintf("of %d signatures the present one has to stay beside the new one: the time that it states lies outside the validity of the new chain",
+			r.beside))
+	}
+	if r.oldLeft > 0 {
+		r.s.warn("rechain", fmt.Sprintf("%d old signatures were not deleted: %s", r.oldLeft, r.leftWhy))
+	}
+	if !r.in.all || r.fits > 0 || r.skipped == nil {
+		return nil
+	}
+	return r.skipped
 }
 
 // visit rechains the signatures of something that --all has found: a result for each.
@@ -192,14 +232,16 @@ func (r *rechainer) visit(ctx context.Context, repo *registry.Repo, v registry.V
 		err = a.run(ctx)
 	}
 	for _, p := range a.plans {
+		if p.Status == signer.StatusLater && !r.in.dryRun {
+			continue
+		}
 		out = append(out, signer.RechainResult{
 			Reference: ref.String(), Digest: v.Subject.Digest, Plans: []signer.Plan{p}, DryRun: r.in.dryRun, Warnings: p.Warnings,
 		})
-		for _, w := range p.Warnings {
-			if !r.in.dryRun {
-				r.s.warn("rechain", w)
-			}
-		}
+	}
+	r.warn(a.plans)
+	if err != nil {
+		err = fmt.Errorf("rechain %s: %w", ref, err)
 	}
 	if err == nil && !r.in.dryRun && r.quota.reached() {
 		err = errEnough

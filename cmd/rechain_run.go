@@ -34,6 +34,9 @@ type rechainer struct {
 	leftOut int   // signatures that are not meant
 	fits    int   // that are renewed, or have that chain already
 	skipped error // why one of --all was skipped
+	beside  int   // that must stay, since they state a time outside of the new chain
+	oldLeft int   // that the registry did not delete
+	leftWhy string
 }
 
 func (in rechainInputs) begin(s *session) (*rechainer, error) {
@@ -218,7 +221,7 @@ func (a *renewal) planAll(ctx context.Context) (refused, err error) {
 	switch {
 	case fits == 0 && sums.refused != nil:
 		return nil, sums.refused
-	case fits == 0 && a.leftOut == 0 && sums.skipped != nil && !a.in.all && (a.alone || reason(sums.skipped) != "leaf-key-differs"):
+	case fits == 0 && sums.skipped != nil && !a.in.all && (a.alone || reason(sums.skipped) != "leaf-key-differs"):
 		return nil, sums.skipped
 	}
 	return sums.refused, nil
@@ -357,16 +360,6 @@ func (r *rechainer) also() (counts []ui.Count) {
 		counts = append(counts, ui.Count{N: r.leftOut, Word: "left out"})
 	}
 	return counts
-}
-
-// anyFits is the error of --all that the certificates given are for none of the signatures that were meant, though there are some.
-func (r *rechainer) anyFits(context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fits > 0 || r.skipped == nil {
-		return nil
-	}
-	return r.skipped
 }
 
 // skippable reports whether a signature that could not be planned may be left as it is while others are renewed.

@@ -87,17 +87,18 @@ func pushNew(ctx context.Context, repo *registry.Repo, plans []Plan, write []int
 		return nil
 	}
 	manifests := make([]registry.Manifest, len(write))
-	if err := each(ctx, len(write), pushesAtOnce, func(i int) error {
-		p := plans[write[i]]
-		manifests[i] = p.manifest
+	if err := each(ctx, 2*len(write), pushesAtOnce, func(i int) error {
+		p := plans[write[i/2]]
 		parts, err := p.manifest.Parse()
-		if err == nil {
-			err = repo.PushBytes(ctx, *parts.Config, ocispec.DescriptorEmptyJSON.Data)
-		}
-		if err == nil {
-			err = repo.PushBytes(ctx, parts.Layers[0], p.envelope.Bytes())
-		}
 		if err != nil {
+			return doing(p, err)
+		}
+		d, b := *parts.Config, ocispec.DescriptorEmptyJSON.Data
+		if i%2 == 1 {
+			d, b = parts.Layers[0], p.envelope.Bytes()
+			manifests[i/2] = p.manifest
+		}
+		if err := repo.PushBytes(ctx, d, b); err != nil {
 			return doing(p, err)
 		}
 		return nil

@@ -35,6 +35,7 @@ type RechainSum struct {
 	planned   int
 	there     int
 	skipped   int
+	refused   int // of those skipped: told as failures too
 	later     int
 	leftOut   int
 	size      int64
@@ -127,6 +128,7 @@ func (s *RechainSum) add(p signer.Plan) {
 	switch p.Status {
 	case signer.StatusSkipped:
 		s.skipped++
+		s.refused += one(!withoutChain(p.Reason))
 	case signer.StatusUnchanged, signer.StatusThere:
 		s.there++
 	case signer.StatusLater:
@@ -166,7 +168,16 @@ func (s *RechainSum) add(p signer.Plan) {
 		g.then = p.HoldsUntil
 	}
 	s.judged(p)
-	s.notes.of(p, s.results == 1)
+	s.notes.of(p, s.results == 1 && !s.asked.All)
+}
+
+// withoutChain reports whether a signature is skipped because nothing given is for it, or it is no proper one.
+func withoutChain(reason string) bool {
+	switch reason {
+	case "", "leaf-key-differs", "not-issued-by", "signature-invalid", "chain-is-signed", "manifest-malformed":
+		return true
+	}
+	return false
 }
 
 func groupOf(p signer.Plan) string {
@@ -394,7 +405,13 @@ func (s *RechainSum) head(w io.Writer, failed []Failure) {
 	if s.asked.SignedBy != "" {
 		and = append(and, map[bool]string{true: "is", false: "are"}[n == 1]+" by "+s.asked.SignedBy)
 	}
-	headline(w, plain, "plan", strings.TrimSpace("  "+about+" "+strings.Join(and, " and ")), "")
+	for i, line := range fold(strings.TrimSpace(about+" "+strings.Join(and, " and ")), Columns-len("plan  ")) {
+		if i == 0 {
+			headline(w, plain, "plan", line, "")
+			continue
+		}
+		under(w, "plan", line)
+	}
 }
 
 // chains writes the table of new chains: of many those of most signatures.
@@ -526,8 +543,8 @@ func (s *RechainSum) last(failed []Failure) string {
 	} else if s.there > 0 {
 		parts = append(parts, fmt.Sprintf("%s %s it already.", number(s.there), have(s.there)))
 	}
-	if s.skipped > 0 {
-		parts = append(parts, fmt.Sprintf("%s %s no new chain: skipped.", number(s.skipped), have(s.skipped)))
+	if n := s.skipped - s.refused; n > 0 {
+		parts = append(parts, fmt.Sprintf("%s %s no new chain: skipped.", number(n), have(n)))
 	}
 	if s.later > 0 {
 		parts = append(parts, fmt.Sprintf("%s more than --limit.", number(s.later)))
