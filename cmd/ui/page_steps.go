@@ -24,7 +24,11 @@ func (p *page) steps() {
 	if len(steps) == 0 {
 		return
 	}
-	p.html("<h3>What to do</h3>\n<p class=\"hint\">Each command shows its plan and writes nothing yet. URL, KEY and the files are yours to name.</p>\n<ol class=\"steps\">")
+	p.html("<h3>What to do")
+	if c := p.r.Counts; c.Expiring == 0 && c.Failing == 0 && steps[0].first.After(p.r.Now) {
+		p.text(" before ", day(steps[0].first))
+	}
+	p.html("</h3>\n<p class=\"hint\">Each command shows its plan and writes nothing yet. URL, KEY and the files are yours to name.</p>\n<ol class=\"steps\">")
 	for _, s := range steps {
 		title, why := s.words(p.r.Now)
 		p.html(`<li><p><strong>`)
@@ -156,7 +160,7 @@ func (s pageStep) command(now time.Time) string {
 	case audit.RemedyRechain, audit.RemedyReissue:
 		words = "imprint rechain" + expiring + " \\\n  --chain new/ --dry-run"
 	case audit.RemedyTimestamp:
-		words = "imprint timestamp --all --timestamp-url URL \\\n  --timestamp-roots tsa-roots.pem --dry-run"
+		words = "imprint timestamp" + expiring + " \\\n  --timestamp-url URL --timestamp-roots tsa-roots.pem --dry-run"
 	case audit.RemedyBoth:
 		words = "imprint rechain" + expiring + " \\\n  --chain new/ --timestamp-url URL \\\n  --timestamp-roots tsa-roots.pem --dry-run"
 	default:
@@ -168,11 +172,15 @@ func (s pageStep) command(now time.Time) string {
 		}
 		return words
 	}
-	words += " \\\n  --batch - <<'END'\n"
+	end, lines := "END", ""
 	for _, i := range s.items {
-		words += Escape(i) + "\n"
+		i = Escape(i)
+		if len(i) >= len(end) && strings.Trim(i, "END") == "" { // no item ends the list
+			end = i + "END"
+		}
+		lines += i + "\n"
 	}
-	return words + "END"
+	return words + " \\\n  --batch - <<'" + end + "'\n" + lines + end
 }
 
 // shellWord writes an argument so that a shell takes it as one word, whatever is in it.
