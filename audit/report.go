@@ -69,9 +69,9 @@ type Artifact struct {
 	Repository string        `json:"repository"` // name of a [Repository]
 	Reference  string        `json:"reference"`  // HOST/REPO@DIGEST: an item for --batch
 	Digest     digest.Digest `json:"digest"`
-	What       string        `json:"what,omitempty"` // "image", "index, 2 platforms", or its artifact type; "" where only its list of referrers was read
-	Role       string        `json:"role"`           // root, child, referrer, fallback: as package registry has them
-	Tags       []string      `json:"tags,omitempty"` // sorted
+	What       string        `json:"what,omitempty"`     // "image", "index, 2 platforms", or its artifact type; "" where only its list of referrers was read
+	Role       string        `json:"role"`               // root, child, referrer, fallback: as package registry has them
+	Tags       []string      `json:"taggedAs,omitempty"` // sorted
 	Platform   string        `json:"platform,omitempty"`
 	Index      digest.Digest `json:"index,omitempty"` // the index that it is a member of
 	// HoldsUntil is until when some current signature holds; FirstEnd is when the first current one ends. A signer's signature

@@ -285,9 +285,11 @@ func (a *auditRun) walk(ctx context.Context, quarries []*quarry) {
 		for _, u := range o.part.Unseen {
 			a.unread(item{u.Item}, fmt.Errorf("audit %s: %w", u.Item, u.Err))
 		}
-		if o.err == nil || len(o.part.Artifacts) > 0 {
+		if len(o.part.Artifacts) > 0 || o.err == nil && len(o.part.Unseen) == 0 {
 			a.parts = append(a.parts, o.part)
 			a.lines(o.part)
+		} else { // nothing of it was seen
+			a.unseen = append(a.unseen, o.part.Unseen...)
 		}
 		if a.in.batch.failFast && len(a.codes) > 0 {
 			stop()

@@ -154,7 +154,7 @@ func auditDetails(w io.Writer, r audit.Report, o AuditOptions) {
 					continue
 				}
 				if total++; len(lines) < mostFindings {
-					name := fit(strings.TrimPrefix(auditName(a, f), host+"/"), 44)
+					name := middle(strings.TrimPrefix(auditName(a, f), host+"/"), 44)
 					lines = append(lines, line{name, f.Text})
 					width = max(width, Width(name))
 				}
