@@ -152,7 +152,7 @@ func (a *all[T]) visit(ctx context.Context, repo *registry.Repo, v registry.Visi
 	if enough {
 		err = nil
 	}
-	a.said(results)
+	a.said(it, results)
 	if err != nil {
 		a.failed(ctx, it, err)
 	}
@@ -181,12 +181,12 @@ func (a *all[T]) left(repo *registry.Repo, v registry.Visit) {
 }
 
 // said says the results of a visit.
-func (a *all[T]) said(results []T) {
+func (a *all[T]) said(it item, results []T) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, v := range results {
 		a.of++
-		a.add(a.s, a.b, nil, outcome[T]{value: v, ran: true})
+		a.add(a.s, a.b, it, outcome[T]{value: v, ran: true})
 	}
 }
 
@@ -224,7 +224,11 @@ func (a *all[T]) end(ctx context.Context) error {
 	}
 	a.advise(a.s)
 	if a.gone > 0 {
-		a.s.note("%d artifacts that something still refers to are not there any more; nothing was done for them", a.gone)
+		what := "1 artifact that something still refers to is not there"
+		if a.gone > 1 {
+			what = fmt.Sprintf("%d artifacts that something still refers to are not there", a.gone)
+		}
+		a.s.note("%s any more; nothing was done about that", what)
 	}
 	if a.remote {
 		a.notSeen = notSeen
