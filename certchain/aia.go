@@ -107,7 +107,7 @@ func (s *aiaSearch) follow(ctx context.Context) {
 			}
 			asked[address] = true
 			if answered, err := s.aia.ask(ctx, address); err != nil {
-				s.warn("%s", err)
+				s.warn("%s%s", err, code(err))
 			} else if !s.take(c, address, answered) {
 				return
 			}
@@ -270,6 +270,15 @@ func (a *AIA) fetch(ctx context.Context, address string) ([]*x509.Certificate, e
 		return nil, fmt.Errorf("%s sends no certificates that can be used: %w", clean(address), err)
 	}
 	return certs, nil
+}
+
+// code returns the reason code of an error that does not say it itself, in parentheses.
+func code(err error) string {
+	var r interface{ Reason() string }
+	if !errors.As(err, &r) || strings.HasSuffix(err.Error(), "("+r.Reason()+")") {
+		return ""
+	}
+	return " (" + r.Reason() + ")"
 }
 
 // isLate reports whether err is that time ran out.

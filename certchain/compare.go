@@ -337,7 +337,7 @@ func (c *Comparison) judge(before, after Chain, at time.Time) {
 	c.SameNames = sameAlternativeNames(low, next)
 	c.Shorter = c.New.HoldsUntil.Before(c.Old.HoldsUntil)
 	if !c.Signing {
-		c.judgeAuthorities(before, after)
+		c.judgeAuthorities(before, after, at)
 		return
 	}
 	if !c.SameKey {
@@ -361,7 +361,7 @@ func (c *Comparison) judge(before, after Chain, at time.Time) {
 }
 
 // judgeAuthorities is judge where a leaf is missing on a side: whether what was issued below can stay.
-func (c *Comparison) judgeAuthorities(before, after Chain) {
+func (c *Comparison) judgeAuthorities(before, after Chain, at time.Time) {
 	authority := before
 	if isLeaf(before[0]) {
 		authority = before[1:]
@@ -371,6 +371,10 @@ func (c *Comparison) judgeAuthorities(before, after Chain) {
 	}
 	c.Answer = AnswerReissue
 	if len(authority) == 0 || len(after) == 0 || !sameAuthority(authority[0], after[0]) {
+		return
+	}
+	if first, until := after.HoldsUntil(); until.Before(at) {
+		c.Answer, c.Broken = AnswerUnfit, ruleError(ruleExpired, first, "it ended at %s", until.UTC().Format(time.RFC3339))
 		return
 	}
 	// Leaves stay, and so do the signatures.

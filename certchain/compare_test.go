@@ -102,6 +102,8 @@ func TestCompare(t *testing.T) {
 			want{answer: certchain.AnswerReissue, kinds: []string{"gone", "rekeyed", "same"}, kept: []bool{false, true}}},
 		{"authorities alone, renewed", list{ca.Certificate}, list{renewed.Certificate},
 			want{answer: certchain.AnswerRechain, kinds: []string{"renewed"}, kept: []bool{false}}},
+		{"authorities alone, one that has ended", list{ca.Certificate}, list{gone.Certificate},
+			want{answer: certchain.AnswerUnfit, kinds: []string{"renewed"}, kept: []bool{false}, shorter: true, broken: "expired"}},
 		{"authorities alone, cross-signed", list{ca.Certificate, root.Certificate}, list{cross.Certificate, root2.Certificate},
 			want{answer: certchain.AnswerTrustFirst, kinds: []string{"cross-signed", "replaced"}, kept: []bool{false, false}}},
 		{"authorities alone, another key", list{ca.Certificate, root.Certificate}, list{rekeyed.Certificate, root.Certificate},

@@ -70,6 +70,9 @@ func (s *session) moreIssuers(ctx context.Context, certs []*x509.Certificate) []
 // aiaUsage is the help of --aia.
 const aiaUsage = "fetch issuers that are missing or were renewed from where the certificates say"
 
+// notFetched says what to do where an issuer is missing all the same.
+const notFetched = "the warning says why it was not fetched; or add that issuer's certificate, up to the self-signed root, to the file"
+
 // given is [session.givenChain] for commands that have --aia.
 func (in signingFlags) given(ctx context.Context, s *session) (givenChain, error) {
 	if !in.aia {
@@ -90,7 +93,7 @@ func (s *session) fetchedChain(ctx context.Context, g givenChain) (certchain.Cha
 	if err != nil {
 		err = fmt.Errorf("completing %s: %w", strings.Join(g.files, ", "), err)
 		if errors.Is(err, certchain.ErrIncomplete) {
-			return nil, misused("add that issuer's certificate, up to the self-signed root, to the file", err)
+			return nil, misused(notFetched, err)
 		}
 		return nil, &handedIn{err}
 	}

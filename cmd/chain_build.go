@@ -71,7 +71,7 @@ func runChainBuild(ctx context.Context, s *session, in buildInputs, args []strin
 	if err != nil {
 		hint := chainHint(err)
 		if in.aia && errors.Is(err, certchain.ErrIncomplete) {
-			hint = "add that issuer's certificate, up to the self-signed root"
+			hint = notFetched
 		}
 		if in.key.key != "" && authoritiesAlone(certs) && errors.Is(err, certchain.ErrKeyMismatch) {
 			hint = request(in.key.key) + "; then: imprint chain build FILE…"

@@ -200,6 +200,8 @@ func (s *session) chainOf(ctx context.Context, g givenChain, key kms.Key, given 
 	switch {
 	case errors.Is(err, certchain.ErrKeyMismatch):
 		return nil, misused(request(given)+nameIt, err)
+	case g.aia && errors.Is(err, certchain.ErrIncomplete):
+		return nil, misused(notFetched, err)
 	case errors.Is(err, certchain.ErrIncomplete):
 		return nil, misused("give the missing issuers, up to the self-signed root: --chain FILE; the leaf may stay where it is"+g.published(err), err)
 	}

@@ -20,12 +20,12 @@ type networkFlags struct {
 }
 
 func (n *networkFlags) bind(f *pflag.FlagSet) {
-	f.StringVar(&n.caFile, "ca-file", "", "trust the CA certificates in `FILE` for registries and time-stamping services")
+	f.StringVar(&n.caFile, "ca-file", "", "trust the CA certificates in `FILE` for registries and https TSAs")
 	f.StringVar(&n.clientCert, "client-cert", "", "present the client certificate in `FILE`")
 	f.StringVar(&n.clientKey, "client-key", "", "its private key in `FILE`")
 	f.BoolVar(&n.plainHTTP, "plain-http", false, "HTTP without TLS (loopback hosts have it by default)")
 	f.StringArrayVar(&n.trustRealms, "trust-realm", nil, "believe this `HOST` when a registry sends us there for tokens")
-	f.BoolVar(&n.allowPrivate, "allow-private", false, "reach issuers, revocation and time-stamping services on private addresses too")
+	f.BoolVar(&n.allowPrivate, "allow-private", false, "let AIA, OCSP, CRLs and TSAs be on private addresses")
 	f.Var(&n.timeout, "timeout", "give up one object after `DURATION` (5m)")
 }
 
