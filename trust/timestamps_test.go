@@ -113,13 +113,16 @@ func TestTimestampVerdicts(t *testing.T) {
 	}
 	inside := w.begin.Add(aDay)
 	option := func(o tsatest.Options) *tsatest.Authority {
-		o.Root, o.CA = w.tsa.Root, w.tsa.CA
+		if o.Root = w.tsa.Root; o.CA == nil {
+			o.CA = w.tsa.CA
+		}
 		return tsatest.New(o)
 	}
 	precise := func(d time.Duration) *tsatest.Authority { return option(tsatest.Options{Accuracy: d}) }
 	edited := func(edit certtest.Edit) *tsatest.Authority {
 		return option(tsatest.Options{Edits: []certtest.Edit{edit}})
 	}
+	short := w.tsa.Root.IntermediateWith(certtest.Key("RSA-1024"), "short ca", certtest.Valid(w.begin.AddDate(-1, 0, 0), w.end.AddDate(1, 0, 0)))
 	eku := func(critical bool, ids ...asn1.ObjectIdentifier) certtest.Edit {
 		return func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: critical, Value: must(asn1.Marshal(ids))}}
@@ -185,11 +188,13 @@ func TestTimestampVerdicts(t *testing.T) {
 		{"X11 broken signature", w.with(plain, w.at(option(tsatest.Options{Lie: tsatest.BrokenSign}), inside)), later, "after", "timestamp-untrusted", StampRefused},
 		{"X11 names another certificate", w.with(plain, w.at(option(tsatest.Options{Lie: tsatest.OtherSigner}), inside)), later, "always", "timestamp-untrusted", StampRefused},
 		{"X11 SHA-1", w.with(plain, w.at(option(tsatest.Options{Lie: tsatest.SHA1Imprint}), inside)), later, "after", "timestamp-malformed", StampRefused},
+		{"X11 below a key that is too short", w.with(plain, w.at(option(tsatest.Options{CA: short}), inside)), later, "after", codeWeak, StampRefused},
 		{"its certificate has ended since", w.with(plain, w.at(edited(certtest.Valid(w.begin, inside.Add(anHour))), inside)), later, "after", good, StampGood},
 
 		{"X12 garbage", w.with(plain, func([]byte) []byte { return []byte("garbage") }), valid, "", good, StampIgnored},
 		{"X12 garbage", w.with(plain, func([]byte) []byte { return []byte("garbage") }), valid, "after", good, StampRefused},
 		{"X12 garbage", w.with(plain, func([]byte) []byte { return []byte("garbage") }), valid, "always", "timestamp-malformed", StampRefused},
+		{"X12 garbage, in the last second", w.with(plain, func([]byte) []byte { return []byte("garbage") }), w.end, "after", good, StampRefused},
 		{"X12 garbage, expired", w.with(plain, func([]byte) []byte { return []byte("garbage") }), later, "", codeCertExpired, StampIgnored},
 		{"X12 garbage, expired", w.with(plain, func([]byte) []byte { return []byte("garbage") }), later, "after", "timestamp-malformed", StampRefused},
 
@@ -250,6 +255,12 @@ func TestTimestampReport(t *testing.T) {
 	}
 	if !strings.Contains(got.Timestamps, "revocation of the authority not checked") || got.Scope.Timestamps == nil || got.Scope.Timestamps.Use != "after-cert-expiry" || got.Scope.Timestamps.Line != 3 {
 		t.Errorf("%q, %+v", got.Timestamps, got.Scope.Timestamps)
+	}
+	// One that is refused for another reason ends with its chain, whatever its timestamp says.
+	got = must(p.Narrow(Narrowing{RequireClaim: true})).Judge(ref(t, "r.example/x:1"), artifact, sigs(w.with(w.sign(signing{}), w.at(tsa, at))), w.end.Add(aDay))
+	wantReport(t, got, Rejected, codeClaimsMissing)
+	if j := got.Signatures[0]; j.Timestamp.Status != StampGood || j.HoldsUntil == nil || !j.HoldsUntil.Equal(w.end) {
+		t.Errorf("refused, and holds until %v; timestamp %+v", j.HoldsUntil, j.Timestamp)
 	}
 	// The root of the signers has ended too: nothing warns that nothing is accepted by it, since this is.
 	late := w.begin.AddDate(6, 0, 0)
@@ -463,6 +474,26 @@ func TestTimestampFurtherRoot(t *testing.T) {
 	for _, roots := range [][]*x509.Certificate{{lax}, {lax, certtest.Root("x").Certificate}} {
 		if stamp, err := (&timestamping{roots: roots}).verify(content); !errors.Is(err, envelope.ErrTimestamp) || stamp.Chain != nil {
 			t.Errorf("by others: %v", err)
+		}
+	}
+}
+
+// P12: which of two certificates of one root a report names does not hang on their order.
+func TestP12TimestampRoots(t *testing.T) {
+	t.Parallel()
+	w := newStampedWorld(t)
+	sig := w.with(w.sign(signing{}), w.at(w.tsa, w.begin.Add(aDay)))
+	for range 4 {
+		again := certtest.RootWith(w.tsa.Root.Key, "tsa root", certtest.Valid(w.begin.AddDate(-9, 0, 0), w.end.AddDate(9, 0, 0))).Certificate
+		var said []string
+		for _, list := range []string{"roots/tsa.pem, roots/again.pem", "roots/again.pem, roots/tsa.pem"} {
+			p := w.load("timestamps: {use: always, roots: ["+list+"]}\n"+trustR, map[string]*x509.Certificate{"again": again})
+			got := p.Judge(ref(t, "r.example/x:1"), artifact, sigs(sig), time.Now())
+			wantReport(t, got, Accepted, "")
+			said = append(said, got.Signatures[0].Timestamp.RootSHA256)
+		}
+		if said[0] != said[1] {
+			t.Errorf("by %s, in the other order by %s", said[0], said[1])
 		}
 	}
 }
