@@ -295,8 +295,11 @@ func (a *Artifact) signed() bool {
 // digestTag is how cosign names what belongs to a digest.
 var digestTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}(\.[\w.-]+)?$`)
 
-// expected reports whether one expects it to be signed: a tag names it that is no digest's.
+// expected reports whether one expects it to be signed: a tag names it that is no digest's, or it was asked for by its digest.
 func (a *Artifact) expected() bool {
+	if len(a.Tags) == 0 {
+		return a.Role == registry.RoleRoot
+	}
 	return slices.ContainsFunc(a.Tags, func(t string) bool { return !digestTag.MatchString(t) })
 }
 

@@ -34,32 +34,19 @@ func newAudit(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit REPO…",
 		Short: "what expires when, across repositories",
-		Long: `Reads every signature of repositories once and says what ends first, and what mends it; what is unsigned, doubled, or odd. It reads
-only, needs no key, and judges no trust.
-
-REPO is a repository (HOST/REPO, oci:DIR), all below a name (HOST/TEAM/, or HOST alone, where the registry lists its repositories), or one
-reference with all that it leads to.
-
-What ends a signature is the certificate of its chain that ends first, the certificate of its timestamp's authority, or its own expiry. It
-counts only while nothing stands in for it: the same identity under the same root saying the same, and lasting longer. Renewed chains
-and signatures made again thus end the alarm at once, and a stranger's copy under another root does not.
-
-Mended by
-  rechain             a CA's certificate ends: put the renewed one under the signatures. No key
-  rechain, new leaf   the signing certificate ends: the CA re-issues it for the same key (its certificate, from --certificates, is
-                      all that a CA needs to know; one that insists on a request signed by the key gets it from imprint key csr), then
-                      rechain. No signature is made again
-  timestamp           the authority's certificate ends, after which few can still ask whether it was revoked: timestamp adds a new one. No key
-  rechain, timestamp  both in one step, since the chain has ended: rechain --timestamp-url. No key
-  signing again       a signature's own expiry ends; or its certificate is self-signed, which only its key can renew
-
-With --timestamp-roots timestamps are judged by these roots, and a signature with a good one outlives its chain. Without, the end of a
-chain counts whatever timestamp there is, since verifiers without a TSA root look at none.
-
-With -o json there is a line for each artifact, which is an item for --batch of other commands, and a summary with the certificates.
-An audit that finds something expiring within --fail-within ends with 1, also if it could not read everything.`,
+		Long: `Reads every signature of repositories once and says what ends first and what mends it, what is unsigned, and what is odd. It reads only
+and judges no trust. REPO is a repository (HOST/REPO, oci:DIR), all below a name (HOST/TEAM/, or HOST, where the registry lists its repositories), or
+a reference with all that it leads to. A signature ends with the first certificate of its chain to end, with that of its timestamp's
+authority, or at its own expiry. That counts only while nothing stands in for it: the same identity under the same root saying the same,
+and lasting longer; a stranger's copy under another root changes nothing. What mends it: "rechain" where a CA's
+certificate ends; "rechain, new leaf" where the signing certificate does, which the CA re-issues for the same key from the files of
+--certificates, so that nothing is signed again; "timestamp" where the authority's certificate ends, after which few can ask
+whether it was revoked; both at once (rechain --timestamp-url) if the chain has ended by then; "signing again" only at an expiry, which is
+signed itself, and where the certificate is self-signed. With --timestamp-roots a signature with a timestamp under these roots
+outlives its chain; without, the end of a chain counts whatever timestamp there is, since some verifiers look at none. In JSON each
+artifact is a line, and an item for --batch of other commands. What expires within --fail-within is exit 1, also where not all could be read.`,
 		Example: `  imprint audit ghcr.io/acme/app --within 60d --fail-within 30d
-  imprint audit harbor.acme.example/prod/ --html audit.html --metrics /var/lib/node_exporter/imprint.prom
+  imprint audit harbor.acme.example/prod/ --html audit.html --metrics imprint.prom
   imprint audit --batch repos.txt --certificates certs/`,
 		Args: arguments(1, many, "REPO…"),
 		Annotations: map[string]string{exits: "0 done   1 something expires within --fail-within   3 usage   4 not everything could be read   " +
@@ -282,7 +269,8 @@ func (a *auditRun) walk(ctx context.Context, quarries []*quarry) {
 		if o.err != nil {
 			a.failed(item{q.ref.String()}, fmt.Errorf("audit %s: %w", q.ref, o.err))
 		}
-		for _, u := range o.part.Unseen {
+		for i, u := range o.part.Unseen {
+			o.part.Unseen[i].Text = redact(u.Text)
 			a.unread(item{u.Item}, fmt.Errorf("audit %s: %w", u.Item, u.Err))
 		}
 		if len(o.part.Artifacts) > 0 || o.err == nil && len(o.part.Unseen) == 0 {
@@ -428,7 +416,7 @@ func (a *auditRun) code(r audit.Report) int {
 		return exitDone
 	case len(verdicts) == len(a.codes):
 		return exitRejected
-	case len(a.parts) == 0:
+	case len(a.parts) == 0 && a.codes[0] != exitPartly: // nothing was written that a second run would finish
 		return a.codes[0]
 	}
 	return exitUnknown
