@@ -133,8 +133,13 @@ func (in pruneInputs) begin(s *session) (*pruning, error) {
 		}
 	}
 	var err error
-	p.gate, err = in.judging.gate(s)
-	return p, err
+	if p.gate, err = in.judging.gate(s); err != nil {
+		return nil, err
+	}
+	if p.gate.policy != nil {
+		p.roots = append(p.roots, p.gate.policy.TimestampRoots()...)
+	}
+	return p, nil
 }
 
 func (p *pruning) item(ctx context.Context, text string) (signer.PruneResult, error) {
@@ -233,7 +238,7 @@ func (p *pruning) checkNamed(r signer.PruneResult, judge func([]registry.Signatu
 		return nil
 	}
 	if !r.Named(p.signature) {
-		return &hinted{fmt.Errorf("%w: %s has no signature %s", registry.ErrNotFound, r.Reference, p.signature),
+		return &hinted{&registry.Error{Code: "not-found", Err: fmt.Errorf("%w: it has no signature %s", registry.ErrNotFound, p.signature)},
 			"imprint inspect " + r.Reference + " lists its signatures"}
 	}
 	if judge == nil {

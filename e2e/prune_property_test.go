@@ -434,9 +434,9 @@ func (g *grove) mustKeepOne(t testing.TB, seed uint64, left map[digest.Digest]bo
 // this test's own reading of what verifiers say at each time that matters.
 func TestPruneLosesNothing(t *testing.T) {
 	t.Parallel()
-	groves := 600
+	groves := 400
 	if raced {
-		groves = 60
+		groves = 40
 	}
 	h := harvest{reasons: map[string]int{}}
 	for seed := range uint64(groves) {
@@ -455,9 +455,9 @@ func TestPruneLosesNothing(t *testing.T) {
 // this test foresaw; and after each deletion whether those who accepted the artifact still do.
 func TestPruneAsNotationSees(t *testing.T) {
 	t.Parallel()
-	groves := 40
+	groves := 30
 	if raced {
-		groves = 10
+		groves = 8
 	}
 	h := harvest{reasons: map[string]int{}}
 	for seed := range uint64(groves) {

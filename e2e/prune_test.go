@@ -89,7 +89,7 @@ func openRepo(t testing.TB, repo string) *registry.Repo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := registry.NewClient(registry.ClientOptions{})
+	c, err := registry.NewClient(registry.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestK18PruneKilled(t *testing.T) {
 		for _, delivered := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s delivered=%t", kind, delivered), func(t *testing.T) {
 				t.Parallel()
-				const most = 26
+				const most = 18
 				var points atomic.Int64
 				var all sync.WaitGroup
 				for n := 1; n <= most; n++ {
@@ -283,7 +283,7 @@ func TestPruneAtOnce(t *testing.T) {
 			t.Run(string(kind)+" beside "+beside, func(t *testing.T) {
 				t.Parallel()
 				server := regtest.New(t, kind)
-				for round := range 3 {
+				for round := range 2 {
 					ref := r.ripen(t, fmt.Sprintf("%s/ripe%d", server.Host, round), r.old, r.middle, r.fresh)
 					one, two := newPerson(t), newPerson(t)
 					other := []string{"prune", ref, "--yes"}
