@@ -33,7 +33,7 @@ func absent(t testing.TB, what string) {
 }
 
 // patience is how long the browser may take for one answer.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // A browser is a running Chromium, spoken to in its DevTools protocol: JSON messages that end with a zero byte, written to its
 // file descriptor 3 and read from its 4.

@@ -76,8 +76,6 @@ func poison(v reflect.Value, next func() string) {
 func TestPageHostile(t *testing.T) {
 	b := chromium(t)
 	r := thousands(60)
-	m := audit.Report{}
-	_ = m
 	n := 0
 	long := strings.Repeat("long-name/", 1000)
 	poison(reflect.ValueOf(&r).Elem(), func() string {

@@ -9,7 +9,7 @@ import (
 
 // TestPagePrints: on paper there is every row, whole, under a head on each page, and no control; dark windows print light.
 func TestPagePrints(t *testing.T) {
-	const n = 400
+	const n = 240
 	r := thousands(n)
 	url, _ := written(t, r)
 	for _, noJS := range []bool{false, true} {
@@ -21,7 +21,7 @@ func TestPagePrints(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "audit.pdf")
 		p.pdf(file, true)
 		pages := pdfText(t, file)
-		if len(pages) < 8 || len(pages) > 40 {
+		if len(pages) < 6 || len(pages) > 40 {
 			t.Errorf("%d pages", len(pages))
 		}
 		all := strings.Join(pages, "\n")
@@ -39,7 +39,7 @@ func TestPagePrints(t *testing.T) {
 			}
 		}
 		for f := range r.Certificates {
-			if !strings.Contains(regexp.MustCompile(`\s`).ReplaceAllString(all, ""), f[:20]) {
+			if !strings.Contains(all, f[:12]) {
 				t.Errorf("certificate %s is not on paper", f)
 			}
 		}

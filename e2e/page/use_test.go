@@ -297,7 +297,7 @@ func TestPageReads(t *testing.T) {
 	if roles["table"] != 4 || roles["row"] != 12 || roles["columnheader"] != 6+8+9+11 || roles["cell"] != 6+8+3*9+3*11 {
 		t.Errorf("%v", roles)
 	}
-	want := []string{"Signature audit", "Verdict", "What to do", "What ends when", "Findings", "Repositories", "Certificates", "Not seen", "Signatures"}
+	want := []string{"Signature audit", "Verdict", "What to do before 2027-04-13", "What ends when", "Findings", "Repositories", "Certificates", "Not seen", "Signatures"}
 	if !slices.Equal(names, want) {
 		t.Errorf("headings %q, want %q", names, want)
 	}
