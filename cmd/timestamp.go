@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/signer"
@@ -189,8 +191,8 @@ func (run *timestampRun) signatures(ctx context.Context, repo *registry.Repo, re
 	if err != nil {
 		return r, err
 	}
-	if run.dryRun {
-		return r, why
+	if run.dryRun { // the plan says which would be refused
+		return r, nil
 	}
 	plans, failed := signer.StampAll(ctx, r.Plans, run.stamper)
 	refused, err := run.judge(ref, subject, plans)
@@ -219,7 +221,7 @@ func stampWritten(p signer.TimestampPlan) bool {
 // misfits returns why signatures are not countersigned, where that is to be told in the end although others are: for the others'
 // sake it does not stop anything, since whoever may push can plant a wrong one. err is that one could not be read, or that there is no other.
 func (run *timestampRun) misfits(plans []signer.TimestampPlan) (why, err error) {
-	var first error
+	var wrong, useless error
 	fits := 0
 	for _, p := range plans {
 		failed := p.Err()
@@ -230,19 +232,21 @@ func (run *timestampRun) misfits(plans []signer.TimestampPlan) (why, err error) 
 			return nil, failed
 		case reason(failed) == "would-break-timestamp":
 			why = cmp.Or(why, failed)
-		case first == nil || hopeless(first):
-			first = failed
+		case hopeless(failed):
+			useless = cmp.Or(useless, renewFirst(failed))
+		default:
+			wrong = cmp.Or(wrong, failed)
 		}
 	}
 	switch {
 	case fits > 0:
 		return why, nil
-	case why != nil:
-		return nil, why
-	case !run.alone && hopeless(first):
-		return nil, nil // counted, and no failure as long as there was something to do for others
+	case why != nil || wrong != nil:
+		return nil, cmp.Or(why, wrong)
+	case run.alone:
+		return nil, useless
 	}
-	return nil, first
+	return nil, nil // counted, and no failure as long as there was something to do for others
 }
 
 // hopeless reports whether a signature cannot gain by a countersignature, whenever this is run again.
@@ -252,6 +256,18 @@ func hopeless(err error) bool {
 		return true
 	}
 	return false
+}
+
+// renewFirst is why a signature cannot gain now, with what to do about it.
+func renewFirst(err error) error {
+	var rule *certchain.RuleError
+	switch {
+	case reason(err) != "expired":
+		return err
+	case errors.As(err, &rule):
+		return &hinted{err, "renew chain and timestamp in one step: imprint rechain REF --chain FILE --timestamp-url URL"}
+	}
+	return &hinted{err, "only signing again sets another expiry: imprint sign REF --again"}
 }
 
 // skipped returns why none of an artifact's signatures was countersigned, nil if one was, or needed none.

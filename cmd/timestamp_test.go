@@ -221,13 +221,54 @@ func TestTimestampEnded(t *testing.T) {
 	w.want(0, w.sign(w.ref("good"))...)
 
 	alone := w.want(3, append([]string{"timestamp", w.ref("ended"), "-o", "json"}, flags...)...)
-	if alone.reason(t) != "expired" || !strings.Contains(alone.out, "imprint rechain") {
+	if alone.reason(t) != "expired" || !strings.Contains(alone.out, "imprint rechain REF --chain FILE --timestamp-url URL") {
 		t.Errorf("%s", alone.out)
+	}
+	if got := w.want(3, append([]string{"timestamp", "--batch", w.file("one", w.ref("ended"))}, flags...)...); !strings.Contains(got.out, "skipped") {
+		t.Errorf("%s", got.out)
 	}
 	list := w.file("list", w.ref("ended")+"\n"+w.ref("good")+"\n")
 	both := w.want(0, append([]string{"timestamp", "--batch", list}, flags...)...)
 	if !strings.Contains(both.out, "1 skipped, 1 timestamped of 2 items") && !strings.Contains(both.out, "1 timestamped, 1 skipped of 2 items") || !strings.Contains(both.out, "(expired)") {
 		t.Errorf("%s", both.out)
+	}
+}
+
+// TestTimestampReplaceGuard: with --replace what verifiers of another authority accept is not taken from them; the plan says so, and the
+// others are done.
+func TestTimestampReplaceGuard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.keys()
+	w.image("lay", "one", "1.0")
+	_, theirs := w.tsa("theirs", tsatest.Options{Name: "theirs"})
+	_, ours := w.tsa("ours", tsatest.Options{})
+	w.want(0, w.sign(w.ref("1.0"), theirs...)...)
+	w.keys()
+	w.want(0, w.sign(w.ref("1.0"))...)
+	before := w.tree("lay")
+	args := append([]string{"timestamp", w.ref("1.0"), "--replace"}, ours...)
+	plan := w.want(0, append(args, "--dry-run")...)
+	for _, part := range []string{"would-break-timestamp", "1 to countersign, 0 unchanged, 1 skipped", "old ones are deleted once the new ones are listed"} {
+		if !strings.Contains(plan.out, part) {
+			t.Errorf("the plan does not say %q:\n%s", part, plan.out)
+		}
+	}
+	if diff := cmp.Diff(before, w.tree("lay")); diff != "" {
+		t.Errorf("a dry run wrote:\n%s", diff)
+	}
+	got := w.want(7, append(args, "-o", "json")...)
+	if got.reason(t) != "would-break-timestamp" {
+		t.Errorf("%s", got.out)
+	}
+	got = w.want(3, append(args, "-o", "json")...) // nothing is left but that
+	if got.reason(t) != "would-break-timestamp" || !strings.Contains(got.out, "leave out --replace") {
+		t.Errorf("%s", got.out)
+	}
+	var r stampedResult
+	decode(t, w.want(0, append([]string{"timestamp", w.ref("1.0"), "-o", "json"}, ours...)...), &r)
+	if r.statuses() != "written unchanged" && r.statuses() != "unchanged written" {
+		t.Errorf("beside: %+v", r)
 	}
 }
 

@@ -185,8 +185,8 @@ func (s *Siblings) twin(c envelope.Content, roots []*x509.Certificate) *sibling 
 	return best
 }
 
-// StampAll has those of plans, which are of one artifact, countersigned that are to be. Two of the same signature share one. With an error
-// the others are done all the same; what failed stays planned, and [PushTimestamps] passes it over. A countersignature that turns out to be
+// StampAll has those of plans, which are of one artifact, countersigned that are to be. Two of the same signature share one. An error ends it: what
+// was countersigned before is in the plans returned, the rest stays planned, and [PushTimestamps] passes that over. A countersignature that turns out to be
 // worth no more than the present one is dropped (Status "unchanged").
 func StampAll(ctx context.Context, plans []TimestampPlan, s *Stamper) ([]TimestampPlan, error) {
 	plans = slices.Clone(plans)
