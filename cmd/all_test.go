@@ -171,9 +171,9 @@ func linesOf(t *testing.T, out string) (failed, done []string, last allSummary) 
 // TestK21AllButThree: of 10,000 signatures three fail: the others are done, and the lines of failures are a batch.
 func TestK21AllButThree(t *testing.T) {
 	t.Parallel()
-	const images, each = 1000, 10
+	const images, each = 400, 25
 	s := regtest.Serve(t, plain{images: images})
-	bad := map[digest.Digest]bool{plainDigest(7): true, plainDigest(500): true, plainDigest(999): true}
+	bad := map[digest.Digest]bool{plainDigest(7): true, plainDigest(200): true, plainDigest(399): true}
 	got := runPlain(context.Background(), t, batchFlags{jobs: 32}, []string{s.Host + "/app"}, true, nil,
 		func(_ context.Context, repo *registry.Repo, v registry.Visit) ([]signed, error) {
 			var out []signed
