@@ -109,7 +109,13 @@ func TestCasesRechain(t *testing.T) {
 			t.Errorf("%d and %d signatures", len(d.listed()), len(other.listed()))
 		}
 		// None of them: what was handed in is wrong.
-		d.want(t, 3, "leaf-key-differs", "rechain", "--batch", list, "--chain", d.file("none.pem", certtest.PEM(d.ca.Chain(d.ca.Leaf(key.Public(), "desk", longer))...)))
+		nobodys := certtest.Root("nobody's root").Intermediate("nobody's CA")
+		d.want(t, 3, "leaf-key-differs", "rechain", "--batch", list, "--chain", d.file("none.pem", certtest.PEM(nobodys.Chain(nobodys.Leaf(key.Public(), "desk", longer))...)))
+		// What has the given issuer already is as it should be, though the leaf beside it is another's.
+		o = d.want(t, 0, "", "rechain", "--batch", list, "--chain", d.file("ours.pem", certtest.PEM(d.ca.Chain(d.ca.Leaf(key.Public(), "desk", longer))...)))
+		if !strings.Contains(o.stdout, `"unchanged"`) || len(d.listed()) != 2 {
+			t.Errorf("%d signatures: %s", len(d.listed()), o.stdout)
+		}
 	})
 	run("K02 another subject", func(t *testing.T, d *desk) {
 		d.signed()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/envelope"
+	"github.com/imprint-oci/imprint/envelope/tsatest"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
@@ -270,6 +271,95 @@ func TestK18KilledAtEachRequest(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// K18 with --replace and --timestamp-url: the old signature is countersigned, so that nothing but a new countersignature lets the new
+// one take its place. Killed at each request boundary, there is a signature that verifies, and the second run ends with the one.
+func TestK18KilledWithTimestamps(t *testing.T) {
+	t.Parallel()
+	r := newRechaining(t)
+	tsa := tsatest.New(tsatest.Options{})
+	url := tsa.Start()
+	t.Cleanup(tsa.Stop)
+	e, err := envelope.Parse(r.sig.MediaType, r.sig.Envelope)
+	must(t, err)
+	e, err = e.WithTimestamp(tsa.Token(e.Unverified().Signature, r.now.Add(-30*time.Minute)))
+	must(t, err)
+	r.sig.Manifest = registry.ByArtifactType.Manifest(r.subject.Descriptor, r.sig.MediaType, e.Bytes(), r.sig.Annotations)
+	r.sig.Descriptor, r.sig.Envelope = r.sig.Manifest.Descriptor, e.Bytes()
+	late := r.id.root.IntermediateWith(r.id.ca.Key, "ca", certtest.Valid(r.now.Add(-time.Minute), r.now.Add(days(900))))
+	given := []*x509.Certificate{late.Certificate}
+	run := func(ctx context.Context, repo *registry.Repo) error {
+		s := &Stamper{URLs: []string{url}, Roots: tsa.Roots(), Client: http.DefaultClient, Clock: time.Now}
+		sigs, err := repo.Signatures(ctx, r.subject.Descriptor)
+		if err != nil {
+			return err
+		}
+		var plans []Plan
+		for _, sig := range sigs {
+			p, err := PlanRechain(sig, NewPool(given), RechainOptions{Now: time.Now(), Replace: true, Siblings: Among(sigs), Stamper: s})
+			if err != nil {
+				return err
+			}
+			plans = append(plans, p)
+		}
+		if plans, err = Stamp(ctx, plans, s); err != nil {
+			return err
+		}
+		_, err = Push(ctx, repo, plans)
+		return err
+	}
+	for _, kind := range regtest.Kinds {
+		for _, delivered := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/delivered=%v", kind, delivered), func(t *testing.T) {
+				t.Parallel()
+				at := func(n int) (killed bool) {
+					s := regtest.New(t, kind)
+					r.put(t, remote(t, s))
+					killed = killAt(t, s, n, delivered, func(ctx context.Context) error { return run(ctx, remote(t, s).Repo) })
+					if valid, _, _ := r.valid(t, s); valid < 1 {
+						t.Errorf("killed at request %d: no verifying signature is listed", n)
+					}
+					if err := run(t.Context(), remote(t, s).Repo); err != nil {
+						t.Errorf("killed at request %d: the second run: %v", n, err)
+						return killed
+					}
+					found := remote(t, s).found(t, r.subject)
+					for d, c := range found {
+						if _, err := StampOf(c, tsa.Roots()); err != nil || !c.Chain[1].Equal(late.Certificate) {
+							t.Errorf("killed at request %d: %s is left: %v", n, d, err)
+						}
+					}
+					if len(found) != 1 {
+						t.Errorf("killed at request %d: %d signatures are left", n, len(found))
+					}
+					return killed
+				}
+				const together = 8 // what waits most waits for the registry's list to settle
+				var points atomic.Int64
+				for first := 1; first < 100; first += together {
+					var through atomic.Bool
+					var wg sync.WaitGroup
+					for n := first; n < first+together; n++ {
+						wg.Go(func() {
+							if !at(n) {
+								through.Store(true)
+								return
+							}
+							points.Add(1)
+						})
+					}
+					wg.Wait()
+					if through.Load() || t.Failed() {
+						break
+					}
+				}
+				if points.Load() < 8 {
+					t.Errorf("only %d points were tried", points.Load())
+				}
+			})
 		}
 	}
 }

@@ -3,9 +3,11 @@ package signer
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -581,6 +583,47 @@ func TestK25SignatureVerifiesUnderAnotherKey(t *testing.T) {
 }
 
 // Two signatures of an artifact by two keys under one intermediate, one file for both: each keeps its own leaf.
+// K25 of RSA: with the exponent 1 a modulus can be computed under which any signature opens to the same encoded message. Neither is
+// such a key taken for the one that signed, nor does anything verify by it.
+func TestK25CraftedModulus(t *testing.T) {
+	t.Parallel()
+	root := certtest.Root("root")
+	key := certtest.Key("RSA-2048").(*rsa.PrivateKey)
+	id := identity{key: key, root: root, chain: root.Chain(root.Leaf(key.Public(), "release"))}
+	now := time.Now()
+	var sig registry.Signature
+	var crafted *rsa.PublicKey
+	for range 100 {
+		sig = signature(t, id, envelope.JWS, now, nil)
+		opened := new(big.Int)
+		s := new(big.Int).SetBytes(content(t, sig).Signature)
+		opened.Exp(s, big.NewInt(int64(key.E)), key.N)
+		n := new(big.Int).Sub(s, opened)
+		if n.Cmp(opened) > 0 && n.BitLen() == 2048 {
+			crafted = &rsa.PublicKey{N: n, E: 1}
+			if new(big.Int).Mod(s, n).Cmp(opened) != 0 {
+				t.Fatal("the modulus is wrong: this test proves nothing")
+			}
+			break
+		}
+	}
+	if crafted == nil {
+		t.Skip("no such modulus in a hundred signatures") // one of a few signatures has one
+	}
+	evil := certtest.Root("evil root")
+	thief := evil.Chain(evil.Leaf(crafted, "release"))
+	for _, o := range []RechainOptions{{}, {AllowIdentityChange: true, AllowShorter: true}} {
+		o.Now = now
+		_, err := PlanRechain(sig, NewPool(thief), o)
+		wantReason(t, err, "leaf-key-differs", nil)
+	}
+	e, err := envelope.Parse(sig.MediaType, sig.Envelope)
+	must(t, err)
+	if stolen, err := e.WithChain(certchain.Chain(thief)); err == nil {
+		t.Errorf("an envelope of the crafted key: %s", stolen.Unverified().Algorithm)
+	}
+}
+
 func TestRechainOneFileForAll(t *testing.T) {
 	t.Parallel()
 	k := newPKI(t)
