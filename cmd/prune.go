@@ -45,8 +45,9 @@ The JSON, of a plan too, holds manifest and envelope of what goes, in base64, to
   imprint prune ghcr.io/acme/app:1.4.2 --signature sha256:91ab… --yes
 
   # put the first back: the envelope, the empty configuration, the manifest
-  jq -r '.deleted[0].envelope' deleted.json | base64 -d > e; jq -r '.deleted[0].manifest' deleted.json | base64 -d > m
-  oras blob push ghcr.io/acme/app e; echo -n '{}' | oras blob push ghcr.io/acme/app -
+  jq -r '.deleted[0].envelope' deleted.json | base64 -d > e; oras blob push ghcr.io/acme/app e
+  printf '{}' > c; oras blob push ghcr.io/acme/app c
+  jq -r '.deleted[0].manifest' deleted.json | base64 -d > m
   oras manifest push ghcr.io/acme/app@"$(jq -r '.deleted[0].signature' deleted.json)" m`,
 		Args: arguments(1, many, "REF…"),
 		Annotations: map[string]string{exits: "0 done, planned, or nothing to delete   1 what would stay is not accepted (--signature with a policy)   " +
