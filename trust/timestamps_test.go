@@ -330,6 +330,12 @@ scopes:
 			t.Errorf("%s: by %s, want %s", row.reference, rule.of, row.of)
 		}
 	}
+	if roots := p.TimestampRoots(); len(roots) != 2 || !slices.ContainsFunc(roots, other.Root.Certificate.Equal) || !slices.ContainsFunc(roots, w.tsa.Root.Certificate.Equal) {
+		t.Errorf("%d roots of authorities in all, want two", len(roots))
+	}
+	if roots := w.load(trustR, nil).TimestampRoots(); len(roots) != 0 {
+		t.Errorf("%d roots of authorities without a section", len(roots))
+	}
 	sum := p.Summary(time.Now())
 	var of []string
 	for _, section := range sum.Timestamps {
