@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"crypto/x509"
 	"maps"
 	"slices"
 	"strings"
@@ -204,3 +205,8 @@ func (c *Certificate) CommonName() string { return c.cert.Subject.CommonName }
 
 // PEM encodes it.
 func (c *Certificate) PEM() []byte { return certchain.Chain{c.cert}.PEM() }
+
+// Describe is a certificate of no report.
+func Describe(cert *x509.Certificate) Certificate {
+	return Certificate{Certificate: certchain.Describe(cert), cert: cert}
+}

@@ -473,7 +473,8 @@ func (s *shelf) keep(cert *x509.Certificate, use EndKind) string {
 	defer s.mu.Unlock()
 	c := s.all[print]
 	if c == nil {
-		c = &Certificate{Certificate: certchain.Describe(cert), cert: cert}
+		described := Describe(cert)
+		c = &described
 		s.all[print] = c
 	}
 	if !slices.Contains(c.Uses, use) {
