@@ -260,11 +260,11 @@ func remedyWord(r audit.Remedy) literal {
 	case audit.RemedyRechain:
 		return "rechain"
 	case audit.RemedyReissue:
-		return "re-issue, rechain"
+		return "rechain, new leaf"
 	case audit.RemedyTimestamp:
 		return "timestamp"
 	case audit.RemedyBoth:
-		return "rechain and timestamp"
+		return "rechain, timestamp"
 	case audit.RemedySign:
 		return "signing again"
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/imprint-oci/imprint/audit"
@@ -319,8 +320,10 @@ func (p *page) uses(kinds []audit.EndKind) {
 
 func (p *page) unseen() {
 	p.html(`<section id="unseen" aria-labelledby="unseen-h"><h2 id="unseen-h">Not seen</h2>
-<p>Digests that no tag, index or fallback tag leads to were not seen: registries do not list them. An audit of a list of digests (--batch) sees them.</p>
 `)
+	if slices.ContainsFunc(p.r.Repositories, func(r audit.Repository) bool { return !strings.HasPrefix(r.Name, "oci:") }) {
+		p.html("<p>Digests that no tag, index or fallback tag leads to were not seen: registries do not list them. An audit of a list of digests (--batch) sees them.</p>\n")
+	}
 	if n := len(p.r.Unseen); n > 0 {
 		p.html("<details", opened(n), "><summary>")
 		p.text(plural(n, "thing"), " that could not be read")
@@ -338,7 +341,7 @@ func (p *page) unseen() {
 		})
 		p.html("</details>\n")
 	} else {
-		p.html("<p>All else was read.</p>\n")
+		p.html("<p>All that is listed was read.</p>\n")
 	}
 	p.html("</section>\n")
 }
