@@ -482,3 +482,151 @@ func TestRechainLargePool(t *testing.T) {
 		t.Errorf("again: %v", s)
 	}
 }
+
+// TestK16AllAtOnce and K17: two processes over the same repositories at once, with --replace, to the same chain and to different ones.
+// Each artifact ends with just what each of them made of each signature, and never had fewer.
+func TestK16AllAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, different := range map[string]bool{"K16 the same chain": false, "K17 different chains": true} {
+		for _, kind := range regtest.Kinds {
+			t.Run(name+" "+string(kind), func(t *testing.T) {
+				t.Parallel()
+				f := newFleet(t, kind)
+				var subjects []ocispec.Descriptor
+				for i := range 4 {
+					d := f.artifact("app", fmt.Sprint(i))
+					f.signed("app", d, "release", envelope.JWS, false)
+					f.signed("app", d, "payments", envelope.COSE, false)
+					subjects = append(subjects, d)
+				}
+				other := f.root.IntermediateWith(f.old.Key, "Acme CA 3", certtest.Valid(time.Now().Add(-time.Hour), time.Now().Add(700*24*time.Hour)))
+				chains := []string{f.path("new.pem"), f.path("new.pem")}
+				if different {
+					chains[1] = f.file("other.pem", string(certtest.PEM(other.Certificate)))
+				}
+				// Nobody writes before both have read everything.
+				var read atomic.Int64
+				both := make(chan struct{})
+				f.server.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+					if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/sha256:") && read.Add(1) == 16 {
+						close(both)
+					}
+					if r.Method != http.MethodGet && r.Method != http.MethodHead {
+						select {
+						case <-both:
+						case <-time.After(10 * time.Second):
+						}
+					}
+					return false
+				})
+				var wg sync.WaitGroup
+				var wrong atomic.Int64
+				for _, chain := range chains {
+					w := *f.world
+					wg.Go(func() {
+						if got := w.run(f.all([]string{"app"}, "--chain", chain, "--replace", "--jobs", "16", "-o", "json")...); got.code != 0 {
+							t.Errorf("exit %d: %s", got.code, got.err)
+						}
+					})
+				}
+				done := make(chan struct{})
+				go func() { wg.Wait(); close(done) }()
+				for looking := true; looking; {
+					select {
+					case <-done:
+						looking = false
+					default:
+					}
+					if n := f.verifying("app", subjects[0]); n < 2 && f.verifying("app", subjects[0]) < 2 && f.verifying("app", subjects[0]) < 2 {
+						wrong.Add(1)
+					}
+				}
+				if wrong.Load() > 0 {
+					t.Errorf("at %d moments a signature was missing", wrong.Load())
+				}
+				f.server.Intercept(nil)
+				want := map[bool]int{false: 2, true: 4}[different]
+				for _, d := range subjects {
+					found := f.listed("app", d)
+					for _, c := range found {
+						if c.Chain[1].Equal(f.old.Certificate) {
+							t.Error("an old one is left")
+						}
+					}
+					if len(found) != want {
+						t.Errorf("%d signatures, want %d", len(found), want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// verifying counts the signers of whom a listed signature verifies now. What is listed and gone when it is read is none.
+func (f *fleet) verifying(path string, subject ocispec.Descriptor) int {
+	sigs, err := f.repo(path).Signatures(f.t.Context(), subject)
+	if err != nil {
+		return 0
+	}
+	who := map[string]bool{}
+	for _, sig := range sigs {
+		if sig.Err != nil {
+			continue
+		}
+		if e, err := envelope.Parse(sig.MediaType, sig.Envelope); err == nil {
+			if c, err := e.Verify(); err == nil && c.Chain.Check(time.Now()) == nil {
+				who[c.Chain.Leaf().Subject.CommonName] = true
+			}
+		}
+	}
+	return len(who)
+}
+
+// TestK19OldLeftSaidOnce: a registry that does not delete leaves the old ones, of however many, exit 0, and that is said once.
+func TestK19OldLeftSaidOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, regtest.WithAPI)
+	for i := range 5 {
+		f.signed("app", f.artifact("app", fmt.Sprint(i)), "release", envelope.JWS, false)
+	}
+	f.server.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return true
+		}
+		return false
+	})
+	got := f.want(0, f.all([]string{"app"}, append(f.chain(), "--replace", "-o", "json")...)...)
+	if s := got.statuses(t); s["old-left"] != 5 || strings.Count(got.err, "imprint: warning: ") != 1 || !strings.Contains(got.err, "5 old signatures") {
+		t.Errorf("%v\n%s", s, got.err)
+	}
+}
+
+// TestRechainLegacyAndLayouts: the form in which released versions of notation write signatures is kept, in registries and layouts.
+func TestRechainLegacyAndLayouts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	renewing(w)
+	w.image("lay", "one", "1.0")
+	w.image("lay", "two", "2.0")
+	lay := "oci:" + w.path("lay")
+	w.want(0, w.sign(lay+":1.0")...)
+	w.want(0, w.sign(lay+":2.0")...)
+	s := regtest.New(t, regtest.WithAPI)
+	for _, tag := range []string{"1.0", "2.0"} {
+		w.want(0, "copy", lay+":"+tag, s.Host+"/app:"+tag)
+	}
+	for _, where := range []string{lay, s.Host + "/app"} {
+		got := w.want(0, "rechain", "--all", where, "--chain", w.path("new.pem"), "-o", "json")
+		if n := got.statuses(t)["written"]; n != 2 {
+			t.Errorf("%s: %s", where, got.out)
+		}
+		for _, tag := range []string{"1.0", "2.0"} {
+			w.want(0, "verify", where+":"+tag, "--root", w.path("root.pem"))
+		}
+		again := w.want(0, "rechain", "--all", where, "--chain", w.path("new.pem"), "-o", "json").statuses(t)
+		if again["there"] != 2 || again["unchanged"] != 2 {
+			t.Errorf("%s again: %v", where, again)
+		}
+	}
+}
