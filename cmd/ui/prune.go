@@ -67,6 +67,9 @@ func pruneFor(s signer.PrunedSignature) string {
 	if s.Survivor == "" {
 		return ""
 	}
+	if s.Status == signer.PruneStays {
+		return "beside " + short(s.Survivor)
+	}
 	return "by " + short(s.Survivor)
 }
 
@@ -91,7 +94,7 @@ func pruneNotes(w io.Writer, r signer.PruneResult) {
 		var names []string
 		key := ""
 		for _, c := range s.OnlyHere {
-			names = append(names, fmt.Sprintf("%s (%s)", common(c.Subject), clip(c.Thumbprint, 12)))
+			names = append(names, fmt.Sprintf("%s (%s)", common(c.Subject), c.Thumbprint[:min(len(c.Thumbprint), 12)]))
 			key += c.Thumbprint
 		}
 		if !seen[key] {
