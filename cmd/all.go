@@ -31,6 +31,12 @@ type allOptions struct {
 	toldUnseen bool
 }
 
+// How many requests --all has in flight to one registry: twice --jobs, within these.
+const (
+	leastPerHost = 32
+	mostPerHost  = 512
+)
+
 // allItems returns what --all begins with, repositories and references: the arguments, or --batch. The shard is a share of what
 // is found, not of these.
 func (b batchFlags) allItems(s *session, args []string, usageLine string) ([]item, error) {
@@ -51,6 +57,8 @@ type origin struct {
 // that the failures are a --batch. Nothing is kept but what b.whole asks for.
 func runAll[T any](ctx context.Context, s *session, flags batchFlags, items []item, b batch[T], o allOptions,
 	do func(ctx context.Context, repo *registry.Repo, v registry.Visit) ([]T, error)) error {
+	// An artifact has a few requests in flight at once; with as many slots as jobs they would wait for one another's.
+	s.network.perHost = max(s.network.perHost, min(2*flags.jobs, mostPerHost), leastPerHost)
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	a := &all[T]{s: s, b: b, o: o, flags: flags, do: do, run: ctx, stop: stop, slots: make(chan struct{}, flags.jobs)}

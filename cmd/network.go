@@ -17,6 +17,7 @@ type networkFlags struct {
 	trustRealms                   []string
 	timeout                       duration
 	maxRate                       byteRate // bound by the commands that move blobs
+	perHost                       int      // requests in flight to one registry; 0: as the client has it
 }
 
 func (n *networkFlags) bind(f *pflag.FlagSet) {
@@ -40,6 +41,7 @@ func (n networkFlags) options(s *session) registry.Options {
 		Timeout:     time.Duration(n.timeout),
 		MaxRate:     n.maxRate.perSecond,
 		UserAgent:   agent(),
+		PerHost:     n.perHost,
 		Credentials: registry.DockerCredentials(s.dockerDir()),
 		Warn:        s.warn,
 	}

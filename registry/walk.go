@@ -186,17 +186,16 @@ func (w *walk) run(ctx context.Context) error {
 			step := w.step(w.next())
 			running++
 			go func() {
-				f := step(ctx)
-				<-w.slots
-				founds <- f
+				founds <- step(ctx)
 			}()
 		case f := <-founds:
 			running--
 			if f.err != nil {
 				cancel(f.err)
-				break
+			} else {
+				w.take(f)
 			}
-			w.take(f)
+			<-w.slots // after what it found is queued, which goes before further tags
 		case p, ok := <-more:
 			if !ok {
 				pages = nil
