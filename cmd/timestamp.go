@@ -42,8 +42,8 @@ unless --replace. With --policy or --root what comes of it must be accepted befo
 countersignature, so there is nothing to judge.`,
 		Example: `  imprint timestamp ghcr.io/acme/app:1.4.2 --timestamp-url http://timestamp.digicert.com \
       --timestamp-roots digicert-root.pem
-  imprint timestamp --all harbor.example/prod/app --expiring 60d --timestamp-url https://tsa.acme.example \
-      --timestamp-roots acme-tsa.pem --dry-run`,
+  imprint timestamp --all harbor.example/prod/app --expiring 60d --dry-run \
+      --timestamp-url https://tsa.acme.example --timestamp-roots acme-tsa.pem`,
 		Args: arguments(1, many, "REF…"),
 		Annotations: map[string]string{exits: "0 done, or nothing to add   1 unsigned, not accepted, or a signature that is wrong   3 usage, or a chain that is not valid   " +
 			"4 registry or authority   5 not authorised   7 partly done, run it again   8 local disk"},
