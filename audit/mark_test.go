@@ -280,7 +280,7 @@ func TestNothingThatCountsIsLost(t *testing.T) {
 	}
 	strangers := h.stranger.IntermediateWith(h.ca.Key, "ca", valid(-400, 2500))
 	strange := strangers.Chain(strangers.Leaf(h.key.Public(), "release", valid(-300, 2400)))
-	for range 150 {
+	for range 60 {
 		var set []*envelope.Envelope
 		for range 1 + random.IntN(5) {
 			e := withChain(t, firsts[random.IntN(len(firsts))], chains[random.IntN(len(chains))])
