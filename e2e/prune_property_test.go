@@ -436,7 +436,7 @@ func TestPruneLosesNothing(t *testing.T) {
 	t.Parallel()
 	groves := 400
 	if raced {
-		groves = 40
+		groves = 30
 	}
 	h := harvest{reasons: map[string]int{}}
 	for seed := range uint64(groves) {
@@ -457,7 +457,7 @@ func TestPruneAsNotationSees(t *testing.T) {
 	t.Parallel()
 	groves := 30
 	if raced {
-		groves = 8
+		groves = 6
 	}
 	h := harvest{reasons: map[string]int{}}
 	for seed := range uint64(groves) {
@@ -466,7 +466,7 @@ func TestPruneAsNotationSees(t *testing.T) {
 		stages := g.prune(t, seed, &h)
 		onlookers := g.onlookers()
 		g.r.Shuffle(len(onlookers), func(i, j int) { onlookers[i], onlookers[j] = onlookers[j], onlookers[i] })
-		for _, o := range onlookers[:12] {
+		for _, o := range onlookers[:10] {
 			before := g.ask(t, seed, o, nil, &h)
 			for i, left := range stages {
 				if before && i%2 == len(stages)%2 && !g.ask(t, seed, o, left, &h) { // the last, and every other one before

@@ -304,6 +304,7 @@ func TestPruneAtOnce(t *testing.T) {
 							if err != nil && ctx.Err() == nil {
 								t.Errorf("no signature verifies: %v", err)
 							}
+							time.Sleep(3 * time.Millisecond) // the writers need the processor too
 						}
 					})
 					running.Go(func() { one.want(t, 0, "", "prune", ref, "--yes") })
