@@ -30,6 +30,8 @@ func TestCompare(t *testing.T) {
 	ahead := root.IntermediateWith(issuerKey, "ca", until(5*day, 900*day))
 	gone := root.IntermediateWith(issuerKey, "ca", until(-30*day, -day))
 	cross := root2.IntermediateWith(issuerKey, "ca", until(-20*day, 900*day))
+	twin := certtest.Root("root", until(-100*day, 8000*day))
+	twinned := twin.IntermediateWith(issuerKey, "ca", until(-20*day, 900*day))
 	rekeyed := root.Intermediate("ca")
 	leaf := ca.Leaf(leafKey.Public(), "leaf", until(-10*day, 300*day))
 	leafRenewed := ca.Leaf(leafKey.Public(), "leaf", until(-9*day, 400*day))
@@ -86,6 +88,8 @@ func TestCompare(t *testing.T) {
 			want{answer: certchain.AnswerTrustFirst, kinds: []string{"same", "same", "renewed"}, kept: []bool{true, false}, rechain: true}},
 		{"cross-signed", chain, list{cross.Certificate, root2.Certificate},
 			want{answer: certchain.AnswerTrustFirst, kinds: []string{"same", "cross-signed", "replaced"}, kept: []bool{false, false}, rechain: true}},
+		{"cross-signed by a root of the same name", chain, list{twinned.Certificate, twin.Certificate},
+			want{answer: certchain.AnswerTrustFirst, kinds: []string{"same", "cross-signed", "rekeyed"}, kept: []bool{false, false}, rechain: true}},
 		{"re-issued below another root", chain, certtestChain(root2, leafBelow2),
 			want{answer: certchain.AnswerUnfit, kinds: []string{"reissued", "gone", "gone"}, kept: []bool{false, false}, broken: "incomplete"}},
 		{"another name for the same key", chain, list{renamed, ca.Certificate, root.Certificate},

@@ -132,7 +132,6 @@ func (c *Client) HTTP() *http.Client {
 
 // checkRedirect is asked before each redirect; the guard then judges where it leads.
 func checkRedirect(req *http.Request, via []*http.Request) error {
-	req.Header.Del("Referer")
 	last := via[len(via)-1].URL
 	switch {
 	case len(via) > MaxRedirects:

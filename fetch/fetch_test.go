@@ -507,6 +507,19 @@ func TestX17BehindAProxy(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("a proxy that changes its mind", func(t *testing.T) {
+		// Asked a second time it says that there is none: a direct connection would have been judged by nobody.
+		var n atomic.Int64
+		fickle := New(Options{Proxy: func(*http.Request) (*url.URL, error) {
+			if n.Add(1) > 1 {
+				return nil, nil
+			}
+			return via, nil
+		}})
+		if b, err := fickle.Get(t.Context(), "http://ca.example/a.crt", 100); err != nil || string(b) != "by proxy" {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
 	t.Run("nothing leaves unjudged", func(t *testing.T) {
 		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://ca.example/", nil)
 		if u, err := chosen(req); err == nil {
