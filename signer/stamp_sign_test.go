@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"testing"
 	"time"
 
@@ -228,5 +229,24 @@ func TestSignStampFailsHalfway(t *testing.T) {
 	r = p.sign(t, index, id, Options{Tag: "1.0", Recursive: true, Timestamp: stamperOf(again)})
 	if shown(r) != "new already-signed already-signed" || r.KeyCalls != 1 || again.Requests() != 1 {
 		t.Errorf("again: %s, %d calls, %d requests", shown(r), r.KeyCalls, again.Requests())
+	}
+}
+
+// TestReadBackComparesTheTimestamp: what comes back without its countersignature is not what was pushed.
+func TestReadBackComparesTheTimestamp(t *testing.T) {
+	t.Parallel()
+	p := remote(t, regtest.New(t, regtest.WithAPI))
+	id := newIdentity("release")
+	subject := p.image(t, "app", "1.0")
+	o := Options{Tag: "1.0", Timestamp: stamperOf(authority(t, tsatest.Options{})), Now: time.Now()}
+	p.sign(t, subject, id, o)
+	sig := p.only(t, subject)
+	s := newSigning(p.Repo, subject, kmstest.Key(id.key), o)
+	must(t, s.prepare(id.chain))
+	back := target{subject: subject.Descriptor, root: true, pushed: sig.Manifest, content: p.found(t, subject)[sig.Descriptor.Digest], read: readStrictly}
+	must(t, s.compare(t.Context(), back))
+	back.content.Timestamp = nil
+	if err := s.compare(t.Context(), back); !errors.Is(err, errNotYet) {
+		t.Errorf("error %v", err)
 	}
 }
