@@ -93,9 +93,6 @@ type PruneResult struct {
 	Deleted []Removed `json:"deleted,omitempty"` // taken out of the list, or deleted
 }
 
-// Goes returns what is to be deleted.
-func (p PrunePlan) Goes() []PrunedSignature { return p.with(PruneGoes, PruneUnlists) }
-
 // Contents returns what it takes to put signatures of these statuses back.
 func (p PrunePlan) Contents(statuses ...string) (all []Removed) {
 	for _, s := range p.with(statuses...) {
