@@ -184,7 +184,7 @@ func groupOf(p signer.Plan) string {
 	if p.Status == signer.StatusSkipped {
 		return "skipped " + p.Reason + p.Identity
 	}
-	key := p.Status
+	key := fmt.Sprint(p.Status, p.Changed)
 	for _, c := range p.Chain {
 		key += " " + c.Thumbprint
 	}

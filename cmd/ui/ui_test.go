@@ -173,14 +173,19 @@ func plan(name, status string, chain []certchain.Certificate, until time.Time) s
 		NowUntil: ends, HoldsUntil: until, Chain: chain}
 	if status != signer.StatusUnchanged && status != signer.StatusSkipped {
 		p.New = sha("new " + name)
+		p.Timestamped = name == "s1"
+		why := signer.Cause{What: signer.CauseNoTimestamp}
+		if p.Timestamped {
+			why = signer.Cause{What: signer.CauseStampOlder, Certificate: "O=Acme, CN=Acme Code Signing CA 4"}
+		}
 		p.Verdicts = []signer.Verdict{
 			{Setting: envelope.NoTSARoot, Old: true, New: true, Both: true},
-			{Setting: envelope.Always, Old: name == "s1", New: false, Both: name == "s1"},
+			{Setting: envelope.Always, Old: name == "s1", New: false, Both: name == "s1", NewCause: why},
 			{Setting: envelope.AfterCertExpiry, Old: true, New: true, Both: true},
 		}
 		p.Afterwards = []signer.Verdict{
 			{Setting: envelope.NoTSARoot, New: true, Both: true},
-			{Setting: envelope.Always, Old: name == "s1", Both: name == "s1"},
+			{Setting: envelope.Always, Old: name == "s1", Both: name == "s1", NewCause: why},
 			{Setting: envelope.AfterCertExpiry, Old: name == "s1", New: true, Both: true},
 		}
 	}
@@ -197,6 +202,57 @@ func rechained(status string) signer.RechainResult {
 	four := plan("s4", signer.StatusSkipped, nil, ends)
 	four.Identity, four.Reason = "C=DE, ST=BE, O=Acme, CN=legacy 2019", "leaf-key-differs"
 	return signer.RechainResult{Reference: "harbor.acme.example/prod/app:1.4.2", Digest: sha("app"), Plans: []signer.Plan{one, two, three, four}, DryRun: status == signer.StatusPlanned}
+}
+
+func rechainPlan(w io.Writer, asked RechainAsked, failed []Failure, all ...signer.RechainResult) {
+	sum := NewRechainSum(asked)
+	for _, r := range all {
+		sum.Add(r)
+	}
+	sum.Write(w, failed)
+}
+
+// rechainedAll is a plan of thousands, one result for each signature, some of them countersigned.
+func rechainedAll() (all []signer.RechainResult) {
+	add := func(n int, p signer.Plan) {
+		for i := range n {
+			all = append(all, signer.RechainResult{
+				Reference: fmt.Sprintf("harbor.acme.example/team/app%d@%s", i%212, sha(fmt.Sprint(i))), Digest: sha(fmt.Sprint(i)),
+				Plans: []signer.Plan{p}, DryRun: true,
+			})
+		}
+	}
+	chain := certificates("Acme Code Signing CA 4", later, later.AddDate(3, 0, 0))
+	plain := plan("s1", signer.StatusPlanned, chain, later)
+	plain.Scheme = envelope.SchemeX509
+	older := signer.Cause{What: signer.CauseStampOlder, Certificate: "O=Acme, CN=Acme Code Signing CA 4"}
+	none := signer.Cause{What: signer.CauseNoTimestamp}
+	plain.Afterwards = []signer.Verdict{
+		{Setting: envelope.NoTSARoot, New: true, Both: true}, {Setting: envelope.Always, OldCause: none, NewCause: none},
+		{Setting: envelope.AfterCertExpiry, New: true, Both: true},
+	}
+	plain.Verdicts = plain.Afterwards
+	stamped := plain
+	stamped.Timestamped, stamped.Breaks = true, "its timestamp lies outside the validity of the new chain"
+	stamped.Afterwards = []signer.Verdict{
+		{Setting: envelope.NoTSARoot, New: true, Both: true}, {Setting: envelope.Always, Old: true, Both: true, NewCause: older},
+		{Setting: envelope.AfterCertExpiry, Old: true, New: true, Both: true},
+	}
+	stamped.Verdicts = stamped.Afterwards
+	inside := stamped
+	inside.Breaks = ""
+	inside.Afterwards = []signer.Verdict{
+		{Setting: envelope.NoTSARoot, New: true, Both: true}, {Setting: envelope.Always, Old: true, New: true, Both: true},
+		{Setting: envelope.AfterCertExpiry, Old: true, New: true, Both: true},
+	}
+	inside.Verdicts = inside.Afterwards
+	legacy := plan("s4", signer.StatusSkipped, nil, ends)
+	legacy.Identity, legacy.Reason = "C=DE, ST=BE, O=Acme, CN=legacy 2019", "leaf-key-differs"
+	add(2639, plain)
+	add(1300, stamped)
+	add(31, inside)
+	add(12, legacy)
+	return all
 }
 
 // TestScreens compares each screen with testdata: within 100 columns, nothing unescaped, no colour where there is no terminal.
@@ -307,10 +363,13 @@ func TestScreens(t *testing.T) {
 			Rechain(w, rechained(signer.StatusWritten))
 			RechainLine(w, rechained(signer.StatusWritten))
 		},
-		"rechain-plan": func(w io.Writer) { RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned)}, nil) },
+		"rechain-plan": func(w io.Writer) { rechainPlan(w, RechainAsked{}, nil, rechained(signer.StatusPlanned)) },
+		"rechain-plan-all": func(w io.Writer) {
+			rechainPlan(w, RechainAsked{All: true, Replacing: certificates("Acme Code Signing CA 3", later, ends)[1:2]}, nil, rechainedAll()...)
+		},
 		"rechain-plan-batch": func(w io.Writer) {
-			RechainPlan(w, []signer.RechainResult{rechained(signer.StatusPlanned), rechained(signer.StatusPlanned)},
-				[]Failure{{Item: []string{"harbor.acme.example/prod/web:2"}, Reason: "ends-earlier", Text: "rechain harbor.acme.example/prod/web:2: the new chain ends on 2026-12-01, the present one on 2027-01-03", Code: 3}})
+			rechainPlan(w, RechainAsked{},
+				[]Failure{{Item: []string{"harbor.acme.example/prod/web:2"}, Reason: "ends-earlier", Text: "rechain harbor.acme.example/prod/web:2: the new chain ends on 2026-12-01, the present one on 2027-01-03", Code: 3}}, rechained(signer.StatusPlanned), rechained(signer.StatusPlanned))
 		},
 		"doctor":         func(w io.Writer) { Doctor(w, diagnosis()) },
 		"key-show":       keys,
@@ -324,7 +383,7 @@ func TestScreens(t *testing.T) {
 			r.Plans = r.Plans[:1]
 			r.Plans[0].Warnings = nil
 			Rechain(w, r)
-			RechainPlan(w, []signer.RechainResult{r}, nil)
+			rechainPlan(w, RechainAsked{}, nil, r)
 		},
 	}
 	maps.Copy(screens, auditScreens())
