@@ -38,7 +38,6 @@ var markSubject = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, 
 type house struct {
 	root, stranger *certtest.Authority
 	ca             *certtest.Authority // ends in 42 days
-	caKey          crypto.Signer
 	key            crypto.Signer
 	leaf           *x509.Certificate // ends in 300 days
 	tsa, newTSA    *tsatest.Authority
