@@ -221,6 +221,21 @@ func TestK02IdentityChangeAllowed(t *testing.T) {
 	}
 }
 
+// An authority that has come to write UTF8String where it wrote PrintableString names the same signer.
+func TestK02SameNameInAnotherStringType(t *testing.T) {
+	t.Parallel()
+	k := newPKI(t)
+	name := bytes.ReplaceAll(k.id.chain.Leaf().RawSubject, append([]byte{0x13, 7}, "release"...), append([]byte{0x0c, 7}, "release"...))
+	if bytes.Equal(name, k.id.chain.Leaf().RawSubject) {
+		t.Fatal("the name has no PrintableString: this test proves nothing")
+	}
+	again := k.renewed.Leaf(k.id.key.Public(), "release", func(c *x509.Certificate) { c.RawSubject = name })
+	p, err := k.plan(k.renewed.Chain(again), RechainOptions{})
+	if err != nil || p.Status != StatusPlanned || p.Changed {
+		t.Errorf("%s, changed %v, %v", p.Status, p.Changed, err)
+	}
+}
+
 func TestK05CrossSigned(t *testing.T) {
 	t.Parallel()
 	k := newPKI(t)
