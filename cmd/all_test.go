@@ -52,7 +52,6 @@ func (p plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"tags": tags})
 	case "manifests":
-		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
 		tag := path[4]
 		for i := range p.images {
 			if string(plainDigest(i)) == tag {
@@ -60,6 +59,11 @@ func (p plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				break
 			}
 		}
+		if strings.HasPrefix(tag, "sha256-") {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
 		_, _ = io.WriteString(w, plainImage(tag))
 	case "referrers":
 		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
