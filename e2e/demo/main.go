@@ -125,15 +125,18 @@ func (s *story) tell(ctx context.Context) error {
 				s.notation(ctx, prod, 1))
 		},
 		func() error {
-			s.say("CA 3 ends in six weeks. CA 4 has issued a certificate for the same key, and the key is gone:")
+			s.say("CA 3 ends in six weeks, as the nightly audit says. CA 4 has issued a certificate for the same key, and the key is gone:")
+			if err := s.imprint(ctx, 0, "audit", s.dev, "--within", "60d"); err != nil {
+				return err
+			}
 			fmt.Print("$ rm release.key\n\n")
 			return os.Remove(filepath.Join(s.dir, "release.key"))
 		},
 		func() error {
-			s.say("Rechain: the signature stays, its certificates are new. First the plan, then the work.")
+			s.say("Rechain: the signatures stay, their certificates are new: of the image, its platforms and its SBOMs. First the plan, then the work.")
 			return errors.Join(
-				s.imprint(ctx, 0, "rechain", dev, "--chain", "renewed.pem", "--dry-run"),
-				s.imprint(ctx, 0, "rechain", dev, "--chain", "renewed.pem"),
+				s.imprint(ctx, 0, "rechain", "--all", s.dev, "--chain", "renewed.pem", "--dry-run"),
+				s.imprint(ctx, 0, "rechain", "--all", s.dev, "--chain", "renewed.pem"),
 				s.imprint(ctx, 0, "inspect", dev))
 		},
 		func() error {
@@ -147,6 +150,13 @@ func (s *story) tell(ctx context.Context) error {
 				s.imprint(ctx, 0, "verify", prod, "--policy", "policy.yaml"),
 				s.notation(ctx, dev, 2),
 				s.notation(ctx, prod, 2))
+		},
+		func() error {
+			s.say("Prune: the old signatures go, since the new ones pass wherever they do. Nothing is left to say.")
+			return errors.Join(
+				s.imprint(ctx, 0, "prune", "--all", s.prod, "--yes"),
+				s.notation(ctx, prod, 1),
+				s.imprint(ctx, 0, "audit", s.prod, "--fail-within", "60d"))
 		},
 	} {
 		if err := step(); err != nil {
