@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -319,6 +320,18 @@ func TestCoreID(t *testing.T) {
 	}
 }
 
+// inUTF8 writes a subject as other authorities do, where Go takes PrintableString.
+func inUTF8(c *x509.Certificate) {
+	var all pkix.RDNSequence
+	for _, rdn := range c.Subject.ToRDNSequence() {
+		for i := range rdn {
+			rdn[i].Value = asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(rdn[i].Value.(string))}
+		}
+		all = append(all, rdn)
+	}
+	c.RawSubject = must(asn1.Marshal(all))
+}
+
 func TestSupersedes(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -356,6 +369,7 @@ func TestSupersedes(t *testing.T) {
 		{"another root of that name", with(under(evil, ends(60))), false},
 		{"root re-issued", with(under(reissued, ends(60))), false},
 		{"another subject", with(under(root, ends(60), certtest.Subject(other))), false},
+		{"the same subject in another string type", with(under(root, ends(60), inUTF8)), true},
 		{"signed again", again, false},
 		{"not verified", unverified, false},
 		{"nothing", Content{}, false},

@@ -67,7 +67,7 @@ func (c Content) Supersedes(o Content) bool {
 	if c.core == "" || c.core != o.core {
 		return false
 	}
-	if !bytes.Equal(c.Chain.Leaf().RawSubject, o.Chain.Leaf().RawSubject) || !bytes.Equal(c.Chain.Root().Raw, o.Chain.Root().Raw) {
+	if !certchain.SameName(c.Chain.Leaf().RawSubject, o.Chain.Leaf().RawSubject) || !bytes.Equal(c.Chain.Root().Raw, o.Chain.Root().Raw) {
 		return false
 	}
 	_, mine := c.Chain.HoldsUntil()
