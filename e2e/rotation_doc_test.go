@@ -198,7 +198,9 @@ func (w *runbookWorld) types(t *testing.T, command string) string {
 // sorted puts the lines about one item each, and what they came to, into an order: they are printed as things get done.
 func sorted(text string) string {
 	lines := strings.SplitAfter(text, "\n")
-	about := func(i int) bool { return i < len(lines) && strings.Contains(lines[i], "/payments/") && !strings.HasPrefix(lines[i], " ") }
+	about := func(i int) bool {
+		return i < len(lines) && strings.Contains(lines[i], "/payments/") && !strings.HasPrefix(lines[i], " ")
+	}
 	for i := 0; i < len(lines); i++ {
 		end := i
 		for about(end) {
