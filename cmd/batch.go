@@ -55,6 +55,10 @@ type batch[T any] struct {
 	uses  func(n int) (text, key string)
 	// judged: a result that comes with a verdict is shown all the same.
 	judged bool
+	// partial, if not nil, reports whether a result that comes with an error is shown all the same: some of it was done.
+	partial func(v T) bool
+	// told, if not nil, reports whether a result without an error only says what a failure says too: it does not count.
+	told func(v T) bool
 	// skipped, if not nil, returns why there was nothing to do for an item: no failure, as long as there was
 	// something to do for another.
 	skipped func(v T) error
@@ -149,7 +153,7 @@ func (b batch[T]) runOne(ctx context.Context, s *session, it item) error {
 			err = ended
 		}
 	}
-	if b.shown(err) {
+	if b.shown(v, err) {
 		if failed := s.answer(b.kind, v, func(w io.Writer) { b.full(w, v) }); failed != nil {
 			return failed
 		}
@@ -158,9 +162,9 @@ func (b batch[T]) runOne(ctx context.Context, s *session, it item) error {
 }
 
 // shown reports whether a result that came with err is shown.
-func (b batch[T]) shown(err error) bool {
+func (b batch[T]) shown(v T, err error) bool {
 	var said *verdict
-	return err == nil || b.judged && errors.As(err, &said)
+	return err == nil || b.judged && errors.As(err, &said) || b.partial != nil && b.partial(v)
 }
 
 // maxAhead is how many items may be done before one that still runs: what became of them is said in their order, and
@@ -246,12 +250,15 @@ func (r *record[T]) add(s *session, b batch[T], it item, o outcome[T]) {
 	if o.err == nil && b.skipped != nil {
 		left = b.skipped(o.value)
 	}
-	if left != nil {
+	switch {
+	case left != nil:
 		r.skip(fmt.Errorf("%s %s: %w", b.kind, it[0], left))
-	} else {
+	case o.err == nil && b.told != nil && b.told(o.value):
+		r.of--
+	default:
 		r.count(o.err)
 	}
-	if b.shown(o.err) {
+	if b.shown(o.value, o.err) {
 		r.word(b.word(o.value))
 		if b.whole == nil || s.json {
 			_ = s.answer(b.kind, o.value, func(w io.Writer) { b.line(w, o.value) })

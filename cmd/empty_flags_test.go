@@ -25,9 +25,14 @@ func TestEmptyJudgingFlags(t *testing.T) {
 		append([]string{"verify", lay + ":1.0", "--max-age", ""}, policy...),
 		append([]string{"verify", lay + ":1.0"}, "--as", "", "--policy", w.path("p.yaml")),
 		{"verify", lay + ":1.0", "--root", w.path("root.pem"), "--identity", ""},
+		{"rechain", lay + ":1.0", "--chain", ""},
+		{"rechain", lay + ":1.0", "--chain", w.path("chain.pem"), "--replacing", ""},
+		{"rechain", lay + ":1.0", "--chain", w.path("chain.pem"), "--timestamp-url", ""},
 	} {
 		if got := w.run(args...); got.code != 3 {
 			t.Errorf("imprint %s: exit %d, want 3: %s", strings.Join(args, " "), got.code, got.out)
+		} else if strings.Contains(got.err, "reading :") {
+			t.Errorf("imprint %s: %s", strings.Join(args, " "), got.err)
 		}
 		if len(w.tree("dst")) > 0 {
 			t.Fatal("something was copied")

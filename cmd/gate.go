@@ -57,6 +57,7 @@ func (p passage) claimed() []string {
 type refusal struct {
 	report trust.Report
 	source string // where it is, if it was judged under another name
+	with   string // how what was judged differs from what is there: "without signature …"
 	text   string // the whole error, where no policy was asked
 }
 
@@ -95,7 +96,11 @@ func (e *refusal) Error() string {
 	if e.text != "" {
 		return e.text
 	}
-	text := fmt.Sprintf("the policy does not accept %s: %s", e.report.Reference, e.report.Reason)
+	what := e.report.Reference
+	if e.with != "" {
+		what += " " + e.with
+	}
+	text := fmt.Sprintf("the policy does not accept %s: %s", what, e.report.Reason)
 	if why := e.why(); why != "" {
 		text += " (" + why + ")"
 	}

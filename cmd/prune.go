@@ -246,8 +246,8 @@ func (p *pruning) checkNamed(r signer.PruneResult, judge func([]registry.Signatu
 		return nil
 	}
 	if report := judge(r.Stay()); report.Verdict != trust.Accepted {
-		report.Reference = r.Reference + " without signature " + short(p.signature)
-		return &refusal{report: report}
+		report.Reference = r.Reference
+		return &refusal{report: report, with: "without signature " + short(p.signature)}
 	}
 	return nil
 }

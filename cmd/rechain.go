@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,6 +91,7 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 		line:    ui.RechainLine,
 		word:    ui.RechainWord,
 		skipped: nothingFits,
+		partial: func(v signer.RechainResult) bool { return slices.ContainsFunc(v.Plans, r.comesOf) },
 		finish:  r.finish,
 	}
 	if in.dryRun {
@@ -98,7 +100,7 @@ func runRechain(ctx context.Context, s *session, in rechainInputs, args []string
 		b.full = func(w io.Writer, v signer.RechainResult) { r.plan.Add(v); r.plan.Write(w, nil) }
 	}
 	if in.all {
-		b.skipped, b.also = nil, r.also
+		b.skipped, b.also, b.told = nil, r.also, refusedAlone
 		return runAll(ctx, s, in.batch, items, b, allOptions{toldUnseen: in.dryRun}, r.visit)
 	}
 	items = gathered(items)
@@ -235,6 +237,9 @@ func (r *rechainer) visit(ctx context.Context, repo *registry.Repo, v registry.V
 		if p.Status == signer.StatusLater && !r.in.dryRun {
 			continue
 		}
+		if err != nil && p.Status == signer.StatusPlanned && !r.in.dryRun {
+			continue // nothing became of it: the error says why
+		}
 		out = append(out, signer.RechainResult{
 			Reference: ref.String(), Digest: v.Subject.Digest, Plans: []signer.Plan{p}, DryRun: r.in.dryRun, Warnings: p.Warnings,
 		})
@@ -247,6 +252,24 @@ func (r *rechainer) visit(ctx context.Context, repo *registry.Repo, v registry.V
 		err = errEnough
 	}
 	return out, err
+}
+
+// comesOf reports whether something came of a plan although others of the artifact failed: it was written, or a dry run shows it.
+func (r *rechainer) comesOf(p signer.Plan) bool {
+	switch p.Status {
+	case signer.StatusWritten, signer.StatusReplaced, signer.StatusOldLeft:
+		return true
+	case signer.StatusPlanned:
+		return r.in.dryRun
+	}
+	return false
+}
+
+// refusedAlone reports whether a result is of signatures that were refused: a failure tells of them.
+func refusedAlone(v signer.RechainResult) bool {
+	return len(v.Plans) > 0 && !slices.ContainsFunc(v.Plans, func(p signer.Plan) bool {
+		return p.Status != signer.StatusSkipped || passedOver(p.Reason) || slices.Contains([]string{"not-found", "too-large", "digest-mismatch"}, p.Reason)
+	})
 }
 
 func hasSignature(list []registry.Referrer) bool {

@@ -321,8 +321,8 @@ func (a *renewal) judge() (refused error) {
 		if !ok {
 			report := a.gate.policy.Judge(at.With(tag, a.root.Digest), a.root, []registry.Signature{p.Proposed()}, a.gate.now)
 			if !report.Passed() {
-				report.Reference = fmt.Sprintf("%s with the new chain of signature %.19s", a.ref, p.Signature)
-				why = &refusal{report: report}
+				report.Reference = a.ref.String()
+				why = &refusal{report: report, with: fmt.Sprintf("with the new chain of signature %.19s", p.Signature)}
 			}
 			said[p.New] = why
 		}
@@ -362,16 +362,21 @@ func (r *rechainer) also() (counts []ui.Count) {
 	return counts
 }
 
+// passedOver reports whether a reason says that a signature is no proper one, or that nothing given is for it.
+func passedOver(reason string) bool {
+	switch reason {
+	case "leaf-key-differs", "not-issued-by", "signature-invalid", "chain-is-signed", "manifest-malformed":
+		return true
+	}
+	return false
+}
+
 // skippable reports whether a signature that could not be planned may be left as it is while others are renewed.
 func skippable(err error) bool {
 	if unavailable(err) {
 		return false
 	}
-	switch reason(err) {
-	case "leaf-key-differs", "not-issued-by", "signature-invalid", "chain-is-signed", "manifest-malformed":
-		return true
-	}
-	return errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrMalformed) || errors.Is(err, registry.ErrTooLarge) ||
+	return passedOver(reason(err)) || errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrMalformed) || errors.Is(err, registry.ErrTooLarge) ||
 		errors.Is(err, registry.ErrDigestMismatch)
 }
 

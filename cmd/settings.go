@@ -158,7 +158,8 @@ func (s *session) assign(f *pflag.Flag, values []string, from source) error {
 // --policy "$POLICY" asks for a judgement, which must not be left out for it.
 func holdsNothing(f *pflag.Flag) bool {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
-		return len(list.GetSlice()) == 0 // an empty one among several is no value of any flag, and refused as such
+		values := list.GetSlice()
+		return len(values) == 0 || slices.Contains(values, "") // that is no value of any flag
 	}
 	return f.Value.String() == ""
 }

@@ -309,8 +309,8 @@ func (run *timestampRun) judge(ref registry.Reference, subject ocispec.Descripto
 			accepted++
 			continue
 		}
-		report.Reference = fmt.Sprintf("%s with a timestamp on signature %.19s", ref, p.Signature)
-		because := &refusal{report: report}
+		report.Reference = ref.String()
+		because := &refusal{report: report, with: fmt.Sprintf("with a timestamp on signature %.19s", p.Signature)}
 		p.Skip(because)
 		refused = cmp.Or(refused, error(because))
 	}
