@@ -401,6 +401,41 @@ func do(t testing.TB, method, url string) int {
 	return resp.StatusCode
 }
 
+// TestWalkWhereFallbackTagsAreNotListed: a registry that keeps them out of its list of tags has them read all the same.
+func TestWalkWhereFallbackTagsAreNotListed(t *testing.T) {
+	t.Parallel()
+	s := regtest.New(t, regtest.WithoutAPI)
+	f := newForest(t, openTest(t, newTestClient(t, Options{}), s.Host, "app"))
+	image := f.image("image", "1.0")
+	f.sign("signature", image)
+	s.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/tags/list") {
+			return false
+		}
+		_, _ = w.Write([]byte(`{"name":"app","tags":["1.0"]}`))
+		return true
+	})
+	got, err := f.walk(WalkOptions{Parallel: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, []string{"image: root root=image tags=1.0 refs=signature read"})
+}
+
+// TestWalkTaggedSignature: a signature that a tag names is no artifact of its own; what it signs is visited.
+func TestWalkTaggedSignature(t *testing.T) {
+	t.Parallel()
+	forests(t, func(t *testing.T, f *forest, _ *regtest.Server) {
+		untagged := f.image("untagged")
+		f.tag(f.sign("signature", untagged), "signature-of-it")
+		got, err := f.walk(WalkOptions{Parallel: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, got, []string{"untagged: fallback root=untagged refs=signature read"})
+	})
+}
+
 // TestWalkFallbackTagBesideTheAPI: a registry that has gained the API still has lists that only tags hold.
 func TestWalkFallbackTagBesideTheAPI(t *testing.T) {
 	t.Parallel()
