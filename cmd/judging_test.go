@@ -344,21 +344,28 @@ func TestRequestBudgets(t *testing.T) {
 	w, lay := signedLayout(t)
 	ref := s.Host + "/app:1.0"
 	w.want(0, "copy", lay+":1.0", ref) // brings a signature of this key
-	key, chain := certtest.ChainOf(3, "P-256")
-	w.file("other.key", string(certtest.KeyPEM(key)))
-	w.file("other.pem", string(certtest.PEM(chain...)))
 
-	s.Latency(10 * time.Millisecond) // so that what goes out together is seen together
-	s.Reset()
-	w.want(0, "verify", ref, "--root", w.path("root.pem"))
-	if n := s.RoundTrips(); n > 3 {
-		t.Errorf("verify: %d round trips in a row, want at most 3: %v", n, s.Requests())
+	measure := func(requests, roundTrips int, args ...string) {
+		t.Helper()
+		// What goes out together is seen together only if the registry is slower than this machine is late.
+		for latency := 10 * time.Millisecond; ; latency *= 2 {
+			key, chain := certtest.ChainOf(3, "P-256")
+			w.file("other.key", string(certtest.KeyPEM(key)))
+			w.file("other.pem", string(certtest.PEM(chain...)))
+			s.Latency(latency)
+			s.Reset()
+			w.want(0, args...)
+			n, trips := len(s.Requests()), s.RoundTrips()
+			if n <= requests && trips <= roundTrips {
+				return
+			}
+			if n > requests || latency > 300*time.Millisecond {
+				t.Fatalf("%s: %d requests, %d in a row, want at most %d and %d: %v", args[0], n, trips, requests, roundTrips, s.Requests())
+			}
+		}
 	}
-	s.Reset()
-	w.want(0, "sign", ref, "--key", w.path("other.key"), "--chain", w.path("other.pem"))
-	if n, trips := len(s.Requests()), s.RoundTrips(); n > 9 || trips > 4 {
-		t.Errorf("sign beside a foreign signature: %d requests, %d in a row, want at most 9 and 4: %v", n, trips, s.Requests())
-	}
+	measure(9, 3, "verify", ref, "--root", w.path("root.pem"))
+	measure(9, 4, "sign", ref, "--key", w.path("other.key"), "--chain", w.path("other.pem"))
 }
 
 // TestRegistryDown: exit 4 with the host in the message; refused: exit 5.

@@ -508,7 +508,8 @@ func TestK16AllAtOnce(t *testing.T) {
 				var read atomic.Int64
 				both := make(chan struct{})
 				f.server.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
-					if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/sha256:") && read.Add(1) == 16 {
+					theirs := r.UserAgent() != lookout
+					if theirs && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/sha256:") && read.Add(1) == 16 {
 						close(both)
 					}
 					if r.Method != http.MethodGet && r.Method != http.MethodHead {

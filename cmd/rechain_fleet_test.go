@@ -65,9 +65,13 @@ func (f *fleet) identity(cn string, ca *certtest.Authority) {
 	f.leaf[cn] = ca.Chain(ca.Leaf(key.Public(), cn, certtest.Valid(time.Now().Add(-800*time.Hour), time.Now().Add(400*24*time.Hour))))
 }
 
+// lookout is what a test calls itself where it looks at a registry beside imprint.
+const lookout = "lookout"
+
+// repo opens a repository of the registry.
 func (f *fleet) repo(path string) *registry.Repo {
 	f.t.Helper()
-	c, err := registry.NewClient(registry.Options{})
+	c, err := registry.NewClient(registry.Options{UserAgent: lookout})
 	if err != nil {
 		f.t.Fatal(err)
 	}
