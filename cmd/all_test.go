@@ -29,7 +29,6 @@ import (
 // are app and what begins with it.
 type plain struct {
 	images int
-	page   int
 	// answer, if not nil, answers before it.
 	answer func(w http.ResponseWriter, r *http.Request) bool
 }

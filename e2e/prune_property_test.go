@@ -356,8 +356,8 @@ func (v view) lost(left map[digest.Digest]bool) (n int) {
 
 // A harvest counts what happened in many groves, so that no test passes because nothing did.
 type harvest struct {
-	signatures, gone, needed, accepted int
-	reasons                            map[string]int
+	signatures, gone, accepted int
+	reasons                    map[string]int
 }
 
 // prune prunes a grove, twice, with different knowledge, and looks after each deletion whether anybody lost anything.

@@ -94,13 +94,13 @@ func nameless(text string) string {
 
 type runbookWorld struct {
 	*person
-	server       *regtest.Server
-	tsa          *tsatest.Authority
-	tsaURL       string
-	root, ca     *certtest.Authority
-	leaf, legacy *x509.Certificate
-	clock        time.Time
-	code         int
+	server   *regtest.Server
+	tsa      *tsatest.Authority
+	tsaURL   string
+	root, ca *certtest.Authority
+	leaf     *x509.Certificate
+	clock    time.Time
+	code     int
 }
 
 func newRunbookWorld(t *testing.T) *runbookWorld {

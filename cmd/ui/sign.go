@@ -24,11 +24,9 @@ func SignWord(r signer.Result) string {
 
 // Sign writes what signing did.
 func Sign(w io.Writer, r signer.Result, now time.Time) {
-	word, style := "signed", good
+	word, style := SignWord(r), good
 	if r.DryRun {
 		word, style = "plan", plain
-	} else {
-		word = SignWord(r)
 	}
 	headline(w, style, word, r.Reference, "")
 	under(w, word, r.Digest.String())

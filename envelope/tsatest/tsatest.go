@@ -211,7 +211,7 @@ func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case Garbage:
 		w.Header().Set("Content-Type", reply)
-		w.Write([]byte{0x30, 0x82, 0xff, 0xff, 1, 2, 3})
+		_, _ = w.Write([]byte{0x30, 0x82, 0xff, 0xff, 1, 2, 3})
 		return
 	case Hangs:
 		select {
@@ -243,7 +243,7 @@ func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	w.Write(answer)
+	_, _ = w.Write(answer)
 }
 
 // answer is the DER of a response: status, and the token if it is granted.
