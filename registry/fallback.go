@@ -295,6 +295,21 @@ func (t *settling) read(ctx context.Context) (fallbackIndex, error) {
 	return x, nil
 }
 
+// mended is e, or what we add of that digest if e describes it otherwise: readers go by what an entry says.
+func (t *settling) mended(e fallbackEntry) fallbackEntry {
+	for _, ours := range t.add {
+		if ours.descriptor.Digest == e.descriptor.Digest && !sameEntry(ours, e) {
+			return ours
+		}
+	}
+	return e
+}
+
+func sameEntry(a, b fallbackEntry) bool {
+	x, y := a.descriptor, b.descriptor
+	return x.Digest == y.Digest && x.MediaType == y.MediaType && x.Size == y.Size && x.ArtifactType == y.ArtifactType
+}
+
 // settled reports whether an index is as it should be: our change is in it, and nothing that others listed before our
 // eyes has been overwritten since. They may have ended and cannot put it back.
 func (t *settling) settled(ctx context.Context, x fallbackIndex) (bool, error) {
@@ -310,7 +325,7 @@ func (t *settling) merge(ctx context.Context, now fallbackIndex) (fallbackIndex,
 	var kept, lost []fallbackEntry
 	for _, e := range now.entries {
 		if !t.dropped(e.descriptor.Digest) {
-			kept = append(kept, e)
+			kept = append(kept, t.mended(e))
 		}
 	}
 	following := t.following(now)
@@ -374,10 +389,14 @@ func (t *settling) there(ctx context.Context, entries []fallbackEntry) ([]fallba
 	return found, nil
 }
 
-// sameEntries reports whether two indexes list the same digests.
+// sameEntries reports whether two indexes list the same, and describe it alike.
 func sameEntries(a, b fallbackIndex) bool {
 	if len(a.entries) != len(b.entries) {
 		return false
 	}
-	return !slices.ContainsFunc(a.entries, func(e fallbackEntry) bool { return !b.has(e.descriptor.Digest) })
+	of := make(map[digest.Digest]fallbackEntry, len(b.entries))
+	for _, e := range b.entries {
+		of[e.descriptor.Digest] = e
+	}
+	return !slices.ContainsFunc(a.entries, func(e fallbackEntry) bool { return !sameEntry(e, of[e.descriptor.Digest]) })
 }

@@ -23,6 +23,9 @@ type Signature struct {
 	Annotations map[string]string
 	MediaType   string // of the envelope: its layer's, exactly as written
 	Envelope    []byte
+	// Misdescribed: the list describes the manifest otherwise than it is. Anybody may write a fallback index so; stock verifiers pass
+	// over an entry without the type, and give up at one of another size or media type.
+	Misdescribed bool
 	// Err is why it could not be read: *Error with reason manifest-malformed, or one that wraps ErrUnavailable,
 	// ErrNotFound and the like. Then the fields above may be empty, but for Subject and Descriptor.
 	Err error
@@ -105,7 +108,14 @@ func (r *Repo) ReadSignature(ctx context.Context, subject ocispec.Descriptor, re
 		}
 		return s
 	}
-	return r.SignatureOf(ctx, subject, m)
+	s := r.SignatureOf(ctx, subject, m)
+	s.Misdescribed = !ref.Describes(m.Descriptor)
+	return s
+}
+
+// Describes reports whether the list has r as a signature whose manifest is d, so that stock verifiers find it by that.
+func (r Referrer) Describes(d ocispec.Descriptor) bool {
+	return r.ArtifactType == ArtifactTypeSignature && r.Digest == d.Digest && r.MediaType == d.MediaType && r.Size == d.Size
 }
 
 // SignatureOf reads the signature whose manifest m is at hand already.

@@ -158,7 +158,7 @@ type prunable struct {
 func readPrunable(sig registry.Signature, o PruneOptions) *prunable {
 	s := &prunable{
 		PrunedSignature: PrunedSignature{Signature: sig.Descriptor.Digest, Status: PruneStays, sig: sig},
-		hidden:          slices.Contains(o.Hidden, sig.Descriptor.Digest),
+		hidden:          sig.Misdescribed || slices.Contains(o.Hidden, sig.Descriptor.Digest),
 		shape:           shapeOfManifest(sig.Manifest),
 	}
 	switch {

@@ -84,9 +84,6 @@ func (p *PrunePlan) survives(ctx context.Context, repo *registry.Repo, list []re
 	if i < 0 {
 		return fmt.Sprintf("%s, which supersedes it, is not listed any more", survivor), nil
 	}
-	if list[i].ArtifactType != registry.ArtifactTypeSignature {
-		return fmt.Sprintf("%s, which supersedes it, is listed without its type, so that stock verifiers pass it over", survivor), nil
-	}
 	at := slices.IndexFunc(p.Signatures, func(s PrunedSignature) bool { return s.Signature == survivor })
 	if at < 0 {
 		return fmt.Sprintf("%s, which supersedes it, is not in this plan", survivor), nil
@@ -103,6 +100,14 @@ func (p *PrunePlan) survives(ctx context.Context, repo *registry.Repo, list []re
 	case !bytes.Equal(is.Manifest.Bytes, was.Manifest.Bytes) || is.Manifest.Descriptor.MediaType != was.Manifest.Descriptor.MediaType ||
 		!bytes.Equal(is.Envelope, was.Envelope):
 		return fmt.Sprintf("%s, which supersedes it, came back otherwise", survivor), nil
+	case is.Misdescribed:
+		return fmt.Sprintf("%s, which supersedes it, is listed as something else than it is (its type, its size), so that stock verifiers pass it over", survivor), nil
+	}
+	switch err := hasEnvelope(ctx, repo, is.Manifest); {
+	case errors.Is(err, registry.ErrNotFound), errors.Is(err, registry.ErrDigestMismatch):
+		return fmt.Sprintf("the envelope of %s, which supersedes it, stands in its manifest and is not there by itself, where stock verifiers read it", survivor), nil
+	case err != nil:
+		return "", fmt.Errorf("reading the envelope of %s once more, which is to survive: %w", survivor, err)
 	}
 	return "", nil
 }

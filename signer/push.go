@@ -59,6 +59,9 @@ func Push(ctx context.Context, repo *registry.Repo, plans []Plan) ([]Plan, error
 	if err := pushNew(ctx, repo, plans, write); err != nil {
 		return plans, err
 	}
+	if err := keepEnvelopes(ctx, repo, plans, due); err != nil {
+		return plans, err
+	}
 	if err := readBack(ctx, repo, plans, due); err != nil {
 		return plans, err
 	}
@@ -110,6 +113,23 @@ func pushNew(ctx context.Context, repo *registry.Repo, plans []Plan, write []int
 		return doing(p, err)
 	}
 	return nil
+}
+
+// keepEnvelopes stores those envelopes of what was listed already that are not there, where an old one is to go for it. Whoever listed it may
+// have left it inline in the manifest alone, or deleted it: imprint reads it there, stock verifiers do not.
+func keepEnvelopes(ctx context.Context, repo *registry.Repo, plans []Plan, due []int) error {
+	due = slices.DeleteFunc(slices.Clone(due), func(i int) bool { return !plans[i].listed || !plans[i].Replace })
+	return each(ctx, len(due), pushesAtOnce, func(i int) error {
+		p := plans[due[i]]
+		parts, err := p.manifest.Parse()
+		if err == nil {
+			err = repo.PushBytes(ctx, parts.Layers[0], p.envelope.Bytes())
+		}
+		if err != nil {
+			return fmt.Errorf("pushing the envelope of %s: %w", p.New, err)
+		}
+		return nil
+	})
 }
 
 // readBack returns once the registry lists the new signatures and gives back their very bytes. Registries exist that
@@ -165,6 +185,8 @@ func readBackOnce(ctx context.Context, repo *registry.Repo, plans []Plan, left [
 		missing[i] = back[at]
 		if !lists(list, plans[i].New) {
 			missing[i] = fmt.Errorf("%w: it is not listed", errNotYet)
+		} else if !slices.ContainsFunc(list, func(r registry.Referrer) bool { return r.Describes(plans[i].manifest.Descriptor) }) {
+			missing[i] = fmt.Errorf("%w: it is listed as something else than it is, so that stock verifiers pass it over", errNotYet)
 		}
 	}
 	return missing, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/registry"
 )
 
@@ -68,6 +69,21 @@ func (s *signing) compare(ctx context.Context, t target) error {
 	said, present, err := c.Payload.Claims()
 	if claims, claiming := s.claimsOf(t); err != nil || present != claiming || !slices.Equal(said, claims) || c.Payload.Digest != t.subject.Digest {
 		return fmt.Errorf("%w: what came back says something else than was to be signed", errNotYet)
+	}
+	return nil
+}
+
+// hasEnvelope reads the envelope of a signature manifest from where stock verifiers do, also if the manifest has it inline.
+func hasEnvelope(ctx context.Context, repo *registry.Repo, m registry.Manifest) error {
+	p, err := m.Parse()
+	if err != nil {
+		return err
+	}
+	for _, layer := range p.Layers {
+		layer.Data = nil
+		if _, err := repo.ReadBlob(ctx, layer, envelope.MaxBytes); err != nil {
+			return err
+		}
 	}
 	return nil
 }

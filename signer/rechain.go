@@ -204,7 +204,7 @@ func (p *Plan) make(pool *Pool, o RechainOptions) error {
 		return fmt.Errorf("exchanging the chain: %w", err)
 	}
 	if o.Stamper != nil && wantsStamp(e, o.Stamper, o.Now) {
-		if there := o.Siblings.like(e, o.Stamper.Roots); there != nil {
+		if there := o.Siblings.like(e, shapeOfManifest(p.sig.Manifest), o.Stamper.Roots); there != nil {
 			return p.adopt(there)
 		}
 		p.Restamp = true

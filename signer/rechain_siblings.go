@@ -18,7 +18,7 @@ import (
 
 // Siblings are the signatures that are listed together. It may be used concurrently.
 type Siblings struct {
-	sigs    []registry.Signature // that could be read: a ghost is not there for being listed
+	sigs    []registry.Signature // that stock verifiers find: a ghost is not there for being listed
 	digests map[digest.Digest]bool
 
 	once   sync.Once
@@ -36,7 +36,7 @@ type sibling struct {
 func Among(sigs []registry.Signature) *Siblings {
 	s := &Siblings{digests: map[digest.Digest]bool{}}
 	for _, sig := range sigs {
-		if sig.Err == nil {
+		if sig.Err == nil && !sig.Misdescribed {
 			s.sigs = append(s.sigs, sig)
 			s.digests[sig.Descriptor.Digest] = true
 		}
@@ -46,9 +46,9 @@ func Among(sigs []registry.Signature) *Siblings {
 
 func (s *Siblings) has(d digest.Digest) bool { return s != nil && s.digests[d] }
 
-// like returns the one that is e with a countersignature that serves it: the same signature with the same chain; of several the one
-// of the lowest digest, so that every run finds the same.
-func (s *Siblings) like(e *envelope.Envelope, roots []*x509.Certificate) *sibling {
+// like returns the one that is e with a countersignature that serves it: the same signature with the same chain, seen by whoever sees a
+// manifest of that shape; of several the one of the lowest digest, so that every run finds the same.
+func (s *Siblings) like(e *envelope.Envelope, shape manifestShape, roots []*x509.Certificate) *sibling {
 	c, err := e.Verify()
 	if s == nil || err != nil {
 		return nil
@@ -56,7 +56,8 @@ func (s *Siblings) like(e *envelope.Envelope, roots []*x509.Certificate) *siblin
 	s.once.Do(s.verify)
 	var best *sibling
 	for _, b := range s.byCore[c.CoreID()] {
-		if best != nil && b.sig.Descriptor.Digest > best.sig.Descriptor.Digest || !b.content.Chain.Equal(c.Chain) {
+		if best != nil && b.sig.Descriptor.Digest > best.sig.Descriptor.Digest || !b.content.Chain.Equal(c.Chain) ||
+			!shapeOfManifest(b.sig.Manifest).seenAs(shape) {
 			continue
 		}
 		if b.stamped, err = StampOf(b.content, roots); err == nil {

@@ -94,7 +94,7 @@ func (p *TimestampPlan) make(o TimestampOptions, siblings *Siblings) error {
 		p.Status = StatusUnchanged
 		return nil
 	}
-	if twin := siblings.twin(c, o.Roots); twin != nil && twin.sig.Descriptor.Digest != p.Signature && p.gains(twin.stamped) && !o.Authority.outlasts(twin.stamped) {
+	if twin := siblings.twin(c, shapeOfManifest(p.sig.Manifest), o.Roots); twin != nil && twin.sig.Descriptor.Digest != p.Signature && p.gains(twin.stamped) && !o.Authority.outlasts(twin.stamped) {
 		return p.take(twin, o.Roots)
 	}
 	if err := CanStamp(c, o.Now); err != nil {
@@ -167,12 +167,12 @@ func newTime(s Stamped) string { return "no earlier than " + stamp(s.From) }
 
 // twin returns the sibling that is the same signature with the same chain and has the countersignature that lasts longest; of several the
 // one of the lowest digest, so that every run finds the same.
-func (s *Siblings) twin(c envelope.Content, roots []*x509.Certificate) *sibling {
+func (s *Siblings) twin(c envelope.Content, shape manifestShape, roots []*x509.Certificate) *sibling {
 	s.once.Do(s.verify)
 	var best *sibling
 	for _, b := range s.byCore[c.CoreID()] {
 		var err error
-		if !b.content.Chain.Equal(c.Chain) {
+		if !b.content.Chain.Equal(c.Chain) || !shapeOfManifest(b.sig.Manifest).seenAs(shape) {
 			continue
 		}
 		if b.stamped, err = StampOf(b.content, roots); err != nil {
