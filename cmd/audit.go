@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -122,13 +123,20 @@ func runAudit(ctx context.Context, s *session, in auditInputs, args []string) er
 
 // writable refuses what could not be written in the end, before anything is read.
 func (in auditInputs) writable() error {
-	for _, path := range []string{in.metrics, in.html} {
+	for _, out := range [][2]string{{"metrics", in.metrics}, {"html", in.html}} {
+		flag, path := out[0], out[1]
 		if path == "" {
 			continue
+		}
+		if info, err := os.Stat(path); path == "-" || err == nil && !info.Mode().IsRegular() {
+			return usageHint("name a file, which is replaced in one go", "--%s %s: it is no file", flag, path)
 		}
 		if err := writable(path, true); err != nil {
 			return err
 		}
+	}
+	if in.metrics != "" && filepath.Clean(in.metrics) == filepath.Clean(in.html) {
+		return usageHint("give each a file of its own", "--metrics and --html both name %s", in.html)
 	}
 	if in.certificates == "" {
 		return nil

@@ -169,7 +169,32 @@ func TestAuditWithoutCatalog(t *testing.T) {
 		return true
 	})
 	code, stdout, stderr := runAudits(t, t.Context(), s.Host)
-	if code != exitUnknown || stdout != "" || !strings.Contains(stderr, "it does not list its repositories") || !strings.Contains(stderr, "hint: name the repositories, one a line: imprint audit --batch FILE") {
+	if code != exitUnknown || stdout != "" || !strings.Contains(stderr, "not supported by this registry") || !strings.Contains(stderr, "hint: name the repositories, one a line: imprint audit --batch FILE") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// TestAuditFilesThatCannotBe: what cannot be written in the end is said before anything is read, by its own flag.
+func TestAuditFilesThatCannotBe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.image("lay", "one", "1.0")
+	lay, folder, page := "oci:"+w.path("lay"), w.mkdir("folder"), w.path("page")
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a folder":        {[]string{"--html", folder}, "--html " + folder + ": it is no file"},
+		"standard output": {[]string{"--metrics", "-"}, "--metrics -: it is no file"},
+		"a device":        {[]string{"--html", os.DevNull}, "--html " + os.DevNull},
+		"one for both":    {[]string{"--html", page, "--metrics", filepath.Dir(page) + "/./page"}, "--metrics and --html both name"},
+	} {
+		got := w.want(3, append([]string{"audit", lay}, c.args...)...)
+		if !strings.Contains(got.err, c.want) || strings.Contains(got.err, "--out") || got.out != "" {
+			t.Errorf("%s: %s%s", name, got.out, got.err)
+		}
+	}
+	if _, err := os.Stat(page); err == nil {
+		t.Error("something was written")
 	}
 }

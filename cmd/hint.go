@@ -16,7 +16,7 @@ import (
 // reasonHints maps reason codes to what to do next; they are asked before errorHints. A hint never suggests loosening a policy.
 var reasonHints = map[string]string{
 	"expired":                "a certificate ran out: get it renewed; existing signatures take the new chain with imprint rechain",
-	"not-yet-valid":          "check this machine's clock: imprint doctor",
+	"not-yet-valid":          "it cannot be used before that; if the day has come, check this machine's clock: imprint doctor",
 	"clock":                  "check this machine's clock: imprint doctor",
 	"leaf-key-differs":       "rechain keeps the signature, so it needs a certificate for the key that made it; imprint inspect shows that certificate",
 	"identity-changes":       "verifiers that pin the old name will refuse the new one; if that is meant: --allow-identity-change",

@@ -114,5 +114,5 @@ func catalogError(host string, err error) error {
 }
 
 func noCatalog(host, why string) error {
-	return fail(codeCatalog, "%s %w: it does not list its repositories: %s", host, ErrUnsupported, why)
+	return fail(codeCatalog, "listing the repositories of %s: %w: %s", host, ErrUnsupported, why)
 }

@@ -141,6 +141,8 @@ func PruneLine(w io.Writer, r signer.PruneResult) {
 	goes, done := n[signer.PruneGoes]+n[signer.PruneUnlists], n[signer.PruneDeleted]+n[signer.PruneUnlisted]
 	text := plural(n[signer.PruneStays], "signature")
 	switch {
+	case goes > 0 && done > 0: // interrupted, or refused, half-way
+		text = fmt.Sprintf("%s deleted, %s still to delete, %s stay", number(done), number(goes), number(n[signer.PruneStays]))
 	case goes > 0:
 		text = fmt.Sprintf("%s to delete, %s stay", number(goes), number(n[signer.PruneStays]))
 	case done > 0:
