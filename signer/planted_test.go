@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/envelope/tsatest"
 	"github.com/imprint-oci/imprint/registry"
@@ -200,5 +202,57 @@ func TestRechainPlantedShape(t *testing.T) {
 		if (got.Status == StatusThere) != c.adopted || got.Restamp == c.adopted {
 			t.Errorf("%s: %s, restamp %v", name, got.Status, got.Restamp)
 		}
+	}
+}
+
+// --replace takes no countersignature away from those who trust its authority alone, nor has somebody who attached another choose.
+func TestRechainReplaceOfAnotherAuthority(t *testing.T) {
+	t.Parallel()
+	r := newPKI(t)
+	tsa, other := authority(t, tsatest.Options{}), authority(t, tsatest.Options{})
+	late := []*x509.Certificate{r.id.root.IntermediateWith(r.id.ca.Key, "ca", certtest.Valid(r.now.Add(-time.Minute), r.now.Add(days(900)))).Certificate}
+	old := withToken(t, r.sig, tsa.Token(primitive(t, r.sig), r.now.Add(-30*time.Minute)))
+	useless := withToken(t, r.sig, tsa.Token(primitive(t, r.sig), r.now.Add(-days(400))))
+	plan, err := PlanRechain(old, NewPool(late), RechainOptions{Now: r.now})
+	must(t, err)
+	e, err := plan.envelope.WithTimestamp(other.Token(primitive(t, r.sig), r.now))
+	must(t, err)
+	planted := enveloped(e.Bytes(), envelope.JWS, nil)
+	both := stamperOf(tsa)
+	both.Roots = append(both.Roots, other.Roots()...)
+	swapped := stamperOf(other)
+	swapped.Roots = append(swapped.Roots, tsa.Roots()...)
+	for name, c := range map[string]struct {
+		old     registry.Signature
+		s       *Stamper
+		replace bool
+		sibling bool
+		refused bool
+	}{
+		"the same":                     {old, stamperOf(tsa), true, false, false},
+		"another":                      {old, stamperOf(other), true, false, true},
+		"another, beside":              {old, stamperOf(other), false, false, false},
+		"another, as the answer shows": {old, swapped, true, false, true},
+		"another, and nobody goes by the old one":     {useless, stamperOf(other), true, false, false},
+		"another that somebody attached":              {old, both, true, true, true},
+		"another that somebody attached, beside":      {old, both, false, true, false},
+		"one attached, and there was none to replace": {r.sig, both, true, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sigs := []registry.Signature{c.old}
+			if c.sibling {
+				sigs = append(sigs, planted)
+			}
+			p, err := PlanRechain(c.old, NewPool(late), RechainOptions{Now: time.Now(), Replace: c.replace, Siblings: Among(sigs), Stamper: c.s})
+			if err == nil {
+				_, err = Stamp(t.Context(), []Plan{p}, c.s)
+			}
+			if !c.refused {
+				must(t, err)
+				return
+			}
+			wantReason(t, err, "would-break-timestamp", nil)
+		})
 	}
 }

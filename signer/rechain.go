@@ -205,9 +205,15 @@ func (p *Plan) make(pool *Pool, o RechainOptions) error {
 	}
 	if o.Stamper != nil && wantsStamp(e, o.Stamper, o.Now) {
 		if there := o.Siblings.like(e, shapeOfManifest(p.sig.Manifest), o.Stamper.Roots); there != nil {
+			if err := p.checkAuthority(&there.stamped, o.Stamper.Roots); err != nil {
+				return err
+			}
 			return p.adopt(there)
 		}
 		p.Restamp = true
+		if err := p.checkAuthority(nil, o.Stamper.Roots); err != nil {
+			return err
+		}
 	}
 	if err := p.propose(e); err != nil || p.Restamp {
 		return err

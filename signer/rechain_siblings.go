@@ -149,6 +149,9 @@ func (p *Plan) countersign(ctx context.Context, s *Stamper, before []Plan) error
 			return err
 		}
 	}
+	if err := p.checkAuthority(&stamped, s.Roots); err != nil {
+		return err
+	}
 	p.Restamp, p.Stamped = false, &stamped
 	return p.propose(e)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -146,20 +145,12 @@ func (p *TimestampPlan) checkReplace(new Stamped, roots []*x509.Certificate) err
 	if !p.Replace || len(p.token) == 0 {
 		return nil
 	}
-	refuse := func(why string) error {
-		return &Error{codeTimestamp, fmt.Errorf("replacing it would break it for some verifiers: %s", why)}
+	if err := breaksStamp(p.content, &new, roots); err != nil {
+		return err
 	}
-	old, err := p.content.VerifyTimestamp(roots)
-	switch {
-	case errors.Is(err, envelope.ErrTimestamp):
-		return refuse("its timestamp is none under the roots given, but may be one under those that others trust")
-	case err != nil:
-		return nil // nobody can read it
-	case !old.Chain.Root().Equal(new.chain.Root()):
-		return refuse(fmt.Sprintf("its timestamp leads to %s, the new one to %s", certchain.NameOf(old.Chain.Root().RawSubject),
-			certchain.NameOf(new.chain.Root().RawSubject)))
+	if from, to, ok, err := p.content.TimestampRange(); ok && err == nil {
+		p.warn("with the old timestamp goes the proof that the signature was there by %s; the new one says %s", stamp(from.Add(to.Sub(from)/2)), newTime(new))
 	}
-	p.warn("with the old timestamp goes the proof that the signature was there by %s; the new one says %s", stamp(old.At), newTime(new))
 	return nil
 }
 
