@@ -91,7 +91,7 @@ func (in rechainInputs) selection(s *session) (only signer.Selection, err error)
 	}
 	if in.signedBy != "" {
 		if only.SignedBy, err = certchain.ParseName(in.signedBy); err != nil {
-			return only, &handedIn{fmt.Errorf("--signed-by: %w", err)}
+			return only, &hinted{&handedIn{fmt.Errorf("--signed-by: %w", err)}, "as --signed-by 'O=Acme, CN=release 2026': whoever's name has all of it; imprint inspect shows names"}
 		}
 	} else if s.rank("signed-by") == fromCommandLine {
 		return only, usage("--signed-by: the name is empty")
@@ -268,6 +268,7 @@ func (a *renewal) take() (taken int) {
 
 // write writes what was planned, as much of it as --limit has room for. refused gets why the policy does not accept one.
 func (a *renewal) write(ctx context.Context, refused *error) (written bool, err error) {
+	*refused = cmp.Or(*refused, a.judge()) // before --limit makes room: what is refused needs none
 	taken, used := a.take(), 0
 	defer func() { a.quota.done(taken, used) }()
 	if taken == 0 {
@@ -277,8 +278,8 @@ func (a *renewal) write(ctx context.Context, refused *error) (written bool, err 
 		if a.plans, err = signer.Stamp(ctx, a.plans, a.options.Stamper); err != nil {
 			return false, err
 		}
+		*refused = cmp.Or(*refused, a.judge())
 	}
-	*refused = cmp.Or(*refused, a.judge())
 	used = min(taken, planned(a.plans))
 	a.plans, err = signer.Push(ctx, a.repo, a.plans)
 	for _, p := range a.plans {
