@@ -215,7 +215,7 @@ func flagLines(flags *pflag.FlagSet) string {
 			name += " " + what
 		}
 		switch f.DefValue {
-		case "", "false", "[]", "-1":
+		case "", "false", "[]", "-1", "0":
 		default:
 			text += " (default " + f.DefValue + ")"
 		}

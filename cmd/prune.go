@@ -72,6 +72,7 @@ type pruning struct {
 	write     bool
 	signature digest.Digest
 	roots     []*x509.Certificate
+	alone     bool // one artifact, no batch
 }
 
 func runPrune(ctx context.Context, s *session, in pruneInputs, args []string) error {
@@ -106,6 +107,7 @@ func runPrune(ctx context.Context, s *session, in pruneInputs, args []string) er
 	if in.signature != "" && (len(items) != 1 || in.batch.file != "") {
 		return usageHint("name the one artifact that it belongs to", "--signature is for one REF")
 	}
+	run.alone = len(items) == 1 && in.batch.file == ""
 	return runBatch(ctx, s, in.batch, items, b)
 }
 
@@ -223,6 +225,14 @@ func (p *pruning) prune(ctx context.Context, repo *registry.Repo, ref registry.R
 		}
 	} else {
 		r.Goes = r.Contents(signer.PruneGoes)
+	}
+	if p.signature != "" { // it was not superseded but wrong: that it is still there is no success
+		if err := r.Refused(); err != nil {
+			return r, fmt.Errorf("the signature %s is still there: %w", p.signature, err)
+		}
+	}
+	if p.alone && !p.s.json {
+		return r, nil // its screen says them
 	}
 	for _, w := range r.Warnings {
 		p.s.warn("prune", w)

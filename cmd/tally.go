@@ -65,8 +65,11 @@ func (t *tally) more(also func() []ui.Count) {
 	}
 }
 
+// maxHints is how many hints are kept: where they name what failed, of thousands none tells more than the first.
+const maxHints = 5
+
 func (t *tally) hint(h string) {
-	if h != "" && !slices.Contains(t.hints, h) {
+	if h != "" && len(t.hints) < maxHints && !slices.Contains(t.hints, h) {
 		t.hints = append(t.hints, h)
 	}
 }

@@ -204,10 +204,14 @@ func (run *timestampRun) signatures(ctx context.Context, repo *registry.Repo, re
 	for _, p := range r.Plans {
 		r.Warnings = append(r.Warnings, p.Warnings...)
 	}
+	err = partlyDone(cmp.Or(err, failed, refused, why), slices.ContainsFunc(plans, stampWritten))
+	if err == nil && run.alone && !run.s.json {
+		return r, nil // its screen says them
+	}
 	for _, w := range r.Warnings {
 		run.s.warn("timestamp", w)
 	}
-	return r, partlyDone(cmp.Or(err, failed, refused, why), slices.ContainsFunc(plans, stampWritten))
+	return r, err
 }
 
 func stampWritten(p signer.TimestampPlan) bool {

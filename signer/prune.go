@@ -68,6 +68,7 @@ type PrunePlan struct {
 	// Left is why the registry did not delete what was to go.
 	Left string `json:"oldLeft,omitempty"`
 
+	refusal error // Left
 	subject ocispec.Descriptor
 	pause   func(context.Context, time.Duration) error // tests
 }

@@ -120,6 +120,7 @@ func (p *PrunePlan) left(ctx context.Context, repo *registry.Repo, s *PrunedSign
 		return err
 	}
 	if listed(list, s.Signature) {
+		p.refusal = refusal
 		p.Left = fmt.Sprintf("what was to go stays: %v", refusal)
 		return nil
 	}
@@ -127,6 +128,9 @@ func (p *PrunePlan) left(ctx context.Context, repo *registry.Repo, s *PrunedSign
 	p.Left = fmt.Sprintf("what was to go was taken out of the list, and its manifest stays: %v", refusal)
 	return nil
 }
+
+// Refused is the registry's answer where something that was to go is still listed, nil otherwise.
+func (p PrunePlan) Refused() error { return p.refusal }
 
 // unlist takes a ghost out of the list, unless it came back.
 func (p *PrunePlan) unlist(ctx context.Context, repo *registry.Repo, s *PrunedSignature) error {

@@ -53,7 +53,6 @@ func Timestamp(w io.Writer, r signer.TimestampResult) {
 	word := TimestampWord(r)
 	headline(w, good, word, r.Reference, "")
 	under(w, word, r.Digest.String())
-	fmt.Fprintln(w)
 	var rows [][]string
 	for _, p := range r.Plans {
 		if p.Status == signer.StatusLeftOut {
@@ -62,6 +61,7 @@ func Timestamp(w io.Writer, r signer.TimestampResult) {
 		rows = append(rows, []string{short(p.Signature), rechainNew(p.Plan), common(p.Identity), stampTime(p), stampUntil(p), stampStatus(p)})
 	}
 	if len(rows) > 0 {
+		fmt.Fprintln(w)
 		table(w, []column{{head: "SIGNATURE"}, {head: "NEW"}, {head: "SIGNED BY", most: 26}, {head: "TIMESTAMP"}, {head: "AUTHORITY UNTIL"}, {most: 26}}, rows)
 	}
 	var notes strings.Builder
