@@ -349,7 +349,12 @@ func TestF35AuthorityDown(t *testing.T) {
 	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 	defer down.Close()
 	f.server.Reset()
-	f.want(4, append([]string{"rechain", f.server.Host + "/app:1", "--replace", "--timestamp-url", down.URL, "--timestamp-roots", f.path("tsa.pem"), "--allow-private"}, f.chain()...)...)
+	for _, what := range [][]string{{f.server.Host + "/app:1"}, {"--all", f.server.Host + "/app"}} {
+		args := append(append([]string{"rechain"}, what...), "--replace", "--timestamp-url", down.URL, "--timestamp-roots", f.path("tsa.pem"), "--allow-private", "-o", "json")
+		if r := f.run(append(args, f.chain()...)...); r.code == 0 || r.reason(t) != "tsa-unavailable" || what[0] != "--all" && r.code != 4 {
+			t.Errorf("%v: exit %d\n%s", what, r.code, r.out)
+		}
+	}
 	if n := f.server.Writes(); n != 0 {
 		t.Errorf("%d writes", n)
 	}

@@ -330,6 +330,14 @@ func TestCasesRechain(t *testing.T) {
 		if got := o.field(t, "signatures.len"); got != "2" {
 			t.Errorf("%s signatures", got)
 		}
+		// audit shows it, prune deletes it and nothing else.
+		if o := d.want(t, 0, "signature-superseded", "audit", d.ref).report(t); o.field(t, "counts.needless") != "1" || o.field(t, "counts.current") != "1" {
+			t.Errorf("the audit: %s", o.stdout)
+		}
+		d.want(t, 0, "", "prune", d.ref, "--yes")
+		if l := d.listed(); len(l) != 1 || l[0] == old.Digest {
+			t.Errorf("pruned: signatures %v", l)
+		}
 	})
 	run("K22 annotations are kept", func(t *testing.T, d *desk) {
 		b := d.jws().bytes()
