@@ -13,15 +13,17 @@ import (
 )
 
 const (
-	codeUnreadable = "unreadable"
-	codeElsewhere  = "signs-another"
+	codeUnreadable   = "unreadable"
+	codeElsewhere    = "signs-another"
+	codeMisdescribed = "misdescribed"
 )
 
 // Reasons returns the codes of this package with one sentence each.
 func Reasons() map[string]string {
 	reasons := map[string]string{
-		codeUnreadable: "A listed signature could not be read, for a reason that has no code of its own.",
-		codeElsewhere:  "The signature is its certificate's, but of another artifact than the one it refers to.",
+		codeUnreadable:   "A listed signature could not be read, for a reason that has no code of its own.",
+		codeMisdescribed: "The list of referrers describes the signature otherwise than it is, so that stock verifiers do not find it.",
+		codeElsewhere:    "The signature is its certificate's, but of another artifact than the one it refers to.",
 	}
 	for _, k := range FindingKinds() {
 		reasons[k.Code] = k.Meaning

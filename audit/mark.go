@@ -95,6 +95,11 @@ func (a *Auditor) mark(sig registry.Signature, subject ocispec.Descriptor) *mark
 	if errors.Is(sig.Err, registry.ErrNotFound) {
 		m.Reason, m.Detail = codeGhost, "it is listed and is not there"
 	}
+	if s.Valid && s.Covers && sig.Misdescribed {
+		m.State, m.Reason = StateBad, codeMisdescribed
+		m.Detail = "the list has it without its type, or of another size or media type: stock verifiers pass it over, or reject the whole artifact"
+		return m
+	}
 	if !s.Valid || !s.Covers {
 		m.State = StateBad
 		return m
@@ -150,6 +155,17 @@ func (m *mark) stamp(a *Auditor) {
 		m.faint = "its timestamp lies outside its chain"
 	}
 	m.annex = c.TimestampCertificates()
+	if len(a.o.TimestampRoots) > 0 {
+		verified, err := c.VerifyTimestamp(a.o.TimestampRoots)
+		trusted := err == nil
+		t.Trusted = &trusted
+		if trusted { // what the token carries besides is not signed: whose it is, is who verified
+			signer := verified.Chain.Leaf()
+			m.annex = append([]*x509.Certificate{signer}, slices.DeleteFunc(m.annex, signer.Equal)...)
+		} else {
+			m.faint = "its timestamp does not verify under the TSA roots given"
+		}
+	}
 	for i, cert := range m.annex {
 		use := EndTSA
 		if i > 0 {
@@ -158,14 +174,6 @@ func (m *mark) stamp(a *Auditor) {
 			t.By, t.Until = certchain.NameOf(cert.RawSubject), known(cert.NotAfter)
 		}
 		t.Chain = append(t.Chain, a.shelf.keep(cert, use))
-	}
-	if len(a.o.TimestampRoots) > 0 {
-		_, err := c.VerifyTimestamp(a.o.TimestampRoots)
-		trusted := err == nil
-		t.Trusted = &trusted
-		if !trusted {
-			m.faint = "its timestamp does not verify under the TSA roots given"
-		}
 	}
 	m.Timestamp = t
 }
@@ -383,7 +391,15 @@ func (m *mark) asCredible(o *mark) bool {
 	if bytes.Equal(m.content.Timestamp, o.content.Timestamp) {
 		return true
 	}
-	return m.content.TimestampBelow(o.annex)
+	// Of the certificates in o's token only what it hangs by: its signer's, and those whose key issued that. Anybody can put others into a
+	// copy of it, one for the same key under a root of his own among them, and so have his timestamp stand in for the copy, and the copy for o.
+	var own []*x509.Certificate
+	for i, cert := range o.annex {
+		if i == 0 || o.annex[0].CheckSignatureFrom(cert) == nil {
+			own = append(own, cert)
+		}
+	}
+	return m.content.TimestampBelow(own)
 }
 
 // claimsOf returns the tags of the repository that m claims, by themselves or with the repository's name; all: it claims every one.

@@ -150,22 +150,18 @@ func VerifyTimestamp(token, signature []byte, roots []*x509.Certificate) (Stamp,
 }
 
 // TimestampCertificates returns the certificates that c's token carries, that of its signer first, for screens: nothing of them is
-// verified. It returns nil where there is no token, or none that can be read.
+// verified. It returns nil where there is no token, none that can be read, or one of several signers: a token has one (RFC 3161, 2.4.2),
+// and anybody can put another into it.
 func (c Content) TimestampCertificates() []*x509.Certificate {
 	if len(c.Timestamp) == 0 || len(c.Timestamp) > MaxTimestamp {
 		return nil
 	}
 	signed, err := tspclient.ParseSignedToken(c.Timestamp)
-	if err != nil {
+	if err != nil || len(signed.SignerInfos) != 1 {
 		return nil
 	}
-	var first *x509.Certificate
-	for i := range signed.SignerInfos {
-		if first, err = signed.SigningCertificate(&signed.SignerInfos[i]); err == nil {
-			break
-		}
-	}
-	if first == nil {
+	first, err := signed.SigningCertificate(&signed.SignerInfos[0])
+	if err != nil {
 		return nil
 	}
 	certs := []*x509.Certificate{first}

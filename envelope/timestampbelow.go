@@ -17,8 +17,8 @@ func (c Content) TimestampBelow(certs []*x509.Certificate) bool {
 		return false
 	}
 	signed, err := tspclient.ParseSignedToken(c.Timestamp)
-	if err != nil {
-		return false
+	if err != nil || len(signed.SignerInfos) != 1 {
+		return false // of several signers one may be anybody
 	}
 	pool := x509.NewCertPool()
 	for _, cert := range certs {
