@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -210,6 +211,9 @@ func (a *all[T]) failed(ctx context.Context, it item, err error) {
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return // by --fail-fast, or --limit
+	}
+	if doing := a.b.kind + " " + it[0] + ": "; !strings.HasPrefix(err.Error(), doing) {
+		err = fmt.Errorf("%s%w", doing, err)
 	}
 	a.of++
 	a.add(a.s, a.b, it, outcome[T]{err: err, ran: true})

@@ -507,3 +507,16 @@ func TestAllWhole(t *testing.T) {
 		t.Errorf("v3 is %v", d)
 	}
 }
+
+// TestAllNamesWhatFailed: also an item of --all that is no place to walk is named in its error.
+func TestAllNamesWhatFailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.keys()
+	for _, item := range []string{"oci-archive:" + w.path("a.tar"), "oci:" + w.path("nowhere"), "reg.example/team/"} {
+		got := w.run("rechain", "--all", item, "--chain", w.path("chain.pem"))
+		if want := "imprint: error: rechain " + item + ": "; got.code == 0 || !strings.HasPrefix(got.err, want) {
+			t.Errorf("exit %d, want %q in %s", got.code, want, got.err)
+		}
+	}
+}

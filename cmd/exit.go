@@ -33,9 +33,9 @@ var exitMeanings = []struct {
 	meaning string
 }{
 	{exitDone, "done, or accepted"},
-	{exitRejected, "judged and not accepted: unsigned, untrusted, a tag or claim that would move"},
+	{exitRejected, "judged and not accepted: unsigned, untrusted, a tag would move, --fail-within"},
 	{exitUsage, "what you handed in is wrong: a flag, a file, a key, a chain, a policy"},
-	{exitUnknown, "could not find out: the registry or the network failed, or there is no such reference"},
+	{exitUnknown, "could not find out: registry, network or time-stamping authority failed, or no such reference"},
 	{exitUnauthorized, "not authorised by the registry"},
 	{exitKey, "the key service refused, failed, or returned a wrong signature"},
 	{exitPartly, "partly done: run it again"},
