@@ -57,7 +57,10 @@ func checkAuthority(text string) error {
 	case err != nil:
 		return usageHint(as, "--timestamp-url: that is no URL")
 	case u.User != nil:
-		return usageHint(as, "--timestamp-url %s: it holds a credential, which would end up in logs; none is sent", u.Redacted())
+		u.User = nil // a name alone may be a key too
+		return usageHint(as, "--timestamp-url %s: it holds a credential, which would end up in logs; none is sent", u)
+	case u.Opaque != "":
+		return usageHint(as, "--timestamp-url: that is no http or https URL")
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Fragment != "":
 		return usageHint(as, "--timestamp-url %q is no http or https URL", text)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -254,5 +255,39 @@ func TestRechainReplaceOfAnotherAuthority(t *testing.T) {
 			}
 			wantReason(t, err, "would-break-timestamp", nil)
 		})
+	}
+}
+
+// notation goes through the list, gives up at what it cannot read, and after 100: what it accepts on the way there stays.
+func TestPrunePlantedBetween(t *testing.T) {
+	t.Parallel()
+	s := newSuperseding(t, envelope.Options{})
+	old, fresh := s.with(t, nil, nil), s.with(t, s.renewed(years(s.now, -3, 8)), nil)
+	other := newSuperseding(t, envelope.Options{}).with(t, nil, nil)
+	misdescribed := other
+	misdescribed.Misdescribed = true
+	var many []registry.Signature
+	for range 99 {
+		many = append(many, other)
+	}
+	for name, c := range map[string]struct {
+		sigs []registry.Signature
+		goes bool
+	}{
+		"a ghost between":        {[]registry.Signature{old, ghostOf(other), fresh}, false},
+		"unreadable between":     {[]registry.Signature{old, unreadableOf(other), fresh}, false},
+		"misdescribed between":   {[]registry.Signature{old, misdescribed, fresh}, false},
+		"a ghost before":         {[]registry.Signature{ghostOf(other), old, fresh}, true},
+		"a ghost after":          {[]registry.Signature{old, fresh, ghostOf(other)}, true},
+		"the survivor before it": {[]registry.Signature{fresh, ghostOf(other), old}, true},
+		"the hundredth":          {slices.Concat([]registry.Signature{old}, many[:98], []registry.Signature{fresh}), true},
+		"the hundred and first":  {slices.Concat([]registry.Signature{old}, many, []registry.Signature{fresh}), false},
+		"first, before hundreds": {slices.Concat([]registry.Signature{fresh}, many, many, []registry.Signature{old}), true},
+	} {
+		for _, p := range PlanPrune(c.sigs, PruneOptions{Now: s.now}).Signatures {
+			if p.Signature == old.Descriptor.Digest && (p.Status == PruneGoes) != c.goes {
+				t.Errorf("%s: %s (%s: %s)", name, p.Status, p.Reason, p.Detail)
+			}
+		}
 	}
 }

@@ -131,9 +131,15 @@ func (p PrunePlan) with(statuses ...string) (all []PrunedSignature) {
 func PlanPrune(sigs []registry.Signature, o PruneOptions) PrunePlan {
 	p := PrunePlan{Signatures: []PrunedSignature{}}
 	var all []*prunable
+	stops := 0
 	for _, sig := range sigs {
 		p.Subject, p.subject = sig.Subject.Digest, ocispec.Descriptor{MediaType: sig.Subject.MediaType, Digest: sig.Subject.Digest, Size: sig.Subject.Size}
-		all = append(all, readPrunable(sig, o))
+		s := readPrunable(sig, o)
+		s.place, s.stops = len(all), stops
+		if sig.Err != nil || sig.Misdescribed {
+			stops++
+		}
+		all = append(all, s)
 	}
 	if o.Signature != "" {
 		p.planNamed(all, o)
@@ -152,6 +158,8 @@ type prunable struct {
 	content  *envelope.Content // nil: it does not verify, or not for this subject
 	shape    manifestShape
 	hidden   bool
+	place    int    // in the list
+	stops    int    // how many stand before it at which stock verifiers give up
 	rejected string // why the policy does not accept it, once asked
 	asked    bool
 }

@@ -33,6 +33,9 @@ func (a *prunable) replaces(b *prunable, o PruneOptions) objection {
 	if a.hidden || !a.shape.seenAs(b.shape) {
 		return objection{codeHidden, fmt.Sprintf("%s supersedes it, but is listed or written in a form that some stock verifiers pass over", a.Signature), 1}
 	}
+	if why := a.reachedFrom(b); why != "" {
+		return objection{codeHidden, fmt.Sprintf("%s supersedes it, but %s", a.Signature, why), 1}
+	}
 	// Our own verifier is stricter than stock ones about chains.
 	if err := a.content.Chain.Check(time.Time{}); err != nil && b.content.Chain.Check(time.Time{}) == nil {
 		return objection{codeNeeded, fmt.Sprintf("imprint verify refuses the chain of %s, which supersedes it: %v", a.Signature, err), 2}
@@ -44,6 +47,22 @@ func (a *prunable) replaces(b *prunable, o PruneOptions) objection {
 		return objection{codeRejected, fmt.Sprintf("the policy does not accept %s, which supersedes it: %s", a.Signature, why), 4}
 	}
 	return objection{}
+}
+
+// stockAttempts is how many signatures notation looks at unless it is told otherwise.
+const stockAttempts = 100
+
+// reachedFrom says why a verifier that goes through the list, and stops at b, would not come to a; "" if it would. Anybody may put something
+// between the two.
+func (a *prunable) reachedFrom(b *prunable) string {
+	switch {
+	case a.place < b.place:
+	case a.stops > b.stops:
+		return "stands in the list behind something that cannot be read, and stock verifiers give up there"
+	case a.place >= stockAttempts:
+		return fmt.Sprintf("stands in the list behind more than the %d signatures that stock verifiers look at", stockAttempts)
+	}
+	return ""
 }
 
 // accepted asks the policy, once.
