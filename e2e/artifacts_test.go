@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content/oci"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 const (
@@ -99,6 +101,9 @@ func artifactManifest(seed string) artifact {
 	return a
 }
 
+// client has connections of its own: a test server that closes ends the idle ones of everybody who uses http.DefaultTransport.
+var client = &auth.Client{Client: &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
+
 // opened opens HOST/REPO or oci:DIR with oras-go.
 func opened(repo string) (oras.GraphTarget, error) {
 	if dir, ok := strings.CutPrefix(repo, "oci:"); ok {
@@ -108,6 +113,7 @@ func opened(repo string) (oras.GraphTarget, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Client = client
 	r.PlainHTTP = true
 	r.SkipReferrersGC = true
 	return r, nil

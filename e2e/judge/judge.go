@@ -24,6 +24,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // scope is the artifact path that stands for a layout's: notation names a layout by a scope of the caller's choice.
@@ -38,6 +39,9 @@ type place struct {
 	path      string // the artifact path that the policy sees
 	reference string // tag, name or digest
 }
+
+// client has connections of its own: a test server that closes ends the idle ones of everybody who uses http.DefaultTransport.
+var client = &auth.Client{Client: &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
 
 func open(ref string) (place, error) {
 	if layout, ok := strings.CutPrefix(ref, "oci:"); ok {
@@ -55,6 +59,7 @@ func open(ref string) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
+	r.Client = client
 	r.PlainHTTP = true
 	path := r.Reference.Registry + "/" + r.Reference.Repository
 	return place{notationregistry.NewRepository(r), path, r.Reference.Reference}, nil
