@@ -33,6 +33,7 @@ func TestAlgorithms(t *testing.T) {
 		"ECDSA":                        {chain: leaf(root, "P-256")},
 		"RSA of 3072 bits":             {chain: leaf(root, "RSA-3072")},
 		"RSA of 2048 bits":             {chain: leaf(root, "RSA-2048"), old: []string{name + "leaf has an RSA key of 2048 bits"}},
+		"RSA of 2040 bits":             {chain: leaf(root, "RSA-2040"), weak: []string{name + "leaf has an RSA key of 2040 bits"}},
 		"a root of 2048 bits":          {chain: leaf(old, "P-256"), old: []string{name + "old root has an RSA key of 2048 bits"}},
 		"a TSA below one of 2048 bits": {chain: leaf(root, "P-256"), annex: []*x509.Certificate{old.Certificate}, old: []string{name + "old root has an RSA key of 2048 bits"}},
 		"issued with SHA-1":            {chain: issuedWith(x509.SHA1WithRSA, 0), weak: []string{name + "leaf was issued with SHA1-RSA"}},

@@ -206,6 +206,10 @@ func TestWhatCountsAndWhatEndsIt(t *testing.T) {
 			of:   []*envelope.Envelope{first, h.sign(t, -100, h.old(), envelope.Options{}, "1.4")},
 			want: []string{"replaced by 1, 42 intermediate, rechain", "current, 42 intermediate, rechain"},
 		},
+		"timestamped, the chain has ended": {
+			o:  trusted,
+			of: []*envelope.Envelope{stamped(t, h.sign(t, -200, h.renewed(-400, -5), envelope.Options{}), h.tsa, -199)}, want: []string{"current, 17 tsa, rechain-timestamp"},
+		},
 		"timestamped": {of: []*envelope.Envelope{stamped(t, first, h.tsa, -199)}, want: []string{"current, 17 tsa, timestamp"}},
 		"timestamped, and the chain has ended": {
 			o: Options{Now: in(45)}, of: []*envelope.Envelope{stamped(t, first, h.newTSA, -199)}, want: []string{"current, 42 intermediate, rechain"},

@@ -2,9 +2,15 @@ package signer
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
@@ -50,5 +56,37 @@ func TestRechainRepairsAGhost(t *testing.T) {
 				t.Errorf("%d of %v valid, %d ghosts", valid, listed, ghosts)
 			}
 		})
+	}
+}
+
+// A registry that goes on listing the old signature which it has deleted is told of, since stock notation then may refuse the artifact.
+func TestRechainReplaceLeavesAGhost(t *testing.T) {
+	t.Parallel()
+	r := newRechaining(t)
+	s := regtest.New(t, regtest.WithAPI)
+	r.put(t, remote(t, s))
+	plan, err := r.plan([]*x509.Certificate{r.renewed.Certificate}, RechainOptions{Replace: true})
+	must(t, err)
+	both := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{r.sig.Manifest.Descriptor, plan.manifest.Descriptor}}
+	both.SchemaVersion = 2
+	for i := range both.Manifests {
+		both.Manifests[i].ArtifactType = registry.ArtifactTypeSignature
+	}
+	var deleted atomic.Bool
+	s.Intercept(func(w http.ResponseWriter, q *http.Request) bool {
+		if q.Method == http.MethodDelete {
+			deleted.Store(true)
+		}
+		if !deleted.Load() || !strings.Contains(q.URL.Path, "/referrers/") {
+			return false
+		}
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		must(t, json.NewEncoder(w).Encode(both))
+		return true
+	})
+	after, err := plan.Push(t.Context(), remote(t, s).Repo)
+	must(t, err)
+	if after.Status != StatusReplaced || len(after.Warnings) != 1 || !strings.Contains(after.Warnings[0], "deleted "+r.sig.Descriptor.Digest.String()+" and still lists it") {
+		t.Errorf("%s, warnings %q", after.Status, after.Warnings)
 	}
 }

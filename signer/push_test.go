@@ -514,6 +514,7 @@ func TestK19OldCannotBeDeleted(t *testing.T) {
 			"400 referenced (ECR)":  {400, `{"errors":[{"code":"MANIFEST_INVALID","message":"manifest is referenced by an index"}]}`},
 			"409 referenced":        {409, `{"errors":[{"code":"DENIED","message":"referenced by a parent manifest"}]}`},
 			"405 without any reply": {405, ``},
+			"422 of its own":        {422, `{"errors":[{"code":"RETENTION","message":"kept by policy"}]}`},
 		} {
 			t.Run(string(kind)+"/"+name, func(t *testing.T) {
 				t.Parallel()
