@@ -153,11 +153,16 @@ func (p *Plan) checkTimes(new envelope.Content) error {
 // checkAuthority refuses to take a countersignature that is of use away from verifiers who trust its authority and not that of the new one;
 // new is nil as long as that is not known. Beside the old signature the new one harms nobody.
 func (p *Plan) checkAuthority(new *Stamped, roots []*x509.Certificate) error {
-	from, to, stamped, err := p.content.TimestampRange()
-	if !p.Replace || err != nil || !stamped || !covers(p.content.Chain, from, to) {
-		return nil // nobody goes by it
+	if !p.Replace || !ofUse(p.content) {
+		return nil
 	}
 	return breaksStamp(p.content, new, roots)
+}
+
+// ofUse is whether anybody may go by the countersignature of c: it can be read, and is of the time when the chain held.
+func ofUse(c envelope.Content) bool {
+	from, to, stamped, err := c.TimestampRange()
+	return err == nil && stamped && covers(c.Chain, from, to)
 }
 
 // breaksStamp says why the countersignature of c may not be exchanged for new.
@@ -166,12 +171,11 @@ func breaksStamp(c envelope.Content, new *Stamped, roots []*x509.Certificate) er
 		return &Error{codeTimestamp, fmt.Errorf("replacing it would break it for some verifiers: %s", why)}
 	}
 	old, err := c.VerifyTimestamp(roots)
-	switch {
-	case errors.Is(err, envelope.ErrTimestamp):
+	if errors.Is(err, envelope.ErrTimestamp) {
 		return refuse("its timestamp is none under the roots given, but may be one under those that others trust")
-	case err != nil:
-		return nil // nobody can read it
-	case new != nil && !old.Chain.Root().Equal(new.chain.Root()):
+	}
+	// One that nobody can read is no loss.
+	if err == nil && new != nil && !old.Chain.Root().Equal(new.chain.Root()) {
 		return refuse(fmt.Sprintf("its timestamp leads to %s, the new one to %s", subjectOf(old.Chain.Root()), subjectOf(new.chain.Root())))
 	}
 	return nil

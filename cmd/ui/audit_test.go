@@ -9,7 +9,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 )
 
-// audited is the report of SCREENS.md.
+// audited is the report of a small stock in trouble.
 func audited() audit.Report {
 	day := func(y, m, d int) time.Time { return time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC) }
 	subject := func(cn string) string { return "C=DE, ST=BE, O=Acme, CN=" + cn }
