@@ -54,3 +54,44 @@ func TestRechainLimitCountsWhatIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestQuota: who finds no room waits for what others may give back, and gets it.
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	q := newQuota(3)
+	if n := q.take(5); n != 3 {
+		t.Fatalf("took %d", n)
+	}
+	got := make(chan int)
+	go func() { got <- q.take(2) }()
+	select {
+	case n := <-got:
+		t.Fatalf("took %d where there was no room yet", n)
+	case <-time.After(50 * time.Millisecond):
+	}
+	q.done(3, 1)
+	if n := <-got; n != 2 || q.reached() {
+		t.Errorf("took %d of what was given back; reached: %t", n, q.reached())
+	}
+	q.done(2, 2)
+	if n := q.take(1); n != 0 || !q.spent() || !q.reached() {
+		t.Errorf("took %d beyond the limit", n)
+	}
+	if n := newQuota(0).take(7); n != 7 {
+		t.Errorf("without a limit: %d", n)
+	}
+}
+
+// TestRechainAllFitsNothing: certificates that are for none of all signatures are an error, though each is passed over by itself.
+func TestRechainAllFitsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, regtest.WithAPI)
+	f.fill(2, "app")
+	stranger := certtest.Root("nobody's root").Intermediate("nobody's CA")
+	chain := stranger.Chain(stranger.Leaf(certtest.Key("P-256").Public(), "nobody"))
+	f.server.Reset()
+	got := f.want(3, f.all([]string{"app"}, "--chain", f.file("nobodys.pem", string(certtest.PEM(chain...))), "-o", "json")...)
+	if r := got.reason(t); r != "leaf-key-differs" || got.statuses(t)["skipped"] != 4 || f.server.Writes() != 0 {
+		t.Errorf("%s: %v", r, got.statuses(t))
+	}
+}
