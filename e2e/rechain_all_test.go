@@ -156,7 +156,7 @@ func TestRechainAllKilledOnTheWay(t *testing.T) {
 		kind      regtest.Kind
 		artifacts int
 		jobs      string // of few artifacts not all at once, else a kill finds nothing done
-	}{{regtest.WithAPI, 150, "16"}, {regtest.WithoutAPI, 20, "2"}} {
+	}{{regtest.WithAPI, 60, "8"}, {regtest.WithoutAPI, 20, "2"}} {
 		t.Run(string(tt.kind), func(t *testing.T) {
 			t.Parallel()
 			server := regtest.New(t, tt.kind)
