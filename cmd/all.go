@@ -32,7 +32,7 @@ type allOptions struct {
 	toldUnseen bool
 }
 
-// How many requests --all has in flight to one registry: twice --jobs, within these.
+// How many requests --all has in flight to one registry: three times --jobs, within these.
 const (
 	leastPerHost = 32
 	mostPerHost  = 512
@@ -58,11 +58,13 @@ type origin struct {
 // that the failures are a --batch. Nothing is kept but what b.whole asks for.
 func runAll[T any](ctx context.Context, s *session, flags batchFlags, items []item, b batch[T], o allOptions,
 	do func(ctx context.Context, repo *registry.Repo, v registry.Visit) ([]T, error)) error {
-	// An artifact has a few requests in flight at once; with as many slots as jobs they would wait for one another's.
-	s.network.perHost = max(s.network.perHost, min(2*flags.jobs, mostPerHost), leastPerHost)
+	// An artifact has a few requests in flight at once, and the walk goes on meanwhile: with as many as there are jobs they would
+	// wait for one another's.
+	s.network.perHost = max(s.network.perHost, min(3*flags.jobs, mostPerHost), leastPerHost)
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	a := &all[T]{s: s, b: b, o: o, flags: flags, do: do, run: ctx, stop: stop, slots: make(chan struct{}, flags.jobs)}
+	a := &all[T]{s: s, b: b, o: o, flags: flags, do: do, run: ctx, stop: stop,
+		slots: make(chan struct{}, 2*flags.jobs), doing: make(chan struct{}, flags.jobs)}
 	a.tally = tally{words: map[string]int{}, shard: flags.shard.String()}
 
 	var walks sync.WaitGroup
@@ -95,7 +97,8 @@ type all[T any] struct {
 	do    func(ctx context.Context, repo *registry.Repo, v registry.Visit) ([]T, error)
 	run   context.Context // that only a signal ends
 	stop  context.CancelCauseFunc
-	slots chan struct{}
+	slots chan struct{} // of the walks, which look up as many artifacts again while jobs of them are worked on
+	doing chan struct{}
 
 	mu sync.Mutex
 	record[T]
@@ -154,6 +157,12 @@ func (a *all[T]) visit(ctx context.Context, repo *registry.Repo, v registry.Visi
 			return nil
 		}
 		a.failed(ctx, it, v.Err)
+		return nil
+	}
+	select {
+	case a.doing <- struct{}{}:
+		defer func() { <-a.doing }()
+	case <-ctx.Done():
 		return nil
 	}
 	results, err := a.do(ctx, repo, v)
