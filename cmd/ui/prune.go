@@ -142,11 +142,11 @@ func PruneLine(w io.Writer, r signer.PruneResult) {
 	text := plural(n[signer.PruneStays], "signature")
 	switch {
 	case goes > 0 && done > 0: // interrupted, or refused, half-way
-		text = fmt.Sprintf("%s deleted, %s still to delete, %s stay", number(done), number(goes), number(n[signer.PruneStays]))
+		text = fmt.Sprintf("%s deleted, %s still to delete, %s kept", number(done), number(goes), number(n[signer.PruneStays]))
 	case goes > 0:
-		text = fmt.Sprintf("%s to delete, %s stay", number(goes), number(n[signer.PruneStays]))
+		text = fmt.Sprintf("%s to delete, %s kept", number(goes), number(n[signer.PruneStays]))
 	case done > 0:
-		text = fmt.Sprintf("%s deleted, %s stay", number(done), number(n[signer.PruneStays]))
+		text = fmt.Sprintf("%s deleted, %s kept", number(done), number(n[signer.PruneStays]))
 	}
 	if n[signer.PruneLeft] > 0 {
 		text += fmt.Sprintf(", %s left by the registry", number(n[signer.PruneLeft]))
