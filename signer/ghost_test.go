@@ -59,6 +59,51 @@ func TestRechainRepairsAGhost(t *testing.T) {
 	}
 }
 
+// Where something that cannot be read stands between the old signature and the new one, stock notation would give up there: the old
+// one stays, with a warning, until it has been taken away.
+func TestRechainReplaceBeforeAnUnreadable(t *testing.T) {
+	t.Parallel()
+	r := newRechaining(t)
+	s := regtest.New(t, regtest.WithoutAPI)
+	p := remote(t, s)
+	r.put(t, p)
+	var body map[string]any
+	must(t, json.Unmarshal(r.sig.Manifest.Bytes, &body))
+	body["layers"] = append(body["layers"].([]any), body["layers"].([]any)[0]) // a signature has one
+	b, err := json.Marshal(body)
+	must(t, err)
+	stop := registry.NewManifest(ocispec.MediaTypeImageManifest, b)
+	must(t, p.Attach(t.Context(), r.subject.Descriptor, stop))
+	replace := func() Plan {
+		t.Helper()
+		again := remote(t, s)
+		sigs, err := again.Signatures(t.Context(), r.subject.Descriptor)
+		must(t, err)
+		for _, sig := range sigs {
+			if sig.Descriptor.Digest != r.sig.Descriptor.Digest {
+				continue
+			}
+			plan, err := PlanRechain(sig, NewPool([]*x509.Certificate{r.renewed.Certificate}), RechainOptions{Replace: true, Now: r.now, Siblings: Among(sigs)})
+			must(t, err)
+			plan, err = plan.Push(t.Context(), again.Repo)
+			must(t, err)
+			return plan
+		}
+		t.Fatal("the old signature is gone")
+		return Plan{}
+	}
+	for range 2 { // also once the new one is there
+		plan := replace()
+		if plan.Status != StatusOldLeft || len(plan.Warnings) == 0 || !strings.Contains(plan.Warnings[len(plan.Warnings)-1], stop.Descriptor.Digest.String()) {
+			t.Fatalf("%s, warnings %q", plan.Status, plan.Warnings)
+		}
+	}
+	must(t, remote(t, s).Detach(t.Context(), r.subject.Descriptor, stop.Descriptor.Digest))
+	if plan := replace(); plan.Status != StatusReplaced {
+		t.Errorf("with nothing in between: %s, warnings %q", plan.Status, plan.Warnings)
+	}
+}
+
 // A registry that goes on listing the old signature which it has deleted is told of, since stock notation then may refuse the artifact.
 func TestRechainReplaceLeavesAGhost(t *testing.T) {
 	t.Parallel()

@@ -229,7 +229,7 @@ func (p Plan) reread(ctx context.Context, repo *registry.Repo) error {
 }
 
 // deleteOld removes the signatures that plans were made of, and no others, now that the new ones are listed. Where the
-// registry does not delete, or does not let us, the old one stays and harms nobody.
+// registry does not delete, or does not let us, or where stock verifiers would not come to the new one, the old one stays and harms nobody.
 func deleteOld(ctx context.Context, repo *registry.Repo, plans []Plan, due []int) error {
 	kept := map[digest.Digest]bool{}
 	for _, i := range due {
@@ -241,7 +241,17 @@ func deleteOld(ctx context.Context, repo *registry.Repo, plans []Plan, due []int
 		if !p.Replace || kept[p.Signature] {
 			continue
 		}
-		err := repo.Detach(ctx, p.subject, p.Signature)
+		stop, err := p.stoppedBy(ctx, repo)
+		if err != nil {
+			return err
+		}
+		if stop != "" {
+			p.Status = StatusOldLeft
+			p.warn("the old signature %s was left: %s stands behind it in the list and cannot be read, so that stock verifiers would give up before they come to the new one. "+
+				"Take that away first: imprint prune REF --signature %[2]s", p.Signature, stop)
+			continue
+		}
+		err = repo.Detach(ctx, p.subject, p.Signature)
 		switch {
 		case errors.Is(err, registry.ErrUnsupported), errors.Is(err, registry.ErrUnauthorized), errors.Is(err, registry.ErrRefused):
 			p.Status = StatusOldLeft
@@ -281,4 +291,28 @@ func (p Plan) sleep(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
+}
+
+// stoppedBy returns what still stands in the list between the old signature and the new one and stops stock verifiers there, "" if nothing
+// does: writing a fallback index leaves ghosts out.
+func (p Plan) stoppedBy(ctx context.Context, repo *registry.Repo) (digest.Digest, error) {
+	if len(p.stops) == 0 {
+		return "", nil
+	}
+	list, err := signaturesOf(ctx, repo, p)
+	if err != nil {
+		return "", err
+	}
+	behind := false
+	for _, r := range list {
+		switch {
+		case r.Digest == p.Signature:
+			behind = true
+		case r.Digest == p.New:
+			return "", nil
+		case behind && slices.Contains(p.stops, r.Digest):
+			return r.Digest, nil
+		}
+	}
+	return "", nil
 }

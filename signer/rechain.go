@@ -105,6 +105,7 @@ type Plan struct {
 	envelope *envelope.Envelope // the new one
 	manifest registry.Manifest
 	listed   bool               // the new one was read in the list
+	stops    []digest.Digest    // what stock verifiers give up at, between the present one and the new one
 	subject  ocispec.Descriptor // as it was signed
 	now      time.Time
 	pause    func(context.Context, time.Duration) error
@@ -149,7 +150,9 @@ func (p Plan) Proposed() registry.Signature {
 // chain-is-signed, would-break-timestamp, signature-invalid; or a rule of certchain's; or that of reading sig.
 func PlanRechain(sig registry.Signature, pool *Pool, o RechainOptions) (Plan, error) {
 	p := Plan{Subject: sig.Subject.Digest, Signature: sig.Descriptor.Digest, Status: StatusPlanned, Replace: o.Replace, sig: sig, now: o.Now}
-	return p, p.skipUnless(p.make(pool, o))
+	err := p.skipUnless(p.make(pool, o))
+	p.stops = o.Siblings.stopsBetween(p.Signature, p.New)
+	return p, err
 }
 
 // skipUnless makes of an error a plan that is skipped.

@@ -20,9 +20,16 @@ import (
 type Siblings struct {
 	sigs    []registry.Signature // that stock verifiers find: a ghost is not there for being listed
 	digests map[digest.Digest]bool
+	places  []entry // of all that are listed, in the order of the list
 
 	once   sync.Once
 	byCore map[digest.Digest][]sibling
+}
+
+// An entry stands in the list. Stock verifiers give up at one that stops them.
+type entry struct {
+	digest digest.Digest
+	stops  bool
 }
 
 type sibling struct {
@@ -36,12 +43,34 @@ type sibling struct {
 func Among(sigs []registry.Signature) *Siblings {
 	s := &Siblings{digests: map[digest.Digest]bool{}}
 	for _, sig := range sigs {
+		s.places = append(s.places, entry{sig.Descriptor.Digest, sig.Err != nil || sig.Misdescribed})
 		if sig.Err == nil && !sig.Misdescribed {
 			s.sigs = append(s.sigs, sig)
 			s.digests[sig.Descriptor.Digest] = true
 		}
 	}
 	return s
+}
+
+// stopsBetween returns what stands in the list behind d and, if that is listed, before next: where a verifier would give up that looks for
+// next and does not find d before. Anybody may have put it there, and tools that delete a signature leave it in a fallback index.
+func (s *Siblings) stopsBetween(d, next digest.Digest) (stops []digest.Digest) {
+	if s == nil {
+		return nil
+	}
+	at := func(d digest.Digest) int {
+		return slices.IndexFunc(s.places, func(e entry) bool { return e.digest == d })
+	}
+	end := at(next)
+	if end < 0 {
+		end = len(s.places)
+	}
+	for i := at(d) + 1; i < end; i++ {
+		if s.places[i].stops {
+			stops = append(stops, s.places[i].digest)
+		}
+	}
+	return stops
 }
 
 func (s *Siblings) has(d digest.Digest) bool { return s != nil && s.digests[d] }

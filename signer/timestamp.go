@@ -55,6 +55,7 @@ func PlanTimestamps(sigs []registry.Signature, o TimestampOptions) []TimestampPl
 		p := &plans[i]
 		p.Plan = Plan{Subject: sig.Subject.Digest, Signature: sig.Descriptor.Digest, Status: StatusPlanned, Replace: o.Replace, sig: sig, now: o.Now}
 		p.skipUnless(p.make(o, siblings))
+		p.stops = siblings.stopsBetween(p.Signature, p.New)
 	}
 	return plans
 }
