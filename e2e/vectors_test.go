@@ -104,11 +104,11 @@ func TestVectorsRechained(t *testing.T) {
 	for _, kind := range regtest.Kinds {
 		server := regtest.New(t, kind)
 		for _, v := range all {
+			if v.Name == "jws-self-signed" {
+				continue // no authority can renew it: TestVectorSelfSigned
+			}
 			t.Run(string(kind)+"/"+v.Name, func(t *testing.T) {
 				t.Parallel()
-				if v.Name == "jws-self-signed" {
-					t.Skip("TestVectorSelfSigned")
-				}
 				ref, old := v.push(t, server)
 				p := newPerson(t)
 				at := func(setting judge.Setting, signature digest.Digest) bool {

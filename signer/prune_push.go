@@ -52,7 +52,7 @@ func (p *PrunePlan) delete(ctx context.Context, repo *registry.Repo, s *PrunedSi
 	if err != nil {
 		return err
 	}
-	if !listed(list, s.Signature) {
+	if !lists(list, s.Signature) {
 		s.Status = PruneGone
 		return nil
 	}
@@ -119,7 +119,7 @@ func (p *PrunePlan) left(ctx context.Context, repo *registry.Repo, s *PrunedSign
 	if err != nil {
 		return err
 	}
-	if listed(list, s.Signature) {
+	if lists(list, s.Signature) {
 		p.refusal = refusal
 		p.Left = fmt.Sprintf("what was to go stays: %v", refusal)
 		return nil
@@ -147,7 +147,7 @@ func (p *PrunePlan) unlist(ctx context.Context, repo *registry.Repo, s *PrunedSi
 	if err != nil {
 		return err
 	}
-	if s.Status = PruneUnlisted; listed(list, s.Signature) {
+	if s.Status = PruneUnlisted; lists(list, s.Signature) {
 		s.Status = PruneLeft
 		p.warnGhost(s.Signature)
 	}
@@ -163,7 +163,7 @@ func (p *PrunePlan) lookForGhost(ctx context.Context, repo *registry.Repo, d dig
 		if err != nil {
 			return fmt.Errorf("looking whether %s is listed still, now that it is deleted: %w", d, err)
 		}
-		if !listed(list, d) {
+		if !lists(list, d) {
 			return nil
 		}
 		if look == ghostLooks {
@@ -175,7 +175,7 @@ func (p *PrunePlan) lookForGhost(ctx context.Context, repo *registry.Repo, d dig
 				return err
 			}
 		}
-		if err := p.sleep(ctx, wait); err != nil {
+		if err := sleep(ctx, p.pause, wait); err != nil {
 			return err
 		}
 		wait *= 2
@@ -184,23 +184,4 @@ func (p *PrunePlan) lookForGhost(ctx context.Context, repo *registry.Repo, d dig
 
 func (p *PrunePlan) warnGhost(d digest.Digest) {
 	p.warn("the registry lists %s although it is deleted: until that ends, stock notation may refuse the artifact", d)
-}
-
-func listed(list []registry.Referrer, d digest.Digest) bool {
-	return slices.ContainsFunc(list, func(r registry.Referrer) bool { return r.Digest == d })
-}
-
-// sleep waits for d or the end of ctx.
-func (p *PrunePlan) sleep(ctx context.Context, d time.Duration) error {
-	if p.pause != nil {
-		return p.pause(ctx, d)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

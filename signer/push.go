@@ -156,7 +156,7 @@ func readBack(ctx context.Context, repo *registry.Repo, plans []Plan, due []int)
 			return &registry.Error{Code: registry.CodeUnsettled, Err: fmt.Errorf("reading back the new signature %s: %w: %w",
 				p.New, registry.ErrUnsettled, last[left[0]])}
 		}
-		if err := p.sleep(ctx, wait); err != nil {
+		if err := sleep(ctx, p.pause, wait); err != nil {
 			return err
 		}
 		wait *= readBackGrowth
@@ -278,10 +278,10 @@ func deleteOld(ctx context.Context, repo *registry.Repo, plans []Plan, due []int
 	return nil
 }
 
-// sleep waits for d or the end of ctx.
-func (p Plan) sleep(ctx context.Context, d time.Duration) error {
-	if p.pause != nil {
-		return p.pause(ctx, d)
+// sleep waits for d or the end of ctx, by pause if there is one.
+func sleep(ctx context.Context, pause func(context.Context, time.Duration) error, d time.Duration) error {
+	if pause != nil {
+		return pause(ctx, d)
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()

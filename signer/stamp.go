@@ -338,17 +338,3 @@ func (s *Stamper) checkRevocation(ctx context.Context, chain certchain.Chain) er
 }
 
 func (s *Stamper) timeout() time.Duration { return cmp.Or(s.Timeout, 15*time.Second) }
-
-func (s *Stamper) sleep(ctx context.Context, d time.Duration) error {
-	if s.pause != nil {
-		return s.pause(ctx, d)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}

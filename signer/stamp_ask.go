@@ -126,7 +126,7 @@ func (s *Stamper) exchange(ctx context.Context, address string, req *tspclient.R
 		if again > 0 {
 			wait = time.Duration(again)
 		}
-		if err := s.sleep(ctx, wait); err != nil {
+		if err := sleep(ctx, s.pause, wait); err != nil {
 			return nil, err
 		}
 		wait *= 2
