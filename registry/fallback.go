@@ -22,7 +22,9 @@ const (
 	// Another writer may be held up by its own machine between reading and writing; our own requests, which may
 	// have been quick, say nothing of that.
 	minSettleWait = 250 * time.Millisecond
-	maxSettleBack = 4 * time.Second
+	// Where others are seen to write at the same time, one of them may be the one that is held up.
+	contendedSettleWait = time.Second
+	maxSettleBack       = 4 * time.Second
 	// CNCF distribution refuses an index with an entry whose manifest is gone: somebody has deleted it since we read,
 	// or before us without taking it out.
 	maxGhostRounds = 8
@@ -200,12 +202,15 @@ type settling struct {
 	wrote  fallbackIndex // what we wrote last
 	gone   fallbackIndex // what others have taken out of it on purpose
 	slow   time.Duration // the longest time from reading to having written
-	ghosts int           // how often the registry found an entry without a manifest in what we wrote
+	reads  int
+	others bool // something that we did not write came between our reads
+	ghosts int  // how often the registry found an entry without a manifest in what we wrote
 }
 
 // settle writes a change so that it stays, although no registry offers a compare-and-swap:
 // read, merge with everything seen, write, read again; when all is there wait twice the slowest read-to-write, plus
-// up to half of that, and read once more; else back off and do it again. An index that shows the change already is
+// up to half of that (a second at least where others are seen to write), and read once more; else back off and do it
+// again. An index that shows the change already is
 // not written: wrote says whether it was. ErrUnsettled after 90 seconds; errOccupied if the tag holds something else.
 func (s *remote) settle(ctx context.Context, subject ocispec.Descriptor, c change) (wrote bool, err error) {
 	t := &settling{store: s, subject: subject, tag: fallbackTag(subject.Digest), remove: c.remove}
@@ -273,11 +278,28 @@ func (t *settling) round(ctx context.Context, round int) (done bool, err error) 
 			return false, err
 		}
 	}
+	for {
+		alone := !t.others
+		if done, err := t.rest(ctx); err != nil || !done {
+			return false, err
+		}
+		if alone == !t.others {
+			return true, nil
+		}
+	}
+}
+
+// rest waits as long as another writer may be held up between reading and writing, and looks again whether all is there.
+func (t *settling) rest(ctx context.Context) (settled bool, err error) {
 	wait := max(2*t.slow, minSettleWait)
+	if t.others {
+		wait = max(wait, contendedSettleWait)
+	}
 	if err := t.store.client.retry.sleep(ctx, wait+rand.N(wait/2+1)); err != nil {
 		return false, err
 	}
-	if now, err = t.read(ctx); err != nil {
+	now, err := t.read(ctx)
+	if err != nil {
 		return false, err
 	}
 	return t.settled(ctx, now)
@@ -290,8 +312,10 @@ func (t *settling) read(ctx context.Context) (fallbackIndex, error) {
 		return x, err
 	}
 	for _, e := range x.entries {
+		t.others = t.others || t.reads > 0 && !t.seen.has(e.descriptor.Digest) && !t.ours(e.descriptor.Digest)
 		t.seen.add(e)
 	}
+	t.reads++
 	return x, nil
 }
 
