@@ -41,27 +41,29 @@ var rooms = map[string][]string{
 	"signer": {"kms", "certchain", "envelope", "registry", "github.com/notaryproject/tspclient-go", "github.com/notaryproject/notation-core-go/revocation",
 		"github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"trust": {"certchain", "envelope", "registry", "go.yaml.in/yaml/v4", "github.com/opencontainers/image-spec",
-		"github.com/opencontainers/go-digest"},
+		"github.com/opencontainers/go-digest", "github.com/notaryproject/tspclient-go", "github.com/notaryproject/notation-core-go/revocation",
+		"golang.org/x/crypto/ocsp"},
+	"trust/foreign": {"trust", "certchain", "registry", "go.yaml.in/yaml/v4"},
 	"copy":  {"certchain", "envelope", "registry", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"audit": {"certchain", "envelope", "registry", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"cmd/ui": {"certchain", "envelope", "registry", "signer", "trust", "copy", "audit", "charm.land/lipgloss/v2",
+	"cmd/ui": {"certchain", "envelope", "registry", "signer", "trust", "trust/foreign", "copy", "audit", "charm.land/lipgloss/v2",
 		"github.com/charmbracelet/colorprofile", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"cmd": {"kms", "kms/awskms", "kms/azurekms", "kms/gcpkms", "kms/keyfile", "kms/notationplugin", "kms/vault", "certchain", "fetch", "envelope", "registry", "signer", "trust", "copy", "audit", "cmd/ui",
+	"cmd": {"kms", "kms/awskms", "kms/azurekms", "kms/gcpkms", "kms/keyfile", "kms/notationplugin", "kms/vault", "certchain", "fetch", "envelope", "registry", "signer", "trust", "trust/foreign", "copy", "audit", "cmd/ui",
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "go.yaml.in/yaml/v4", "github.com/charmbracelet/colorprofile",
 		"github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest", "golang.org/x/term", "golang.org/x/sys"},
 	"cmd/imprint":         {"cmd"},
 	"cmd/notation-pkcs11": {"kms/pkcs11/plugin", "golang.org/x/sys"},
-	"docs/gen":            {"kms", "certchain", "fetch", "envelope", "registry", "signer", "trust", "copy", "audit", "cmd", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"docs/gen":            {"kms", "certchain", "fetch", "envelope", "registry", "signer", "trust", "trust/foreign", "copy", "audit", "cmd", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 }
 
 // testRooms may import anything; the product imports none of them.
-var testRooms = []string{"kms/kmstest/azuretest", "kms/kmstest/awstest", "e2e", "e2e/judge", "e2e/demo", "e2e/fixture", "e2e/bench", "e2e/page", "registry/regtest", "envelope/tsatest", "docs", "e2e/keys"}
+var testRooms = []string{"kms/kmstest/azuretest", "kms/kmstest/awstest", "e2e", "e2e/judge", "e2e/demo", "e2e/fixture", "e2e/bench", "e2e/page", "registry/regtest", "envelope/tsatest", "trust/revtest", "docs", "e2e/keys"}
 
 // foreign must never be linked into imprint.
 var foreign = []string{
 	"github.com/distribution/distribution", "cuelabs.dev/go/oci/ociregistry", "github.com/notaryproject/notation-go",
 	"github.com/notaryproject/notation-core-go/signature", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp", "testing",
-	module + "/e2e", module + "/registry/regtest", module + "/certchain/certtest", module + "/envelope/tsatest", module + "/kms/kmstest",
+	module + "/e2e", module + "/registry/regtest", module + "/certchain/certtest", module + "/envelope/tsatest", module + "/trust/revtest", module + "/kms/kmstest",
 }
 
 type listed struct {

@@ -99,7 +99,7 @@ func (p *Policy) info(s *scope) ScopeSummary {
 		Claims:   string(p.claimsIn("", s.claims)),
 		Enforced: s.enforce,
 	}
-	if s.reject {
+	if s.rule == ruleReject {
 		info.Rule = "reject"
 	}
 	if info.Trust == nil {
@@ -112,7 +112,7 @@ func (p *Policy) info(s *scope) ScopeSummary {
 		info.MaxAge = ageText(most)
 	}
 	info.Algorithms = s.algorithms.and(p.narrow.algorithms)
-	if t := p.stamping(s); t != nil && !s.reject {
+	if t := p.stamping(s); t != nil && s.rule != ruleReject {
 		info.Timestamps = &TimestampsInForce{t.use, t.line}
 	}
 	return info
@@ -151,7 +151,7 @@ func (p *Policy) Explain(ref registry.Reference) Explanation {
 		text = append(text, fmt.Sprintf("scope %s is the longest of %d that match", s.name, others+1))
 	}
 	switch {
-	case s.reject:
+	case s.rule == ruleReject:
 		e.Reason = codeRejected
 		text = append(text, "it rejects everything")
 	case len(info.Trust) == 0:

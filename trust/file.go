@@ -165,7 +165,7 @@ func (p *parser) checkInherit(s *scope, n *yaml.Node) error {
 	case !s.inherit:
 	case s.enclosing == nil:
 		return p.wrong(n, codeInherit, "scope %q inherits, but no scope encloses it", s.name)
-	case s.enclosing.reject:
+	case s.enclosing.rule == ruleReject:
 		return p.wrong(n, codeInherit, "scope %q inherits from %q, which rejects everything", s.name, s.enclosing.name)
 	}
 	return nil
@@ -190,10 +190,11 @@ func (p *parser) scope(name string, f field) (*scope, error) {
 	case trusts && rejects:
 		return nil, p.wrong(reject.key, codeRule, "scope %q has both trust and reject: it can have one rule", name)
 	case rejects:
-		if s.reject, err = p.truth(reject.value, "reject"); err != nil {
+		yes, err := p.truth(reject.value, "reject")
+		if err != nil {
 			return nil, err
 		}
-		if !s.reject {
+		if s.rule = ruleReject; !yes {
 			return nil, p.wrong(reject.value, codeRule, "reject: false says nothing: leave it out and write trust")
 		}
 	case trusts:
@@ -216,14 +217,14 @@ func (p *parser) scope(name string, f field) (*scope, error) {
 			return nil, err
 		}
 	}
-	limits, err := p.limits(fields, fmt.Sprintf("scope %q", name))
+	limits, set, err := p.limits(fields, fmt.Sprintf("scope %q", name))
 	if err != nil {
 		return nil, err
 	}
-	if rejects && limits.set {
+	if rejects && set {
 		p.warn("scope %s rejects everything: its other settings mean nothing", name)
 	}
-	s.claims, s.maxAge, s.algorithms, s.timestamps = limits.claims, limits.maxAge, limits.algorithms, limits.timestamps
+	s.settings = limits
 	return s, nil
 }
 
@@ -235,6 +236,7 @@ func (p *parser) trust(s *scope, n *yaml.Node) error {
 	if err != nil {
 		return err
 	}
+	s.rule = ruleTrust
 	for _, item := range items {
 		e, err := p.entry(item)
 		if err != nil {
@@ -267,8 +269,7 @@ func (p *parser) entry(n *yaml.Node) (entry, error) {
 			return entry{}, err
 		}
 	}
-	limits, err := p.limits(fields, "an entry of root "+e.root.name)
-	e.claims, e.maxAge, e.algorithms, e.timestamps = limits.claims, limits.maxAge, limits.algorithms, limits.timestamps
+	e.settings, _, err = p.limits(fields, "an entry of root "+e.root.name)
 	return e, err
 }
 
@@ -285,51 +286,43 @@ func (p *parser) rootNamed(n *yaml.Node) (*root, error) {
 	return r, nil
 }
 
-// limits are the settings that scopes and entries have in common.
-type limits struct {
-	set        bool
-	claims     claimsMode
-	maxAge     time.Duration
-	algorithms algorithms
-	timestamps *timestamping
-}
-
-func (p *parser) limits(fields map[string]field, of string) (l limits, err error) {
+// limits reads the settings that scopes and entries have in common; set says whether there is one.
+func (p *parser) limits(fields map[string]field, of string) (l settings, set bool, err error) {
 	if f, ok := fields["claims"]; ok {
-		l.set = true
+		set = true
 		word, err := p.oneOf(f.value, "claims", claimsModes, nil)
 		if err != nil {
-			return l, err
+			return l, set, err
 		}
 		l.claims = claimsMode(word)
 	}
 	if f, ok := fields["max-age"]; ok {
-		l.set = true
+		set = true
 		if l.maxAge, err = p.age(f.value); err != nil {
-			return l, err
+			return l, set, err
 		}
 	}
 	if f, ok := fields["algorithms"]; ok {
-		l.set = true
+		set = true
 		items, err := p.list(f.value, "algorithms")
 		if err != nil {
-			return l, err
+			return l, set, err
 		}
 		for _, item := range items {
 			name, err := p.oneOf(item, "algorithms", allAlgorithms, nil)
 			if err != nil {
-				return l, err
+				return l, set, err
 			}
 			l.algorithms = append(l.algorithms, name)
 		}
 	}
 	if f, ok := fields["timestamps"]; ok {
-		l.set = true
+		set = true
 		if l.timestamps, err = p.timestamps(f, of); err != nil {
-			return l, err
+			return l, set, err
 		}
 	}
-	return l, nil
+	return l, set, nil
 }
 
 // age reads a whole number of minutes, hours, days or weeks, up to 100 years.

@@ -107,7 +107,7 @@ func (c court) decide(f *finding, content envelope.Content) {
 		f.stage, f.Reason = atRoot, codeNoScope
 		return
 	}
-	if c.scope.reject {
+	if c.scope.rule == ruleReject {
 		f.stage, f.Reason = atRoot, codeRejected
 		return
 	}
@@ -295,7 +295,7 @@ func (c court) verdict(findings []finding) (verdict, reason, detail string) {
 	switch {
 	case c.scope == nil:
 		return Rejected, codeNoScope, fmt.Sprintf("no scope of the policy matches %s", where(c.ref))
-	case c.scope.reject:
+	case c.scope.rule == ruleReject:
 		return Rejected, codeRejected, fmt.Sprintf("scope %s rejects everything", c.scope.name)
 	case slices.ContainsFunc(findings, func(f finding) bool { return f.Accepted }):
 		return Accepted, "", ""

@@ -32,6 +32,7 @@ type Policy struct {
 	warnings []string
 	narrow   narrowing
 
+	revocation *revoking       // for scopes and entries without their own; nil: nothing is asked
 	timestamps *timestamping   // for scopes and entries without their own; nil: timestamps are ignored
 	stampings  []*timestamping // all of the file, in its order
 }
@@ -41,8 +42,27 @@ type root struct {
 	name         string
 	certificates []*x509.Certificate
 	identities   identities // of the leaf; none: any
+	pin          pin
+	kind         kind
 	used         bool
 }
+
+// A pin is where in a chain a root's certificate may stand (P9).
+type pin string
+
+const (
+	pinRoot         pin = "root"         // last
+	pinIntermediate pin = "intermediate" // anywhere but first
+	pinLeaf         pin = "leaf"         // first
+)
+
+// A kind is which signing scheme a root is trusted for.
+type kind string
+
+const (
+	kindCA        kind = "ca"
+	kindAuthority kind = "signing-authority"
+)
 
 // Single is a whole policy of one root ("--root CERT [--identity DN]") for every reference: certificates that may
 // stand last in a chain.
@@ -53,7 +73,7 @@ func Single(name string, roots []*x509.Certificate, ids []string) (*Policy, erro
 	if len(roots) == 0 {
 		return nil, wrong(codeRootFile, errors.New("no certificate"))
 	}
-	r := &root{name: name, certificates: distinct(roots), used: true}
+	r := &root{name: name, certificates: distinct(roots), pin: pinRoot, kind: kindCA, used: true}
 	p := &Policy{single: true, roots: map[string]*root{name: r}}
 	for _, c := range r.certificates {
 		if err := checkRoot(c); err != nil {
@@ -67,7 +87,7 @@ func Single(name string, roots []*x509.Certificate, ids []string) (*Policy, erro
 		}
 		r.identities = append(r.identities, id)
 	}
-	p.scopes = map[string]*scope{everything: {name: everything, trust: []entry{{root: r}}, enforce: true}}
+	p.scopes = map[string]*scope{everything: {name: everything, rule: ruleTrust, trust: []entry{{root: r}}, enforce: true}}
 	p.warnings = r.warnings()
 	return p, nil
 }

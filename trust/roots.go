@@ -32,7 +32,7 @@ func (p *parser) roots(n *yaml.Node) error {
 }
 
 func (p *parser) root(f field) error {
-	r := &root{name: f.key.Value}
+	r := &root{name: f.key.Value, pin: pinRoot, kind: kindCA}
 	p.policy.roots[r.name] = r
 	if f.value.Kind == yaml.ScalarNode { // short for {certificates: [FILE]}
 		return p.certificate(r, f.value)

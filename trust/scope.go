@@ -21,28 +21,46 @@ type scope struct {
 	name         string // canonical
 	line, column int
 
-	reject  bool
-	trust   []entry // its own
+	rule    rule
+	trust   []entry   // its own, where the rule is trust
+	groups  [][]entry // where the rule is require: one of each
+	shared  bool      // groups may be satisfied by one key ("distinct: false")
 	inherit bool
+	mirrors string // the scope that it was generated from (M1); empty: it stands in the file
 	// enclosing is the longest other scope that matches name read as a repository (P4); nil: none. It never depends
 	// on a reference, so scopes are a tree.
 	enclosing *scope
 
-	claims     claimsMode // "": as the default says
+	settings
+	enforce    bool
+	strictX509 bool
+	delegate   *delegation // nil: no document means anything here (D1)
+}
+
+// A rule is what a scope asks for (P7).
+type rule string
+
+const (
+	ruleTrust    rule = "trust"
+	ruleRequire  rule = "require"
+	ruleReject   rule = "reject"
+	ruleUnsigned rule = "accept: unsigned"
+)
+
+// settings are what scopes and entries say of their own. An entry's own hold, else the selected scope's, else the policy's.
+type settings struct {
+	claims     claimsMode // "": not said
 	maxAge     time.Duration
 	algorithms algorithms
-	timestamps *timestamping // nil: as the policy says
-	enforce    bool
+	timestamps *timestamping
+	revocation *revoking
 }
 
 // An entry is what a scope trusts: a root, with limits of its own. Its settings hold before the selected scope's.
 type entry struct {
 	root       *root
 	identities identities
-	algorithms algorithms
-	claims     claimsMode
-	maxAge     time.Duration
-	timestamps *timestamping
+	settings
 }
 
 // entries visits what s effectively trusts (P5): its own, and while scopes inherit, that of the enclosing ones.

@@ -261,7 +261,7 @@ func (p *Policy) stamps(s *scope) string {
 			text = "always asked for; revocation of the authority not checked"
 		}
 	}
-	if s != nil && !s.reject {
+	if s != nil && s.rule != ruleReject {
 		for e := range s.entries() {
 			if e.timestamps != nil && e.timestamps != rule {
 				return text + "; an entry of its trust says otherwise"

@@ -1,0 +1,36 @@
+package trust
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/imprint-oci/imprint/registry"
+)
+
+// Sources is where what neither the policy nor the signatures hold is asked for: revocation over the network, and delegation
+// documents. One is made for a run, since it remembers what it was told. The zero value asks nobody.
+type Sources struct {
+	HTTP  *http.Client                                                      // revocation lists and responders; it decides which addresses may be asked. nil: nobody is
+	Cache string                                                            // folder of revocation lists that were fetched; empty: none is kept
+	Open  func(context.Context, registry.Reference) (*registry.Repo, error) // where delegation documents are; nil: nobody is asked
+	State string                                                            // file of the delegation documents that were seen (D8); empty: none is kept
+
+	revocation revocationMemo
+	delegation delegationMemo
+}
+
+// evidence is what was found out for one judgment. Judging stays a pure function of it.
+type evidence struct {
+	revocation revocationEvidence
+	delegation delegationEvidence
+}
+
+// Examine judges as [Policy.Judge] does, and asks src for what the policy wants to know besides: revocation of chains that would
+// be accepted otherwise, and the delegation document of the selected scope. The error is of ctx; what could not be found out is in
+// the report.
+func (p *Policy) Examine(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor, sigs []registry.Signature, now time.Time, src *Sources) (Report, error) {
+	return p.Judge(ref, subject, sigs, now), ctx.Err()
+}
