@@ -178,6 +178,9 @@ func (c court) policy() (*trustpolicy.Document, error) {
 	}, nil
 }
 
+// ErrPolicy: notation does not take the policy at all.
+var ErrPolicy = errors.New("judge: no trust policy")
+
 // errOffline answers whoever asks the network for a certificate's status.
 var errOffline = errors.New("judge: the network is not asked")
 
