@@ -35,8 +35,9 @@ func (p *Policy) claimsIn(entry, scope claimsMode) claimsMode {
 	return mode
 }
 
-// checkClaims judges the claims of a signature by C1 to C3; code is empty if they hold.
-func checkClaims(mode claimsMode, ref registry.Reference, claims []string, present bool) (code, detail string) {
+// checkClaims judges the claims of a signature by C1 to C3; code is empty if they hold. original is what ref mirrors, else ref: a claim
+// of either name covers (M5).
+func checkClaims(mode claimsMode, ref, original registry.Reference, claims []string, present bool) (code, detail string) {
 	if mode == claimsIgnore {
 		return "", ""
 	}
@@ -53,7 +54,7 @@ func checkClaims(mode claimsMode, ref registry.Reference, claims []string, prese
 		return codeClaimsMissing, fmt.Sprintf("claims nothing; the policy asks for a claim of the tag %q", ref.Tag)
 	}
 	for _, claim := range claims {
-		if covers(mode, ref, claim) {
+		if covers(mode, ref, claim) || covers(mode, original, claim) {
 			return "", ""
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/registry"
@@ -32,5 +33,36 @@ type evidence struct {
 // be accepted otherwise, and the delegation document of the selected scope. The error is of ctx; what could not be found out is in
 // the report.
 func (p *Policy) Examine(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor, sigs []registry.Signature, now time.Time, src *Sources) (Report, error) {
-	return p.Judge(ref, subject, sigs, now), ctx.Err()
+	return p.examine(ctx, ref, subject, sigs, now, src, digest.Digest.String)
+}
+
+// maxRounds bounds what can follow from what was found out: revocation, then the delegation document, then the revocation of what it grants.
+const maxRounds = 4
+
+func (p *Policy) examine(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor, sigs []registry.Signature, now time.Time, src *Sources,
+	name func(digest.Digest) string) (Report, error) {
+	if src == nil {
+		src = &Sources{}
+	}
+	var known evidence
+	var questions []question
+	var report Report
+	for range maxRounds {
+		c := p.court(ref, subject, now, known)
+		c.name = name
+		var open asks
+		report, open = p.judge(c, sigs)
+		switch {
+		case ctx.Err() != nil:
+			return report, ctx.Err()
+		case len(open.revocation) > 0:
+			questions = append(questions, open.revocation...)
+			known.revocation = src.revocations(ctx, questions, now)
+		case open.document:
+			known.delegation = src.document(ctx, p, c.scope, now)
+		default:
+			return report, nil
+		}
+	}
+	return report, ctx.Err()
 }

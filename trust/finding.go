@@ -3,6 +3,8 @@ package trust
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/imprint-oci/imprint/certchain"
@@ -24,8 +26,10 @@ const (
 	atAlgorithm
 	atExpiry
 	atCertificates
+	atRevocation
 	atAge
 	atClaims
+	atUnknown // all else holds; whether it was revoked could not be found out
 	passed
 )
 
@@ -33,7 +37,79 @@ const (
 type finding struct {
 	Judged
 	stage   stage
-	trusted bool // the chain ends in a root that the scope trusts
+	trusted bool    // a root that the scope trusts stands in the chain
+	sound   bool    // it is for this artifact, by a chain that may be looked at
+	key     string  // that signed
+	trials  []trial // by each entry whose root stands in the chain
+}
+
+// conclude takes down what became of a signature that each of its entries judged.
+func (f *finding) conclude(of rule) {
+	best := slices.MinFunc(f.trials, better)
+	f.stage, f.Root, f.Reason, f.Detail = best.stage, best.root, best.code, best.detail
+	f.Timestamp, f.Revocation = best.stamp, best.revocation
+	f.Accepted, f.Undetermined = best.stage == passed, best.stage == atUnknown
+	if !f.Accepted {
+		return
+	}
+	endless := false
+	for _, t := range f.trials {
+		if t.stage != passed {
+			continue
+		}
+		f.accept(t, of == ruleRequire)
+		if t.endless && !endless {
+			endless, f.Timestamp = true, t.stamp
+		}
+	}
+	slices.SortFunc(f.AcceptedBy, func(a, b Acceptance) int {
+		return cmp.Or(strings.Compare(a.Root, b.Root), cmp.Compare(truth(a.Delegated), truth(b.Delegated)))
+	})
+	if endless {
+		f.HoldsUntil, f.FirstToEnd = f.Expiry, ""
+		if f.Expiry != nil {
+			f.FirstToEnd = "expiry"
+		}
+	}
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// warnings are those of a signature that is accepted.
+func (f *finding) warnings() []string {
+	var out []string
+	if f.BeyondSpec != "" {
+		out = append(out, "beyond-spec: other verifiers accept this chain, and so does imprint without strict-x509: "+f.BeyondSpec)
+	}
+	return append(out, f.revocationWarnings()...)
+}
+
+// unique drops what stands twice and keeps the order.
+func unique(texts []string) []string {
+	var out []string
+	for _, text := range texts {
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// accept takes down that an entry of t's root accepts the signature.
+func (f *finding) accept(t trial, grouped bool) {
+	at := slices.IndexFunc(f.AcceptedBy, func(a Acceptance) bool { return a.Root == t.root && a.Delegated == t.granted })
+	if at < 0 {
+		at = len(f.AcceptedBy)
+		f.AcceptedBy = append(f.AcceptedBy, Acceptance{Root: t.root, Delegated: t.granted})
+	}
+	if groups := &f.AcceptedBy[at].Groups; grouped && !slices.Contains(*groups, t.group+1) {
+		*groups = append(*groups, t.group+1)
+	}
 }
 
 // compare orders findings by core id, root and digest, so that a report does not depend on the registry's order; what
@@ -51,9 +127,17 @@ func compare(a, b finding) int {
 	)
 }
 
-// better chooses the one that got further; of equals always the same one, whatever the order of the entries.
-func better(a, b finding) bool {
-	return cmp.Or(cmp.Compare(b.stage, a.stage), strings.Compare(a.Root, b.Root), strings.Compare(a.Reason, b.Reason), strings.Compare(a.Detail, b.Detail), compareStamps(a.Timestamp, b.Timestamp)) < 0
+// better puts the one first that got further; of equals always the same one, whatever the order of the entries.
+func better(a, b trial) int {
+	return cmp.Or(cmp.Compare(b.stage, a.stage), byRoot(a, b), strings.Compare(a.code, b.code), strings.Compare(a.detail, b.detail),
+		compareStamps(a.stamp, b.stamp), compareRevocations(a.revocation, b.revocation))
+}
+
+func byRoot(a, b trial) int { return strings.Compare(a.root, b.root) }
+
+// compareRevocations orders what was found out, so that of equal entries a report always tells the same.
+func compareRevocations(a, b *Revocation) int {
+	return strings.Compare(fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b))
 }
 
 // malformed reports whether an error of reading says that the signature is wrong, and not that it could not be had.

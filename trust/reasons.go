@@ -36,6 +36,10 @@ const (
 	codeMalformed      = "manifest-malformed"
 	codePayload        = "payload-mismatch"
 	codeWeak           = "certificate-weak"
+	codeBeyondSpec     = "beyond-spec"
+	codeIncomplete     = "require-unsatisfied"
+	codeKeyTwice       = "key-used-twice"
+	codeNoDocument     = "delegation-unasked"
 	codeRootNotTrusted = "root-not-trusted"
 	codeKind           = "kind-not-trusted"
 	codeMismatch       = "identity-mismatch"
@@ -91,8 +95,12 @@ func Reasons() map[string]string {
 		codeMalformed:      "A signature's manifest is malformed.",
 		codePayload:        "What was signed is another artifact: its media type, digest or size differ.",
 		codeWeak:           "The certificate chain rests on SHA-1, MD5 or a key that is too short.",
-		codeRootNotTrusted: "The certificate that the chain ends in is not one of the roots that the selected scope trusts.",
-		codeKind:           "The signature is of a signing authority, and the root is trusted as a certification authority only.",
+		codeBeyondSpec:     "The certificate chain breaks a rule that other verifiers pass over, and the scope says strict-x509.",
+		codeIncomplete:     "The scope requires a signature of each of several groups, and one of them has none.",
+		codeKeyTwice:       "Each group that the scope requires has a signature, but one key would stand for several groups.",
+		codeNoDocument:     "What the scope delegates was not asked for, and none of its own roots accepts a signature.",
+		codeRootNotTrusted: "None of the roots that the selected scope trusts stands in the chain where it has to stand.",
+		codeKind:           "The signature's scheme is that of a signing authority and the root a certification authority, or the other way round.",
 		codeMismatch:       "The leaf certificate is not of an identity that the policy names.",
 		codeAlgorithm:      "The signature's algorithm is not one of those that the policy allows.",
 		codeExpired:        "The signature has an expiry, and it is over.",

@@ -106,6 +106,8 @@ type Timestamp struct {
 	RootSHA256 string     `json:"rootSha256,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
 	Detail     string     `json:"detail,omitempty"`
+	// Revocation of the authority's certificates; nil: not looked at.
+	Revocation *Revocation `json:"revocation,omitempty"`
 }
 
 // compareStamps orders what became of timestamps, the best first, so that of equal entries a report always tells the same.
@@ -133,10 +135,10 @@ func presence(t *Timestamp) int {
 const maxAccuracy = time.Minute
 
 // stamp judges the countersignature of content, which has one, by the rule.
-func (c court) stamp(rule *timestamping, content envelope.Content) *Timestamp {
+func (c court) stamp(rule *timestamping, content envelope.Content) (*Timestamp, *envelope.Stamp) {
 	verified, err := rule.verify(content)
 	if err != nil {
-		return &Timestamp{Status: StampRefused, Reason: reasonOf(err, codeStampUntrusted), Detail: err.Error()}
+		return &Timestamp{Status: StampRefused, Reason: reasonOf(err, codeStampUntrusted), Detail: err.Error()}, nil
 	}
 	root := verified.Chain.Root()
 	t := &Timestamp{
@@ -149,9 +151,9 @@ func (c court) stamp(rule *timestamping, content envelope.Content) *Timestamp {
 	if verified.Accuracy > 0 {
 		t.Accuracy = verified.Accuracy.String()
 	}
-	refuse := func(code, format string, args ...any) *Timestamp {
+	refuse := func(code, format string, args ...any) (*Timestamp, *envelope.Stamp) {
 		t.Status, t.Reason, t.Detail = StampRefused, code, fmt.Sprintf(format, args...)
-		return t
+		return t, nil
 	}
 	for i, cert := range verified.Chain {
 		if why := weak(cert, i == len(verified.Chain)-1); why != "" {
@@ -173,7 +175,7 @@ func (c court) stamp(rule *timestamping, content envelope.Content) *Timestamp {
 			return refuse(codeStampOutside, "the timestamp, %s, may be after %s, when %s ended", second(verified.At), second(cert.NotAfter), name)
 		}
 	}
-	return t
+	return t, &verified
 }
 
 // verify holds the countersignature against all roots as notation does, and if that fails against each alone: which of
@@ -192,32 +194,59 @@ func (t *timestamping) verify(content envelope.Content) (envelope.Stamp, error) 
 }
 
 // validity checks that every certificate was valid when it mattered: now, or where the rule has it so, at the time of
-// the countersignature (Notary Project, trust store and trust policy specification, "Signature Verification",
-// authentic timestamp; the same decisions as notation's).
-func (c court) validity(rule *timestamping, content envelope.Content) (t *Timestamp, code, detail string) {
+// the countersignature, or at that for which a signing authority vouches (Notary Project, trust store and trust policy
+// specification, "Signature Verification", authentic timestamp; the same decisions as notation's).
+func (c court) validity(t *trial, rule *timestamping, content envelope.Content) (p proof, code, detail string) {
 	stamped := len(content.Timestamp) > 0
+	if content.Scheme == envelope.SchemeSigningAuthority {
+		if stamped {
+			t.stamp = &Timestamp{Status: StampIgnored, Detail: "not looked at: the signing authority vouches for its time"}
+		}
+		t.endless = true
+		code, detail = c.vouched(content)
+		return proof{at: content.AuthenticTime, counts: true}, code, detail
+	}
 	switch {
 	case stamped && rule != nil:
-		t = c.stamp(rule, content)
+		t.stamp, p.stamp = c.stamp(rule, content)
 	case stamped:
-		t = &Timestamp{Status: StampIgnored, Detail: c.policy.unstamped()}
+		t.stamp = &Timestamp{Status: StampIgnored, Detail: c.policy.unstamped()}
 	}
-	if rule == nil {
+	if p.stamp != nil {
+		p.at, t.endless = p.stamp.To, true
+	}
+	expired := slices.ContainsFunc(content.Chain, func(cert *x509.Certificate) bool { return c.now.After(cert.NotAfter) })
+	if rule == nil || rule.use == useAfterward && !expired {
 		code, detail = c.validNow(content)
-		return t, code, detail
+		return p, code, detail
 	}
-	if rule.use == useAfterward && !slices.ContainsFunc(content.Chain, func(cert *x509.Certificate) bool { return c.now.After(cert.NotAfter) }) {
-		code, detail = c.validNow(content)
-		return t, code, detail
-	}
+	p.counts = true
 	switch {
-	case t == nil && rule.use == useAlways:
-		return t, codeStampMissing, "it has no timestamp, and the policy always asks for one"
-	case t == nil:
+	case t.stamp == nil && rule.use == useAlways:
+		return p, codeStampMissing, "it has no timestamp, and the policy always asks for one"
+	case t.stamp == nil:
 		code, detail = c.validNow(content)
-		return t, code, detail + ", and it has no timestamp from before"
+		return p, code, detail + ", and it has no timestamp from before"
 	}
-	return t, t.Reason, t.Detail
+	return p, t.stamp.Reason, t.stamp.Detail
+}
+
+// vouched checks every certificate at the time for which a signing authority vouches; whether they ended since does not matter.
+func (c court) vouched(content envelope.Content) (code, detail string) {
+	at := content.AuthenticTime
+	if at.After(c.now.Add(skew)) {
+		return codeAhead, fmt.Sprintf("signed %s, which is yet to come", minute(at))
+	}
+	for _, cert := range content.Chain {
+		name := certchain.NameOf(cert.RawSubject)
+		if at.After(cert.NotAfter) {
+			return codeCertExpired, fmt.Sprintf("signed %s, and %s ended %s", second(at), name, second(cert.NotAfter))
+		}
+		if at.Before(cert.NotBefore) {
+			return codeCertNotYet, fmt.Sprintf("signed %s, and %s was not valid before %s", second(at), name, second(cert.NotBefore))
+		}
+	}
+	return "", ""
 }
 
 // validNow checks every certificate at the time of judging.
@@ -256,9 +285,12 @@ func (p *Policy) stamps(s *scope) string {
 	rule := p.stamping(s)
 	text := p.unstamped()
 	if rule != nil {
-		text = "asked for once a certificate has expired; revocation of the authority not checked"
+		text = "asked for once a certificate has expired"
 		if rule.use == useAlways {
-			text = "always asked for; revocation of the authority not checked"
+			text = "always asked for"
+		}
+		if p.revocation == nil && (s == nil || s.revocation == nil) {
+			text += "; revocation of the authority not checked"
 		}
 	}
 	if s != nil && s.rule != ruleReject {

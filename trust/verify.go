@@ -19,7 +19,7 @@ import (
 const (
 	Accepted     = "accepted"
 	Rejected     = "rejected"
-	Undetermined = "undetermined" // a signature that could have satisfied the rule could not be fetched
+	Undetermined = "undetermined" // what could have satisfied the rule could not be had: a signature, its revocation, a delegation
 )
 
 // A Judged is one signature in a report. What it says of itself is only there if its leaf key signed it; it is as
@@ -28,7 +28,8 @@ type Judged struct {
 	Digest     digest.Digest           `json:"digest"`
 	Core       digest.Digest           `json:"core,omitempty"`
 	Accepted   bool                    `json:"accepted"`
-	Root       string                  `json:"root,omitempty"` // the policy's name of the accepting (or furthest) root
+	AcceptedBy []Acceptance            `json:"acceptedBy,omitempty"` // sorted by root
+	Root       string                  `json:"root,omitempty"`       // the policy's name of the first accepting (or the furthest) root
 	Reason     string                  `json:"reason,omitempty"`
 	Detail     string                  `json:"detail,omitempty"`
 	Identity   string                  `json:"identity,omitempty"`
@@ -41,9 +42,21 @@ type Judged struct {
 	HoldsUntil *time.Time              `json:"holdsUntil,omitempty"` // nil where it is accepted: a timestamp keeps it beyond its chain
 	FirstToEnd string                  `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, or "expiry"
 	Timestamp  *Timestamp              `json:"timestamp,omitempty"`  // nil: it has none
+	Revocation *Revocation             `json:"revocation,omitempty"` // nil: nothing was asked
 	Chain      []certchain.Certificate `json:"chain,omitempty"`
+	BeyondSpec string                  `json:"beyondSpec,omitempty"` // which of imprint's stricter rules for chains does not hold
+	Reissued   string                  `json:"reissued,omitempty"`   // root of whose name and key, and not else, the chain's last certificate is
 	Malformed  bool                    `json:"malformed,omitempty"`
 	Unfetched  bool                    `json:"unfetched,omitempty"`
+	// Undetermined: all else holds; whether it was revoked could not be found out.
+	Undetermined bool `json:"undetermined,omitempty"`
+}
+
+// An Acceptance is a root that accepts a signature.
+type Acceptance struct {
+	Root      string `json:"root"`
+	Delegated bool   `json:"delegated,omitempty"` // its key is granted by a delegation document
+	Groups    []int  `json:"groups,omitempty"`    // of a rule "require", from 1
 }
 
 // A Report is the verdict on one reference and what it rests on. Signatures are sorted so that it does not depend on
@@ -60,6 +73,8 @@ type Report struct {
 	Scope        *ScopeSummary `json:"scope,omitempty"`
 	Revocation   string        `json:"revocation"` // "not checked: …"
 	Timestamps   string        `json:"timestamps"` // what is made of them: "not looked at: …"
+	Delegation   *Delegation   `json:"delegation,omitempty"`
+	Groups       []Group       `json:"groups,omitempty"` // of a rule "require"
 	PolicyFile   string        `json:"policyFile,omitempty"`
 	PolicyDigest string        `json:"policySha256,omitempty"`
 	Signatures   []Judged      `json:"signatures"`
@@ -75,6 +90,8 @@ func (r Report) Passed() bool { return r.Verdict == Accepted || r.Scope != nil &
 type Options struct {
 	As  registry.Reference // judge as if it were there; zero: where it is
 	Now time.Time          // required
+	// Sources is where what neither policy nor signatures hold is asked for; nil: nobody is asked.
+	Sources *Sources
 }
 
 // ErrAs: a layout or archive without a full name is judged by a policy only with As (reason as-required, exit 3), or
@@ -101,7 +118,10 @@ func Verify(ctx context.Context, repo *registry.Repo, ref registry.Reference, po
 	}
 	parts, _ := m.Parse() // Resolve parsed it; what is unknown has no parts
 	sigs, err := repo.Signatures(ctx, m.Descriptor)
-	report := policy.judge(judged, m.Descriptor, sigs, o.Now, func(d digest.Digest) string { return nameIn(parts, d) })
+	report, ctxErr := policy.examine(ctx, judged, m.Descriptor, sigs, o.Now, o.Sources, func(d digest.Digest) string { return nameIn(parts, d) })
+	if ctxErr != nil {
+		return Report{}, m, ctxErr
+	}
 	report.Reference = ref.String()
 	if judged != ref {
 		report.JudgedAs = judged.String()
