@@ -19,11 +19,27 @@ const (
 	codeScopeDuplicate = "policy-scope-duplicate"
 	codeRule           = "policy-rule"
 	codeInherit        = "policy-inherit"
+	codeMirror         = "policy-mirror"
+	codeUnsignedWide   = "policy-unsigned-wide"
 	codeRootUnknown    = "policy-root-unknown"
 	codeRootFile       = "policy-root-unreadable"
 	codeRootInvalid    = "policy-root-invalid"
 	codeRootDuplicate  = "policy-root-duplicate"
 	codeIdentity       = "policy-identity-invalid"
+)
+
+// Codes of delegation documents.
+const (
+	codeDelegateFile           = "policy-delegate-unreadable"
+	codeDelegationMalformed    = "delegation-malformed"
+	codeDelegationScope        = "delegation-scope"
+	codeDelegationUntrusted    = "delegation-untrusted"
+	codeDelegationExpired      = "delegation-expired"
+	codeDelegationAhead        = "delegation-issued-in-the-future"
+	codeDelegationRollback     = "delegation-rollback"
+	codeDelegationEquivocation = "delegation-equivocation"
+	codeDelegationState        = "delegation-state"
+	codeDelegationUnavailable  = "delegation-unavailable"
 )
 
 // Codes of signatures and verdicts.
@@ -59,6 +75,8 @@ const (
 	codeStampUntrusted = "timestamp-untrusted"
 	codeAsRequired     = "as-required"
 	codeAsInvalid      = "as-invalid"
+	codeFingerprint    = "fingerprint-invalid"
+	codeRootNotFound   = "root-not-found"
 )
 
 // Reasons returns the reason codes of this package with one sentence each.
@@ -81,11 +99,24 @@ func Reasons() map[string]string {
 		codeScopeDuplicate: "Two scopes of the policy have the same canonical form.",
 		codeRule:           "A scope has no rule, or more than one, or an empty one.",
 		codeInherit:        "A scope inherits where there is nothing to inherit, or where its rule allows no merge.",
+		codeMirror:         "A mirror is of nothing that a scope holds for, of two originals, or of another mirror.",
+		codeUnsignedWide:   "A scope accepts what is unsigned on everything or on a whole host.",
 		codeRootUnknown:    "A root is named that the policy does not define.",
 		codeRootFile:       "A root's file cannot be read, or holds no certificate.",
-		codeRootInvalid:    "A root's certificate is neither a certification authority nor a self-signed leaf, or one of timestamps is no self-signed authority.",
+		codeRootInvalid:    "A root's certificate cannot stand in a chain where the root's pin says, or one of timestamps is no self-signed authority.",
 		codeRootDuplicate:  "Two roots of the policy hold the same certificate.",
 		codeIdentity:       "An identity is neither a distinguished name nor a uri:, dns: or email: name.",
+
+		codeDelegateFile:           "The layout or archive that a scope's delegate names cannot be read, or does not hold one delegation document.",
+		codeDelegationMalformed:    "A delegation document breaks its format, so nothing that it grants counts.",
+		codeDelegationScope:        "A delegation document reaches beyond its own scope or that of the policy, so nothing that it grants counts.",
+		codeDelegationUntrusted:    "A delegation document is not signed by whom the policy names for it, so nothing that it grants counts.",
+		codeDelegationExpired:      "A delegation document has expired, so nothing that it grants counts.",
+		codeDelegationAhead:        "A delegation document says that it was issued in the future, so nothing that it grants counts.",
+		codeDelegationRollback:     "A delegation document is of a lower version than was seen before, or than the policy asks for.",
+		codeDelegationEquivocation: "Two delegation documents of the same version differ: nothing that the newer found one grants counts.",
+		codeDelegationState:        "The file of delegation documents that were seen before cannot be understood (rejected), or not be read or written (undetermined).",
+		codeDelegationUnavailable:  "A delegation document, on which the verdict depends, could not be had, or not be judged.",
 
 		codeNoScope:        "No scope of the policy matches the reference; there is no implicit *.",
 		codeRejected:       "The scope that is selected for the reference rejects everything.",
@@ -117,5 +148,7 @@ func Reasons() map[string]string {
 		codeStampOutside:   "The timestamp, with its accuracy, does not lie inside the validity of every certificate.",
 		codeAsRequired:     "A layout or archive whose NAME is not a full name is judged by a policy only with --as.",
 		codeAsInvalid:      "What --as says is not HOST/REPO[:TAG].",
+		codeFingerprint:    "A fingerprint is not the whole SHA-256 of a certificate in hex.",
+		codeRootNotFound:   "No usable signature was found under a root with the fingerprint that was handed in.",
 	}
 }
