@@ -2,12 +2,15 @@ package cmd
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/envelope"
@@ -24,6 +27,7 @@ type gate struct {
 	onlyAccepted     bool                // what the policy does not accept stays behind
 	chain            []*x509.Certificate // to renew signatures by on the way
 	now              time.Time
+	sources          *trust.Sources // where the policy's further questions are asked
 }
 
 // gate returns what the command line asks to be passed: nothing, if neither a policy nor a root stands on it.
@@ -33,7 +37,18 @@ func (j judgingFlags) gate(s *session) (gate, error) {
 		return gate{}, err
 	}
 	as, err := j.reference()
-	return gate{policy: policy, root: len(j.roots) > 0, as: as, now: s.now}, err
+	return gate{policy: policy, root: len(j.roots) > 0, as: as, now: s.now, sources: s.trustSources()}, err
+}
+
+// examine judges by the gate's policy.
+func (g gate) examine(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor, sigs []registry.Signature) (trust.Report, error) {
+	return g.policy.Examine(ctx, ref, subject, sigs, g.now, g.sources)
+}
+
+// examineOne judges one signature alone, which cannot satisfy a rule that requires several: it is enough that it counts for it.
+func (g gate) examineOne(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor, sig registry.Signature) (report trust.Report, counts bool, err error) {
+	report, err = g.examine(ctx, ref, subject, []registry.Signature{sig})
+	return report, report.Passed() || report.Accepts(sig.Descriptor.Digest), err
 }
 
 // A passage is an artifact on its way through a gate.

@@ -77,7 +77,7 @@ func (g gate) reviewGraph(ctx context.Context, p passage, graph copy.Graph) (cop
 		}
 	}
 	if g.policy != nil {
-		if err := g.judgeByPolicy(p, hearings, &r); err != nil {
+		if err := g.judgeByPolicy(ctx, p, hearings, &r); err != nil {
 			return copy.Review{}, err
 		}
 	}
@@ -154,7 +154,7 @@ func signatureNodes(n *registry.Node) []*registry.Node {
 
 // judgeByPolicy judges the root under its own name (or --as) with each tag of the destination, and with --only-accepted all that is
 // signed below it.
-func (g gate) judgeByPolicy(p passage, hearings []*hearing, r *copy.Review) error {
+func (g gate) judgeByPolicy(ctx context.Context, p passage, hearings []*hearing, r *copy.Review) error {
 	at, err := g.judgedAs(p.source)
 	if err != nil {
 		return err
@@ -167,7 +167,10 @@ func (g gate) judgeByPolicy(p passage, hearings []*hearing, r *copy.Review) erro
 	var unpassed *refusal
 	for _, tag := range names {
 		ref := at.With(tag, p.root.Descriptor.Digest)
-		report := g.policy.Judge(ref, p.root.Descriptor, hearings[0].arriving(), g.now)
+		report, err := g.examine(ctx, ref, p.root.Descriptor, hearings[0].arriving())
+		if err != nil {
+			return err
+		}
 		if tag != "" {
 			report.Reference = ref.With(tag, "").String()
 		}
@@ -189,15 +192,30 @@ func (g gate) judgeByPolicy(p passage, hearings []*hearing, r *copy.Review) erro
 	}
 	for _, h := range hearings[1:] {
 		d := h.subject.Manifest.Descriptor
-		accepted.add(g.policy.Judge(at.With("", d.Digest), d, h.arriving(), g.now))
+		report, err := g.examine(ctx, at.With("", d.Digest), d, h.arriving())
+		if err != nil {
+			return err
+		}
+		if report.Verdict == trust.Undetermined && report.Reason != "unfetched" { // of those that could not be read leave asks whether they may be had
+			return &refusal{report: report}
+		}
+		accepted.add(report)
+	}
+	for d, one := range accepted {
+		if one.undetermined {
+			return &refusal{report: trust.Report{Reference: p.source.String(), Verdict: trust.Undetermined, Reason: one.reason,
+				Detail: fmt.Sprintf("signature %s: %s", short(d), one.detail)}}
+		}
 	}
 	return g.leave(accepted, hearings, r)
 }
 
 // A ruling is what the policy says of a signature.
 type ruling struct {
-	accepted bool // for what it refers to, under some name
-	reason   string
+	accepted     bool // for what it refers to, under some name
+	undetermined bool // it may be, the next time
+	reason       string
+	detail       string
 }
 
 type rulings map[digest.Digest]ruling
@@ -205,7 +223,7 @@ type rulings map[digest.Digest]ruling
 func (r rulings) add(report trust.Report) {
 	for _, sig := range report.Signatures {
 		if _, known := r[sig.Digest]; sig.Accepted || !known {
-			r[sig.Digest] = ruling{sig.Accepted, sig.Reason}
+			r[sig.Digest] = ruling{sig.Accepted, sig.Undetermined, sig.Reason, sig.Detail}
 		}
 	}
 }

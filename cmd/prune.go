@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -202,15 +203,17 @@ func (p *pruning) prune(ctx context.Context, repo *registry.Repo, ref registry.R
 			o.Hidden = append(o.Hidden, l.Digest)
 		}
 	}
-	judge, err := p.judge(ref, subject)
+	judge, err := p.judge(ctx, ref, subject)
 	if err != nil {
 		return r, err
 	}
 	if judge != nil {
-		o.Accept = func(sig registry.Signature) (bool, string) { return accepts(judge([]registry.Signature{sig})) }
+		o.Accept = func(sig registry.Signature) (bool, string) {
+			return accepts(judge([]registry.Signature{sig}), sig.Descriptor.Digest)
+		}
 	}
 	r.PrunePlan = signer.PlanPrune(sigs, o)
-	if err := p.checkNamed(r, judge); err != nil {
+	if err := cmp.Or(p.checkNamed(r, judge), p.checkRest(r, sigs, judge)); err != nil {
 		return r, err
 	}
 	if p.write {
@@ -262,8 +265,22 @@ func (p *pruning) checkNamed(r signer.PruneResult, judge func([]registry.Signatu
 	return nil
 }
 
+// checkRest makes sure that what the policy accepts it still accepts without what goes: of a rule that requires several signatures
+// not only the survivor of each is asked for.
+func (p *pruning) checkRest(r signer.PruneResult, sigs []registry.Signature, judge func([]registry.Signature) trust.Report) error {
+	stay := r.Stay()
+	if judge == nil || p.signature != "" || len(stay) == len(sigs) || judge(sigs).Verdict != trust.Accepted {
+		return nil
+	}
+	if report := judge(stay); report.Verdict != trust.Accepted {
+		report.Reference = r.Reference
+		return &refusal{report: report, with: "without what is superseded"}
+	}
+	return nil
+}
+
 // judge returns what holds signatures against the policy of the command line, nil if there is none.
-func (p *pruning) judge(ref registry.Reference, subject ocispec.Descriptor) (func([]registry.Signature) trust.Report, error) {
+func (p *pruning) judge(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor) (func([]registry.Signature) trust.Report, error) {
 	g := p.gate
 	if g.policy == nil {
 		return nil, nil
@@ -277,12 +294,18 @@ func (p *pruning) judge(ref registry.Reference, subject ocispec.Descriptor) (fun
 		tag = ref.BareTag()
 	}
 	as := at.With(tag, subject.Digest)
-	return func(sigs []registry.Signature) trust.Report { return g.policy.Judge(as, subject, sigs, g.now) }, nil
+	return func(sigs []registry.Signature) trust.Report {
+		report, err := g.examine(ctx, as, subject, sigs)
+		if err != nil {
+			report.Verdict, report.Reason, report.Detail = trust.Undetermined, reason(err), err.Error()
+		}
+		return report
+	}, nil
 }
 
-// accepts reports whether a report accepts, and why not. A scope that does not enforce accepts nothing by that.
-func accepts(r trust.Report) (ok bool, why string) {
-	if r.Verdict == trust.Accepted {
+// accepts reports whether a report on one signature accepts it, and why not. A scope that does not enforce accepts nothing by that.
+func accepts(r trust.Report, d digest.Digest) (ok bool, why string) {
+	if r.Verdict == trust.Accepted || r.Accepts(d) {
 		return true, ""
 	}
 	why = r.Reason

@@ -179,7 +179,7 @@ func (a *renewal) run(ctx context.Context) error {
 		return err
 	}
 	if a.in.dryRun {
-		refused = cmp.Or(a.judge(), refused)
+		refused = cmp.Or(a.judge(ctx), refused)
 		a.take()
 		return refused
 	}
@@ -268,7 +268,7 @@ func (a *renewal) take() (taken int) {
 
 // write writes what was planned, as much of it as --limit has room for. refused gets why the policy does not accept one.
 func (a *renewal) write(ctx context.Context, refused *error) (written bool, err error) {
-	*refused = cmp.Or(*refused, a.judge()) // before --limit makes room: what is refused needs none
+	*refused = cmp.Or(*refused, a.judge(ctx)) // before --limit makes room: what is refused needs none
 	taken, used := a.take(), 0
 	defer func() { a.quota.done(taken, used) }()
 	if taken == 0 {
@@ -278,7 +278,7 @@ func (a *renewal) write(ctx context.Context, refused *error) (written bool, err 
 		if a.plans, err = signer.Stamp(ctx, a.plans, a.options.Stamper); err != nil {
 			return false, err
 		}
-		*refused = cmp.Or(*refused, a.judge())
+		*refused = cmp.Or(*refused, a.judge(ctx))
 	}
 	used = min(taken, planned(a.plans))
 	a.plans, err = signer.Push(ctx, a.repo, a.plans)
@@ -300,7 +300,7 @@ func planned(plans []signer.Plan) (n int) {
 
 // judge holds each new signature, alone, against the policy of the command line. What that does not accept is skipped; the error is
 // why, of the first. What --all has found is judged by digest: which tags lead to it is not its signature's business.
-func (a *renewal) judge() (refused error) {
+func (a *renewal) judge(ctx context.Context) (refused error) {
 	if a.gate.policy == nil {
 		return nil
 	}
@@ -320,8 +320,11 @@ func (a *renewal) judge() (refused error) {
 		}
 		why, ok := said[p.New]
 		if !ok {
-			report := a.gate.policy.Judge(at.With(tag, a.root.Digest), a.root, []registry.Signature{p.Proposed()}, a.gate.now)
-			if !report.Passed() {
+			report, counts, err := a.gate.examineOne(ctx, at.With(tag, a.root.Digest), a.root, p.Proposed())
+			if err != nil {
+				return err
+			}
+			if !counts {
 				report.Reference = a.ref.String()
 				why = &refusal{report: report, with: fmt.Sprintf("with the new chain of signature %.19s", p.Signature)}
 			}

@@ -195,7 +195,7 @@ func (run *timestampRun) signatures(ctx context.Context, repo *registry.Repo, re
 		return r, nil
 	}
 	plans, failed := signer.StampAll(ctx, r.Plans, run.stamper)
-	refused, err := run.judge(ref, subject, plans)
+	refused, err := run.judge(ctx, ref, subject, plans)
 	if err != nil {
 		return r, err
 	}
@@ -289,7 +289,7 @@ func (run *timestampRun) skipped(r signer.TimestampResult) error {
 
 // judge holds each signature that is to be written, alone, against the policy of the command line. What it does not accept is left as it is:
 // somebody may have planted it. If it accepts none of them, that is the answer.
-func (run *timestampRun) judge(ref registry.Reference, subject ocispec.Descriptor, plans []signer.TimestampPlan) (refused, err error) {
+func (run *timestampRun) judge(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor, plans []signer.TimestampPlan) (refused, err error) {
 	g := run.gate
 	if g.policy == nil {
 		return nil, nil
@@ -299,6 +299,7 @@ func (run *timestampRun) judge(ref registry.Reference, subject ocispec.Descripto
 		return nil, err
 	}
 	at = at.With(cmp.Or(at.Tag, ref.BareTag()), subject.Digest)
+	g.now = run.s.env.Now() // a countersignature is younger than the run
 	accepted := 0
 	for i := range plans {
 		p := &plans[i]
@@ -308,8 +309,11 @@ func (run *timestampRun) judge(ref registry.Reference, subject ocispec.Descripto
 			}
 			continue
 		}
-		report := g.policy.Judge(at, subject, []registry.Signature{p.Proposed()}, run.s.env.Now())
-		if report.Passed() {
+		report, counts, err := g.examineOne(ctx, at, subject, p.Proposed())
+		if err != nil {
+			return nil, err
+		}
+		if counts {
 			accepted++
 			continue
 		}

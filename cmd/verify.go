@@ -59,10 +59,11 @@ func runVerify(ctx context.Context, s *session, in verifyInputs, args []string) 
 	if err != nil {
 		return err
 	}
+	sources := s.trustSources()
 	return runBatch(ctx, s, in.batch, items, batch[trust.Report]{
 		kind: "verify",
 		do: func(ctx context.Context, it item) (trust.Report, error) {
-			r, err := verify(ctx, s, it[0], policy, as)
+			r, err := verify(ctx, s, it[0], policy, as, sources)
 			var v *verdict
 			if err != nil && !errors.As(err, &v) {
 				err = fmt.Errorf("verify %s: %w", it[0], err)
@@ -76,7 +77,7 @@ func runVerify(ctx context.Context, s *session, in verifyInputs, args []string) 
 	})
 }
 
-func verify(ctx context.Context, s *session, text string, policy *trust.Policy, as registry.Reference) (trust.Report, error) {
+func verify(ctx context.Context, s *session, text string, policy *trust.Policy, as registry.Reference, sources *trust.Sources) (trust.Report, error) {
 	ref, err := artifact(text)
 	if err != nil {
 		return trust.Report{}, err
@@ -86,7 +87,7 @@ func verify(ctx context.Context, s *session, text string, policy *trust.Policy, 
 		return trust.Report{}, err
 	}
 	defer repo.Close()
-	r, _, err := trust.Verify(ctx, repo, ref, policy, trust.Options{As: as, Now: s.now})
+	r, _, err := trust.Verify(ctx, repo, ref, policy, trust.Options{As: as, Now: s.now, Sources: sources})
 	if errors.Is(err, registry.ErrCapped) {
 		return trust.Report{}, &notReadOut{err}
 	}

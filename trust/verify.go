@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -85,6 +86,11 @@ type Report struct {
 // Passed reports whether the artifact may be used: accepted, or the scope does not enforce. It is the only place
 // where success is decided.
 func (r Report) Passed() bool { return r.Verdict == Accepted || r.Scope != nil && !r.Enforced }
+
+// Accepts reports whether the signature of that digest is accepted by a root. Of a rule that requires several it may be one.
+func (r Report) Accepts(d digest.Digest) bool {
+	return slices.ContainsFunc(r.Signatures, func(sig Judged) bool { return sig.Digest == d && sig.Accepted })
+}
 
 // Options of [Verify].
 type Options struct {
