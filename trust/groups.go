@@ -23,8 +23,8 @@ type Group struct {
 	Shared []int `json:"shared,omitempty"`
 }
 
-// keyOf names the key that signed. It is written anew, so that however a certificate encodes it, one key is one key.
-func keyOf(chain certchain.Chain) string {
+// signerKey names the key that signed. It is written anew, so that however a certificate encodes it, one key is one key.
+func signerKey(chain certchain.Chain) string {
 	leaf := chain.Leaf()
 	der, err := x509.MarshalPKIXPublicKey(leaf.PublicKey)
 	if err != nil {

@@ -225,7 +225,7 @@ func (c court) decide(f *finding, content envelope.Content) {
 		return
 	}
 	f.stage, f.Reason, f.Detail = c.artifact(content)
-	f.key = keyOf(content.Chain)
+	f.key = signerKey(content.Chain)
 	if c.scope.strictX509 && f.Reason == "" {
 		if why := beyond(content.Chain); why != "" {
 			f.stage, f.Reason, f.Detail = atChain, codeBeyondSpec, why
