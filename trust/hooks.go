@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/imprint-oci/imprint/certchain"
-	"github.com/imprint-oci/imprint/registry"
 )
 
 // A Revocation is what was found out of the revocation of a chain.
@@ -32,16 +31,3 @@ func (f *finding) revocationWarnings() []string { return nil }
 func (s *Sources) revocations(context.Context, []question, time.Time) revocationEvidence {
 	return revocationEvidence{}
 }
-
-// A Delegation is what became of the delegation document of the selected scope.
-type Delegation struct{}
-
-func (c court) granted() grant         { return grant{asked: true} }
-func (c court) delegated() *Delegation { return nil }
-
-func (s *Sources) document(context.Context, *Policy, *scope, time.Time) delegationEvidence {
-	return delegationEvidence{}
-}
-
-// original is the name that ref mirrors (M5).
-func (p *Policy) original(ref registry.Reference) registry.Reference { return ref }
