@@ -159,7 +159,7 @@ func look(a Looked, sig registry.Signature, now time.Time) (proposedMark, *LeftO
 		claims: judged.HasClaims, stamped: len(content.Timestamp) > 0,
 	}
 	if m.claims && m.tagged {
-		code, _ := checkClaims(claimsTag, a.Reference, judged.Claims, true)
+		code, _ := checkClaims(claimsTag, a.Reference, a.Reference, judged.Claims, true)
 		m.claims = code == ""
 	}
 	for _, c := range content.TimestampCertificates() {
