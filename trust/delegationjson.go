@@ -353,7 +353,7 @@ func (r *delegationReader) certificate(what string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, undelegated("%s: %w", what, err)
 	}
-	if err := checkRoot(c); err != nil {
+	if err := checkRoot(c, pinRoot); err != nil {
 		return nil, undelegated("%s: %w", what, err)
 	}
 	return c, nil

@@ -11,11 +11,11 @@ import (
 // The keys of each kind of mapping.
 var (
 	topGrammar = grammar{
-		known: []string{"version", "roots", "timestamps", "scopes"},
-		later: []string{"revocation", "mirrors"},
+		known: []string{"version", "roots", "timestamps", "revocation", "scopes", "mirrors"},
 		other: map[string]string{
 			"profiles": "two policies are two files; choose one with --policy",
 			"default":  `write the scope "*"; without it what no scope matches is rejected`,
+			"include":  "a policy is one file; what it names are certificates and lists, never more policy",
 		},
 	}
 	rootGrammar = grammar{
@@ -23,18 +23,19 @@ var (
 		other: map[string]string{"certificate": "write certificates: [FILE]"},
 	}
 	scopeGrammar = grammar{
-		known: []string{"trust", "reject", "inherit", "claims", "max-age", "algorithms", "timestamps", "enforce"},
-		later: []string{"require", "accept", "revocation", "strict-x509", "delegate", "distinct"},
+		known: []string{"trust", "require", "reject", "accept", "inherit", "distinct", "claims", "max-age", "algorithms", "timestamps", "revocation",
+			"enforce", "strict-x509", "delegate"},
 		other: map[string]string{
 			"priority":    noOrder,
 			"terminating": noOrder,
 			"stop-search": noOrder,
 			"identities":  "identities stand at a root, or at an entry of trust: {root: NAME, identities: […]}",
+			"mirrors":     "mirrors stand beside scopes: {ORIGINAL: [MIRROR]}",
+			"skip":        "what need not be signed says accept: unsigned; what is only to be reported says enforce: false",
 		},
 	}
 	entryGrammar = grammar{
-		known: []string{"root", "identities", "algorithms", "claims", "max-age", "timestamps"},
-		later: []string{"revocation"},
+		known: []string{"root", "identities", "algorithms", "claims", "max-age", "timestamps", "revocation"},
 	}
 )
 
@@ -45,8 +46,7 @@ type parser struct {
 	document
 	files  *folder
 	policy *Policy
-	certs  map[string]at // thumbprint → the root that has it
-	defs   map[string]*yaml.Node
+	certs  map[string]at // the certificate → the root that has it
 }
 
 type at struct {
@@ -60,7 +60,6 @@ func parsePolicy(file string, b []byte, files *folder) (*Policy, error) {
 		files:    files,
 		policy:   &Policy{file: file, roots: map[string]*root{}, scopes: map[string]*scope{}},
 		certs:    map[string]at{},
-		defs:     map[string]*yaml.Node{},
 	}
 	top, err := p.parse(b)
 	if err != nil {
@@ -112,11 +111,31 @@ func (p *parser) top(n *yaml.Node) error {
 			return err
 		}
 	}
+	if f, ok := fields["revocation"]; ok {
+		if p.policy.revocation, err = p.revocation(f, OfPolicy); err != nil {
+			return err
+		}
+	}
 	f, ok := fields["scopes"]
 	if !ok {
 		return p.wrong(n, codeMissing, "the policy has no scopes")
 	}
-	return p.scopes(f.value)
+	scopes, err := p.scopes(f.value)
+	if err != nil {
+		return err
+	}
+	if f, ok := fields["mirrors"]; ok {
+		if err := p.mirrors(f.value, scopes); err != nil {
+			return err
+		}
+	}
+	link(p.policy.scopes)
+	for _, s := range scopes {
+		if err := p.checkInherit(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *parser) version(n *yaml.Node) error {
@@ -124,166 +143,6 @@ func (p *parser) version(n *yaml.Node) error {
 		return p.wrong(n, codeVersion, "this imprint reads policies of version: 1, not %s", kindOf(n))
 	}
 	return nil
-}
-
-func (p *parser) scopes(n *yaml.Node) error {
-	fields, err := p.mapping(n, "scopes")
-	if err != nil {
-		return err
-	}
-	if len(fields) == 0 {
-		return p.wrong(n, codeValue, "scopes is empty")
-	}
-	for _, f := range fields {
-		name, err := canonicalScope(f.key.Value)
-		if err != nil {
-			return p.wrong(f.key, codeScope, "scope %q: %w", shorten(f.key.Value), err)
-		}
-		if first := p.defs[name]; first != nil {
-			return p.wrong(f.key, codeScopeDuplicate, "scope %q is already defined at %s; "+
-				"scopes must be unique: merge the trust lists, or use a longer scope", name, p.at(first))
-		}
-		p.defs[name] = f.key
-		s, err := p.scope(name, f)
-		if err != nil {
-			return err
-		}
-		p.policy.scopes[name] = s
-	}
-	link(p.policy.scopes)
-	for _, f := range fields {
-		name, _ := canonicalScope(f.key.Value)
-		if err := p.checkInherit(p.policy.scopes[name], f.key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *parser) checkInherit(s *scope, n *yaml.Node) error {
-	switch {
-	case !s.inherit:
-	case s.enclosing == nil:
-		return p.wrong(n, codeInherit, "scope %q inherits, but no scope encloses it", s.name)
-	case s.enclosing.rule == ruleReject:
-		return p.wrong(n, codeInherit, "scope %q inherits from %q, which rejects everything", s.name, s.enclosing.name)
-	}
-	return nil
-}
-
-func (p *parser) scope(name string, f field) (*scope, error) {
-	s := &scope{name: name, line: f.key.Line, column: f.key.Column, enforce: true}
-	n := f.value
-	if n.Kind == yaml.SequenceNode { // short for {trust: […]}
-		return s, p.trust(s, n)
-	}
-	if n.Kind != yaml.MappingNode {
-		return nil, p.wrong(n, codeType, "scope %q must be a list of roots or a mapping, not %s", name, kindOf(n))
-	}
-	fields, err := p.object(n, fmt.Sprintf("scope %q", name), scopeGrammar)
-	if err != nil {
-		return nil, err
-	}
-	trust, trusts := fields["trust"]
-	reject, rejects := fields["reject"]
-	switch {
-	case trusts && rejects:
-		return nil, p.wrong(reject.key, codeRule, "scope %q has both trust and reject: it can have one rule", name)
-	case rejects:
-		yes, err := p.truth(reject.value, "reject")
-		if err != nil {
-			return nil, err
-		}
-		if s.rule = ruleReject; !yes {
-			return nil, p.wrong(reject.value, codeRule, "reject: false says nothing: leave it out and write trust")
-		}
-	case trusts:
-		if err := p.trust(s, trust.value); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, p.wrong(f.key, codeRule, "scope %q has no rule: write trust: [ROOT] or reject: true", name)
-	}
-	if v, ok := fields["inherit"]; ok {
-		if s.inherit, err = p.truth(v.value, "inherit"); err != nil {
-			return nil, err
-		}
-		if rejects {
-			return nil, p.wrong(v.key, codeInherit, "scope %q rejects everything: there is nothing to inherit into", name)
-		}
-	}
-	if v, ok := fields["enforce"]; ok {
-		if s.enforce, err = p.truth(v.value, "enforce"); err != nil {
-			return nil, err
-		}
-	}
-	limits, set, err := p.limits(fields, fmt.Sprintf("scope %q", name))
-	if err != nil {
-		return nil, err
-	}
-	if rejects && set {
-		p.warn("scope %s rejects everything: its other settings mean nothing", name)
-	}
-	s.settings = limits
-	return s, nil
-}
-
-func (p *parser) trust(s *scope, n *yaml.Node) error {
-	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		return p.wrong(n, codeRule, "scope %q trusts nothing: say reject: true", s.name)
-	}
-	items, err := p.list(n, "trust")
-	if err != nil {
-		return err
-	}
-	s.rule = ruleTrust
-	for _, item := range items {
-		e, err := p.entry(item)
-		if err != nil {
-			return err
-		}
-		s.trust = append(s.trust, e)
-	}
-	return nil
-}
-
-func (p *parser) entry(n *yaml.Node) (entry, error) {
-	if n.Kind != yaml.MappingNode {
-		r, err := p.rootNamed(n)
-		return entry{root: r}, err
-	}
-	fields, err := p.object(n, "an entry of trust", entryGrammar)
-	if err != nil {
-		return entry{}, err
-	}
-	name, ok := fields["root"]
-	if !ok {
-		return entry{}, p.wrong(n, codeMissing, "an entry of trust needs root: NAME")
-	}
-	var e entry
-	if e.root, err = p.rootNamed(name.value); err != nil {
-		return entry{}, err
-	}
-	if v, ok := fields["identities"]; ok {
-		if e.identities, err = p.identities(v.value); err != nil {
-			return entry{}, err
-		}
-	}
-	e.settings, _, err = p.limits(fields, "an entry of root "+e.root.name)
-	return e, err
-}
-
-func (p *parser) rootNamed(n *yaml.Node) (*root, error) {
-	name, err := p.text(n, "a trusted root")
-	if err != nil {
-		return nil, err
-	}
-	r := p.policy.roots[name]
-	if r == nil {
-		return nil, p.wrong(n, codeRootUnknown, "no root is named %q%s", shorten(name), suggest(name, p.policy.rootNames()))
-	}
-	r.used = true
-	return r, nil
 }
 
 // limits reads the settings that scopes and entries have in common; set says whether there is one.
@@ -319,6 +178,12 @@ func (p *parser) limits(fields map[string]field, of string) (l settings, set boo
 	if f, ok := fields["timestamps"]; ok {
 		set = true
 		if l.timestamps, err = p.timestamps(f, of); err != nil {
+			return l, set, err
+		}
+	}
+	if f, ok := fields["revocation"]; ok {
+		set = true
+		if l.revocation, err = p.revocation(f, of); err != nil {
 			return l, set, err
 		}
 	}

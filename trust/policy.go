@@ -29,12 +29,14 @@ type Policy struct {
 	single   bool // made by Single
 	roots    map[string]*root
 	scopes   map[string]*scope // by canonical form
+	mirrored map[string]string // what each mirror is a mirror of
 	warnings []string
 	narrow   narrowing
 
 	revocation *revoking       // for scopes and entries without their own; nil: nothing is asked
 	timestamps *timestamping   // for scopes and entries without their own; nil: timestamps are ignored
 	stampings  []*timestamping // all of the file, in its order
+	revokings  []*revoking     // all of the file, in its order
 }
 
 // A root is a name for certificates in which chains may end.
@@ -45,6 +47,7 @@ type root struct {
 	pin          pin
 	kind         kind
 	used         bool
+	grantor      string // of a root that a delegation document granted: the one that the document is judged by
 }
 
 // A pin is where in a chain a root's certificate may stand (P9).
@@ -76,7 +79,7 @@ func Single(name string, roots []*x509.Certificate, ids []string) (*Policy, erro
 	r := &root{name: name, certificates: distinct(roots), pin: pinRoot, kind: kindCA, used: true}
 	p := &Policy{single: true, roots: map[string]*root{name: r}}
 	for _, c := range r.certificates {
-		if err := checkRoot(c); err != nil {
+		if err := checkRoot(c, pinRoot); err != nil {
 			return nil, wrong(codeRootInvalid, err)
 		}
 	}
@@ -98,6 +101,7 @@ type Narrowing struct {
 	RequireClaim bool          // as claims: tag where the scope asks less
 	MaxAge       time.Duration // at most; 0: as the policy says
 	Algorithms   []string      // only these of those that the policy allows
+	Lists        *Lists        // what they cover must not be revoked; nil: none
 }
 
 type narrowing struct {
@@ -105,6 +109,7 @@ type narrowing struct {
 	requireClaim bool
 	maxAge       time.Duration
 	algorithms   algorithms
+	lists        *Lists
 }
 
 // Narrow returns a narrower policy. An unknown root's name, or an unknown algorithm, is an error.
@@ -137,6 +142,7 @@ func (p *Policy) Narrow(n Narrowing) (*Policy, error) {
 	if len(n.Algorithms) > 0 {
 		out.narrow.algorithms = p.narrow.algorithms.and(n.Algorithms)
 	}
+	out.narrow.lists = p.narrow.lists.and(n.Lists)
 	return &out, nil
 }
 
@@ -201,14 +207,14 @@ func (p *Policy) Warnings(at time.Time) []string {
 	for _, name := range p.rootNames() {
 		out = append(out, p.warningsAt(p.roots[name], at)...)
 	}
-	return out
+	return append(out, p.listWarnings(at)...)
 }
 
 // warnings are those that no time changes.
 func (r *root) warnings() []string {
 	var out []string
 	for _, c := range r.certificates {
-		if !certchain.Describe(c).SelfSigned {
+		if r.pin == pinRoot && !certchain.Describe(c).SelfSigned {
 			out = append(out, fmt.Sprintf("root %s: %s is not self-signed: it cannot stand last in a chain, so nothing is accepted by it",
 				r.name, certchain.NameOf(c.RawSubject)))
 		}

@@ -42,14 +42,18 @@ func (p *parser) root(f field) error {
 		return err
 	}
 	if c, ok := fields["pin"]; ok {
-		if _, err := p.oneOf(c.value, "pin", []string{"root"}, []string{"intermediate", "leaf"}); err != nil {
+		word, err := p.oneOf(c.value, "pin", []string{string(pinRoot), string(pinIntermediate), string(pinLeaf)}, nil)
+		if err != nil {
 			return err
 		}
+		r.pin = pin(word)
 	}
 	if c, ok := fields["kind"]; ok {
-		if _, err := p.oneOf(c.value, "kind", []string{"ca"}, []string{"signing-authority"}); err != nil {
+		word, err := p.oneOf(c.value, "kind", []string{string(kindCA), string(kindAuthority)}, nil)
+		if err != nil {
 			return err
 		}
+		r.kind = kind(word)
 	}
 	c, ok := fields["certificates"]
 	if !ok {
@@ -103,7 +107,7 @@ func (p *parser) certificate(r *root, n *yaml.Node) error {
 		return err
 	}
 	for _, c := range certs {
-		if err := checkRoot(c); err != nil {
+		if err := checkRoot(c, r.pin); err != nil {
 			return p.wrong(n, codeRootInvalid, "root %s: %s: %w", r.name, what, err)
 		}
 		switch other, ok := p.certs[string(c.Raw)]; {
@@ -120,13 +124,21 @@ func (p *parser) certificate(r *root, n *yaml.Node) error {
 	return nil
 }
 
-// checkRoot says whether a certificate may be trusted at all (P11).
-func checkRoot(c *x509.Certificate) error {
-	if c.BasicConstraintsValid && c.IsCA || certchain.Describe(c).SelfSigned {
+// checkRoot says whether a certificate may be trusted at all, and can stand where the pin says (P11).
+func checkRoot(c *x509.Certificate, where pin) error {
+	name, authority := certchain.NameOf(c.RawSubject), c.BasicConstraintsValid && c.IsCA
+	switch {
+	case where == pinLeaf && authority:
+		return fmt.Errorf("%s is a certification authority, and never the leaf that pin: leaf asks for", name)
+	case where == pinLeaf, authority:
+		return nil
+	case where == pinIntermediate:
+		return fmt.Errorf("%s is no certification authority: it can only stand first, which says pin: leaf", name)
+	case certchain.Describe(c).SelfSigned:
 		return nil
 	}
-	return fmt.Errorf("%s is neither a certification authority nor a self-signed leaf: trust the root that its chain ends in",
-		certchain.NameOf(c.RawSubject))
+	return fmt.Errorf("%s is neither a certification authority nor a self-signed leaf: trust the root that its chain ends in, "+
+		"or this leaf alone with pin: leaf", name)
 }
 
 // distinct drops what stands twice.

@@ -27,6 +27,7 @@ type scope struct {
 	shared  bool      // groups may be satisfied by one key ("distinct: false")
 	inherit bool
 	mirrors string // the scope that it was generated from (M1); empty: it stands in the file
+	origin  *scope // that scope
 	// enclosing is the longest other scope that matches name read as a repository (P4); nil: none. It never depends
 	// on a reference, so scopes are a tree.
 	enclosing *scope
@@ -63,17 +64,32 @@ type entry struct {
 	settings
 }
 
-// entries visits what s effectively trusts (P5): its own, and while scopes inherit, that of the enclosing ones.
+// inherits returns the scope whose trust s adds to its own (P5), nil: none. A mirror adds what its original adds.
+func (s *scope) inherits() *scope {
+	switch {
+	case !s.inherit:
+		return nil
+	case s.origin != nil:
+		return s.origin.inherits()
+	}
+	return s.enclosing
+}
+
+// entries visits what s effectively trusts (P5): its own, those of its groups, and while scopes inherit, that of the enclosing ones.
 func (s *scope) entries() iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		for at := s; at != nil; at = at.enclosing {
-			for _, e := range at.trust {
+		for _, group := range s.groups {
+			for _, e := range group {
 				if !yield(e) {
 					return
 				}
 			}
-			if !at.inherit {
-				return
+		}
+		for at := s; at != nil; at = at.inherits() {
+			for _, e := range at.trust {
+				if !yield(e) {
+					return
+				}
 			}
 		}
 	}
@@ -193,4 +209,6 @@ func (p *Policy) trusted(s *scope) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-func (p *Policy) admits(r *root) bool { return p.narrow.roots == nil || p.narrow.roots[r.name] }
+func (p *Policy) admits(r *root) bool {
+	return p.narrow.roots == nil || p.narrow.roots[cmp.Or(r.grantor, r.name)]
+}

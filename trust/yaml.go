@@ -136,8 +136,8 @@ func (d document) mapping(n *yaml.Node, what string) ([]field, error) {
 	seen := make(map[string]*yaml.Node, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
-		if k.Kind != yaml.ScalarNode || k.ShortTag() != "!!str" {
-			return nil, d.wrong(k, codeType, "a key of %s must be text, not %s", what, kindOf(k))
+		if err := d.isKey(k, what); err != nil {
+			return nil, err
 		}
 		if first := seen[k.Value]; first != nil {
 			return nil, d.wrong(k, codeDuplicateKey, "%q is already defined at %s", k.Value, d.at(first))
@@ -146,6 +146,13 @@ func (d document) mapping(n *yaml.Node, what string) ([]field, error) {
 		fields = append(fields, field{k, v})
 	}
 	return fields, nil
+}
+
+func (d document) isKey(n *yaml.Node, what string) error {
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
+		return d.wrong(n, codeType, "a key of %s must be text, not %s", what, kindOf(n))
+	}
+	return nil
 }
 
 func (d document) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d:%d", d.file, n.Line, n.Column) }
