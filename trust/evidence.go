@@ -17,6 +17,7 @@ type Sources struct {
 	HTTP  *http.Client                                                      // revocation lists and responders; it decides which addresses may be asked. nil: nobody is
 	Cache string                                                            // folder of revocation lists that were fetched; empty: none is kept
 	Open  func(context.Context, registry.Reference) (*registry.Repo, error) // where delegation documents are; nil: nobody is asked
+	Warn  func(code, message string)                                        // of what is worked without, as a cache; nil: nobody is told
 	State string                                                            // file of the delegation documents that were seen (D8); empty: none is kept
 
 	revocation revocationMemo

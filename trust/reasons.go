@@ -75,8 +75,13 @@ const (
 	codeStampUntrusted = "timestamp-untrusted"
 	codeAsRequired     = "as-required"
 	codeAsInvalid      = "as-invalid"
-	codeFingerprint    = "fingerprint-invalid"
-	codeRootNotFound   = "root-not-found"
+
+	codeRevoked           = "revoked"
+	codeRevocationUnknown = "revocation-unknown"
+	codeListUnreadable    = "revocation-list-unreadable"
+	codeListInvalid       = "revocation-list-invalid"
+	codeFingerprint       = "fingerprint-invalid"
+	codeRootNotFound      = "root-not-found"
 )
 
 // Reasons returns the reason codes of this package with one sentence each.
@@ -148,7 +153,12 @@ func Reasons() map[string]string {
 		codeStampOutside:   "The timestamp, with its accuracy, does not lie inside the validity of every certificate.",
 		codeAsRequired:     "A layout or archive whose NAME is not a full name is judged by a policy only with --as.",
 		codeAsInvalid:      "What --as says is not HOST/REPO[:TAG].",
-		codeFingerprint:    "A fingerprint is not the whole SHA-256 of a certificate in hex.",
-		codeRootNotFound:   "No usable signature was found under a root with the fingerprint that was handed in.",
+
+		codeRevoked:           "A certificate of the chain, or of its timestamp's authority, is revoked.",
+		codeRevocationUnknown: "Whether a certificate is revoked could not be determined, and the policy asks for it.",
+		codeListUnreadable:    "A revocation list cannot be read.",
+		codeListInvalid:       "A file that is named as a revocation list is none, or a folder holds none.",
+		codeFingerprint:       "A fingerprint is not the whole SHA-256 of a certificate in hex.",
+		codeRootNotFound:      "No usable signature was found under a root with the fingerprint that was handed in.",
 	}
 }
