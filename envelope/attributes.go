@@ -114,15 +114,14 @@ func (a attributes) checkMade() error {
 	return rest.check()
 }
 
-// checkCritical applies RFC 7515, 4.1.11, and the list of attributes that the specification wants there. Only what is
-// processed here may be critical.
+// checkCritical applies RFC 7515, 4.1.11, and the list of attributes that the specification wants there. Only what is on it may be
+// critical: stock verifiers do not find a signing time that is called so.
 func (a attributes) checkCritical() error {
 	if len(a.critical) == 0 {
 		return refuse(codeCritical, "the protected header has no list of critical attributes, or an empty one")
 	}
 	present := map[string]bool{
 		attrScheme:        a.scheme != "",
-		attrSigningTime:   !a.signingTime.IsZero(),
 		attrAuthenticTime: !a.authenticTime.IsZero(),
 		attrExpiry:        !a.expiry.IsZero(),
 	}

@@ -99,6 +99,7 @@ func TestCOSE(t *testing.T) {
 		{"V08 lists absent header", prot(crit(scheme, expiry)), codeCritical},
 		{"V08 lists alg", prot(crit(scheme, 1)), codeCritical},
 		{"V08 lists cty", prot(crit(scheme, 3)), codeCritical},
+		{"V08 lists signingTime", prot(crit(scheme, signed)), codeCritical},
 		{"V08 lacks signingScheme", prot(crit(signed)), codeCritical},
 		{"V08 lacks expiry", prot(append(gp, expiry, tagged(1795341601))), codeCritical},
 		{"V09 unknown critical attribute", prot(append(crit(scheme, "com.example.x"), "com.example.x", 1)), codeCriticalUnknown},

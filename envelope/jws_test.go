@@ -118,6 +118,7 @@ func TestJWSProtected(t *testing.T) {
 		{"V08 lists absent unknown header", swap(crit, `"crit":["io.cncf.notary.signingScheme","com.example.x"]`), codeCritical},
 		{"V08 lists alg", swap(crit, `"crit":["io.cncf.notary.signingScheme","alg"]`), codeCritical},
 		{"V08 lists cty", swap(crit, `"crit":["io.cncf.notary.signingScheme","cty"]`), codeCritical},
+		{"V08 lists signingTime", swap(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.signingTime"]`), codeCritical},
 		{"V08 lacks signingScheme", swap(crit, `"crit":["io.cncf.notary.signingTime"]`), codeCritical},
 		{"V08 lacks expiry", add(`"io.cncf.notary.expiry":"2027-11-22T10:00:00Z"`), codeCritical},
 		{"V08 lacks authenticSigningTime", authority(`"io.cncf.notary.signingScheme"`), codeCritical},
