@@ -70,6 +70,7 @@ type court struct {
 	grant    grant
 	seats    [][]seat // what the scope's rule asks for: one of each
 	asks     *asks
+	supposed *supposition // the signatures are only supposed; nil: they are not
 }
 
 // asks are what the evidence could not answer yet.
@@ -227,7 +228,7 @@ func (c court) decide(f *finding, content envelope.Content) {
 	f.stage, f.Reason, f.Detail = c.artifact(content)
 	f.key = signerKey(content.Chain)
 	if c.scope.strictX509 && f.Reason == "" {
-		if why := beyond(content.Chain); why != "" {
+		if why := c.supposed.beyond(content.Chain); why != "" {
 			f.stage, f.Reason, f.Detail = atChain, codeBeyondSpec, why
 		}
 	}
@@ -253,7 +254,7 @@ func (c court) decide(f *finding, content envelope.Content) {
 		f.Root = slices.MinFunc(f.trials, byRoot).root
 	default:
 		f.conclude(c.scope.rule)
-		f.BeyondSpec = beyond(content.Chain)
+		f.BeyondSpec = c.supposed.beyond(content.Chain)
 	}
 }
 

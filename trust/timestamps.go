@@ -136,7 +136,7 @@ const maxAccuracy = time.Minute
 
 // stamp judges the countersignature of content, which has one, by the rule.
 func (c court) stamp(rule *timestamping, content envelope.Content) (*Timestamp, *envelope.Stamp) {
-	verified, err := rule.verify(content)
+	verified, err := c.supposed.countersigned(rule, content)
 	if err != nil {
 		return &Timestamp{Status: StampRefused, Reason: reasonOf(err, codeStampUntrusted), Detail: err.Error()}, nil
 	}
