@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -28,36 +29,31 @@ func Verify(w io.Writer, r trust.Report) {
 	fmt.Fprintln(w)
 
 	best := accepting(r)
-	if best != nil {
-		text := best.Identity
-		if best.Root != "" {
-			text += "     root " + best.Root
-		}
-		field(w, 2, "signed by", text)
+	if best != nil && len(r.Groups) == 0 {
+		field(w, 2, "signed by", signedBy(*best))
 	}
 	if r.JudgedAs != "" {
 		field(w, 2, "judged as", r.JudgedAs)
 	}
 	field(w, 2, "rule", rule(r))
+	if text := delegated(r); text != "" {
+		field(w, 2, "delegation", text)
+	}
 	if best != nil {
-		field(w, 2, "claims", claimed(r, *best))
-		if len(best.Metadata) > 0 {
-			field(w, 2, "metadata", pairs(best.Metadata))
-		}
-		if best.SignedAt != nil {
-			field(w, 2, "signed", fmt.Sprintf("%s (%s), %s", minute(*best.SignedAt), age(*best.SignedAt, r.Now), expiry(*best, r)))
+		if len(r.Groups) == 0 {
+			field(w, 2, "claims", claimed(r, *best))
+			if len(best.Metadata) > 0 {
+				field(w, 2, "metadata", pairs(best.Metadata))
+			}
+			if best.SignedAt != nil {
+				field(w, 2, "signed", fmt.Sprintf("%s (%s), %s", minute(*best.SignedAt), age(*best.SignedAt, r.Now), expiry(*best, r)))
+			}
 		}
 		if text := stamped(r, *best); text != "" {
 			field(w, 2, "timestamp", text)
 		}
-		switch {
-		case best.HoldsUntil != nil:
-			field(w, 2, "holds until", fmt.Sprintf("%s (%s)  first to expire: %s",
-				day(*best.HoldsUntil), left(*best.HoldsUntil, r.Now), ending(best.FirstToEnd)))
-		case best.Timestamp != nil && best.Timestamp.Status == trust.StampGood:
-			field(w, 2, "holds until", "no end: its timestamp keeps it beyond the end of its chain")
-		}
-		field(w, 2, "revocation", r.Revocation)
+		field(w, 2, "holds until", acceptedUntil(r, *best))
+		field(w, 2, "revocation", revoked(r, *best))
 	}
 	if r.Verdict != trust.Accepted && r.Detail != "" && !told(r) {
 		field(w, 2, "why", r.Detail)
@@ -65,12 +61,151 @@ func Verify(w io.Writer, r trust.Report) {
 	for _, warning := range r.Warnings {
 		field(w, 2, "to note", warning)
 	}
-	if r.Verdict != trust.Accepted && len(r.Signatures) > 0 {
+	if len(r.Groups) > 0 {
+		fmt.Fprintln(w)
+		groups(w, r)
+	}
+	if r.Verdict != trust.Accepted && slices.ContainsFunc(r.Signatures, func(sig trust.Judged) bool { return !sig.Accepted }) {
 		fmt.Fprintln(w)
 		rejections(w, r)
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, verifyCount(r))
+}
+
+// signedBy names who signed, and each root that accepts it.
+func signedBy(sig trust.Judged) string {
+	var roots []string
+	for _, by := range sig.AcceptedBy {
+		roots = append(roots, by.Root)
+	}
+	if len(roots) == 0 && sig.Root != "" {
+		roots = []string{sig.Root}
+	}
+	switch len(roots) {
+	case 0:
+		return sig.Identity
+	case 1:
+		return sig.Identity + "     root " + roots[0]
+	}
+	return sig.Identity + "     roots " + list(roots)
+}
+
+// acceptedUntil says until when the signature is accepted as it is.
+func acceptedUntil(r trust.Report, sig trust.Judged) string {
+	switch {
+	case sig.HoldsUntil != nil:
+		return fmt.Sprintf("%s (%s)  first to expire: %s", day(*sig.HoldsUntil), left(*sig.HoldsUntil, r.Now), ending(sig.FirstToEnd))
+	case sig.Timestamp != nil && sig.Timestamp.Status == trust.StampGood:
+		return "no end: its timestamp keeps it beyond the end of its chain"
+	}
+	return "no end: a signing authority vouches for the time at which it was made"
+}
+
+// revoked says what is known of the revocation of what the signature rests on.
+func revoked(r trust.Report, sig trust.Judged) string {
+	found := sig.Revocation
+	if found == nil {
+		return r.Revocation
+	}
+	var by, wrong []string
+	for _, c := range found.Certificates {
+		if c.By != "" && !slices.Contains(by, c.By) {
+			by = append(by, c.By)
+		}
+		if c.Status == found.Status && c.Status != trust.RevocationGood {
+			text := common(c.Certificate)
+			if c.Detail != "" {
+				text += " (" + c.Detail + ")"
+			}
+			wrong = append(wrong, text)
+		}
+	}
+	from := ""
+	if len(by) > 0 {
+		from = ", by " + list(by)
+	}
+	switch found.Status {
+	case trust.RevocationGood:
+		return "not revoked" + from
+	case trust.RevocationRevoked:
+		return "REVOKED, which the policy does not enforce: " + list(wrong) + from
+	case trust.RevocationUnknown:
+		return "NOT KNOWN, which the policy does not enforce: " + list(wrong)
+	case trust.RevocationNone:
+		return "nothing to look it up in: no certificate names a list or a responder"
+	}
+	return r.Revocation
+}
+
+// delegated says what became of the scope's delegation document; nothing where it did not matter.
+func delegated(r trust.Report) string {
+	d := r.Delegation
+	if d == nil {
+		return ""
+	}
+	switch d.Status {
+	case trust.DelegationRefused:
+		return fmt.Sprintf("refused: %s (%s)", d.Detail, d.Reason)
+	case trust.DelegationUnavailable:
+		return fmt.Sprintf("not to be had: %s (%s)", d.Detail, d.Reason)
+	case trust.DelegationCounts:
+		text := fmt.Sprintf("version %d of %s, by %s (root %s)", d.Version, d.At, common(d.SignedBy), d.Root)
+		if d.Expires != nil {
+			text += fmt.Sprintf(", until %s (%s)", day(*d.Expires), left(*d.Expires, r.Now))
+		}
+		if d.Grant == "" {
+			return text + ", grants nothing here"
+		}
+		return text + ", grants " + d.Grant
+	}
+	return ""
+}
+
+// groups is the table of what the scope requires, and of what satisfies it.
+func groups(w io.Writer, r trust.Report) {
+	const of, by, when = 24, 30, 24
+	rows := make([][]string, len(r.Groups))
+	for i, g := range r.Groups {
+		roots := strings.Join(g.Roots, " or ")
+		if roots == "" {
+			roots = "none of its roots is left"
+		}
+		row := []string{fmt.Sprint(i + 1), strings.Join(fold(Escape(roots), of), "\n")}
+		at := slices.IndexFunc(r.Signatures, func(sig trust.Judged) bool { return g.Satisfied && sig.Digest == g.Signature })
+		switch {
+		case at >= 0:
+			sig := r.Signatures[at]
+			who := brief(sig.Identity) + " (root " + g.Root + ")"
+			row = append(row, short(sig.Digest), strings.Join(append(fold(Escape(who), by), fold("claims "+Escape(cmp.Or(strings.Join(sig.Claims, ", "), "nothing")), by)...), "\n"), strings.Join(ages(r, sig, when), "\n"))
+		case len(g.Shared) > 0:
+			row = append(row, "none", strings.Join(fold("its only key is needed for group "+list(numbers(g.Shared))+", and one key stands for one group", by), "\n"))
+		default:
+			row = append(row, "none")
+		}
+		rows[i] = row
+	}
+	table(w, []column{{head: "", right: true}, {head: "ONE OF"}, {head: "SIGNATURE"}, {head: "SIGNED BY"}, {head: "SIGNED"}}, rows)
+}
+
+// ages says when a signature was made and when it ends by itself.
+func ages(r trust.Report, sig trust.Judged, width int) []string {
+	if sig.SignedAt == nil {
+		return nil
+	}
+	lines := []string{minute(*sig.SignedAt), age(*sig.SignedAt, r.Now)}
+	if sig.Expiry == nil {
+		return append(lines, "no expiry")
+	}
+	return append(lines, fold(expiry(sig, r), width)...)
+}
+
+func numbers(of []int) []string {
+	out := make([]string, len(of))
+	for i, n := range of {
+		out[i] = fmt.Sprint(n)
+	}
+	return out
 }
 
 // stamped says what was made of a signature's timestamp; nothing where there is none and none is asked for.
@@ -90,7 +225,11 @@ func stamped(r trust.Report, sig trust.Judged) string {
 	if s.Accuracy != "" {
 		text += " ± " + s.Accuracy
 	}
-	return fmt.Sprintf("%s by %s (root %s); revocation of the TSA not checked", text, common(s.By), common(s.Root))
+	text = fmt.Sprintf("%s by %s (root %s)", text, common(s.By), common(s.Root))
+	if s.Revocation == nil {
+		text += "; revocation of the TSA not checked"
+	}
+	return text
 }
 
 // told reports whether the table of signatures says the verdict's detail.
@@ -103,30 +242,57 @@ func told(r trust.Report) bool {
 	return false
 }
 
-// rejections is the table of signatures that were not accepted.
+// mostRejections is how many signatures the table of those that were not accepted shows. Whoever may push can make thousands.
+const mostRejections = 12
+
+// rejections is the table of signatures that were not accepted: those first that got as far as a root of the scope's.
 func rejections(w io.Writer, r trust.Report) {
 	const by, why = 40, 40
+	sigs := slices.DeleteFunc(slices.Clone(r.Signatures), func(sig trust.Judged) bool { return sig.Accepted })
+	slices.SortStableFunc(sigs, func(a, b trust.Judged) int { return cmp.Compare(distance(r, a), distance(r, b)) })
+	shown := sigs[:min(len(sigs), mostRejections)]
 	var rows [][]string
-	for _, sig := range r.Signatures {
-		if sig.Accepted {
-			continue
+	for _, sig := range shown {
+		said := []string{"unreadable"}
+		if sig.Unfetched {
+			said = []string{"not known"}
 		}
-		signer := "unreadable"
 		if sig.Identity != "" {
-			signer = brief(sig.Identity)
+			text := brief(sig.Identity)
 			if root := rootOf(sig); root != "" {
-				signer += " (root " + root + ")"
+				text += " (root " + root + ")"
+			}
+			said = fold(Escape(text), by)
+			if sig.SignedAt != nil {
+				said = append(said, fold(fmt.Sprintf("signed %s, %s", age(*sig.SignedAt, r.Now), expiry(sig, r)), by)...)
 			}
 		}
 		rows = append(rows, []string{
 			short(sig.Digest),
-			strings.Join(fold(Escape(signer), by), "\n"),
+			strings.Join(said, "\n"),
 			strings.Join(append(fold(Escape(sig.Detail), why), Escape(sig.Reason)), "\n"),
 		})
 	}
-	if len(rows) > 0 {
-		table(w, []column{{head: "SIGNATURE"}, {head: "SIGNED BY"}, {head: "WHY NOT"}}, rows)
+	table(w, []column{{head: "SIGNATURE"}, {head: "SIGNED BY"}, {head: "WHY NOT"}}, rows)
+	if more := len(sigs) - len(shown); more > 0 {
+		fmt.Fprintf(w, "  … %s more: -o json\n", number(more))
 	}
+}
+
+// distance says how far from being accepted a signature is: what the verdict tells of first, then what has a root of the scope's, then
+// what may have one, and whatever anybody can put there last.
+func distance(r trust.Report, sig trust.Judged) int {
+	switch {
+	case sig.Reason == r.Reason && sig.Root != "":
+		return 0
+	case sig.Root != "":
+		return 1
+	case sig.Unfetched:
+		return 2
+	case sig.Identity != "":
+		return 3
+	}
+	return 4
 }
 
 // VerifyLine writes a verdict in one line.
@@ -166,6 +332,12 @@ func VerifyHint(r trust.Report) string {
 	case "unsigned":
 		return "ask whoever built it for a signature; imprint tree " + r.Reference + " shows what refers to it"
 	case "no-trusted-signature", "root-not-trusted":
+		for _, sig := range r.Signatures {
+			if n := len(sig.Chain); sig.Reissued != "" && n > 0 {
+				return fmt.Sprintf("its root is another certificate of the name and the key of root %s: if whoever runs it confirms sha256 %s, pin the new root under roots:",
+					sig.Reissued, sig.Chain[n-1].Thumbprint)
+			}
+		}
 		return "it is signed, by others than this scope trusts: imprint inspect " + r.Reference + " shows who"
 	case "identity-mismatch":
 		return "the root is trusted, this signer is not: imprint inspect " + r.Reference + " shows who signed"
@@ -173,6 +345,16 @@ func VerifyHint(r trust.Report) string {
 		return "the policy says nothing of this repository: imprint policy explain " + r.Reference + " shows what it says"
 	case "rejected-by-policy":
 		return "the policy refuses everything here; imprint policy explain " + r.Reference + " shows where"
+	case "require-unsatisfied":
+		return "it lacks a signature of a group that the scope requires: ask whoever signs for that group"
+	case "key-used-twice":
+		return "the scope asks for different keys: ask another signer of one of the groups for a signature"
+	case "revoked":
+		return "a certificate that it rests on was revoked: ask its signer for a signature by another one"
+	case "revocation-unknown":
+		return "run it again when the list or the responder answers, or hand in lists: --crl FILE"
+	case "kind-not-trusted":
+		return "its scheme is not the one that the root is trusted for: imprint inspect " + r.Reference + " shows it"
 	case "certificate-expired":
 		return "its signature is still good, its chain has ended: whoever has the renewed chain can put it on with imprint rechain"
 	case "expired", "too-old":
@@ -189,14 +371,21 @@ func VerifyHint(r trust.Report) string {
 	return "imprint inspect " + r.Reference + " shows everything that its signatures say"
 }
 
-// accepting returns the accepted signature that holds longest: until then the verdict stands.
+// accepting returns the accepted signature that holds longest: until then the verdict stands. Where several are required it is the one
+// of them that ends first.
 func accepting(r trust.Report) *trust.Judged {
 	if r.Verdict != trust.Accepted {
 		return nil
 	}
 	var best *trust.Judged
 	for i, sig := range r.Signatures {
-		if sig.Accepted && (best == nil || outlasts(sig.HoldsUntil, best.HoldsUntil)) {
+		if !sig.Accepted {
+			continue
+		}
+		required := slices.ContainsFunc(r.Groups, func(g trust.Group) bool { return g.Signature == sig.Digest })
+		switch {
+		case len(r.Groups) > 0 && !required:
+		case best == nil, len(r.Groups) == 0 && outlasts(sig.HoldsUntil, best.HoldsUntil), len(r.Groups) > 0 && outlasts(best.HoldsUntil, sig.HoldsUntil):
 			best = &r.Signatures[i]
 		}
 	}
@@ -223,10 +412,18 @@ func rule(r trust.Report) string {
 	}
 	s := r.Scope
 	says := s.Rule
-	if s.Rule == "trust" {
+	switch s.Rule {
+	case "trust":
 		says = "trusts " + list(s.Trust)
-	} else if s.Rule == "reject" {
+		if len(s.Trust) == 0 {
+			says = "trusts no root that this run is not narrowed out of"
+		}
+	case "reject":
 		says = "rejects everything"
+	case "accept-unsigned", "accept: unsigned":
+		says = "accepts what is unsigned"
+	case "require":
+		says = "requires a signature of each of " + plural(len(r.Groups), "group")
 	}
 	at := s.File
 	if at != "" && s.Line > 0 {
@@ -270,24 +467,31 @@ func expiry(sig trust.Judged, r trust.Report) string {
 }
 
 func verifyCount(r trust.Report) string {
-	n, of := 0, len(r.Signatures)
+	n, of, satisfied := 0, len(r.Signatures), 0
 	for _, sig := range r.Signatures {
 		if sig.Accepted {
 			n++
 		}
 	}
-	text := fmt.Sprintf("%d of %s accepted", n, plural(of, "signature"))
-	if of == 0 && (r.Reason == "no-scope" || r.Reason == "rejected-by-policy") {
-		return "rejected whatever its signatures say"
-	}
-	if of == 0 {
-		return "no signature"
-	}
-	if r.Verdict == trust.Accepted && of > n {
-		if of-n == 1 {
-			return text + "; the other was not needed (imprint inspect shows it)"
+	for _, g := range r.Groups {
+		if g.Satisfied {
+			satisfied++
 		}
-		return text + fmt.Sprintf("; the other %d were not needed (imprint inspect shows them)", of-n)
+	}
+	text := fmt.Sprintf("%s of %s accepted", number(n), plural(of, "signature"))
+	switch {
+	case r.Verdict == trust.Accepted && n == 0:
+		return fmt.Sprintf("accepted without any signature of a trusted root, since this scope asks for none; it has %s", plural(of, "signature"))
+	case of == 0 && (r.Reason == "no-scope" || r.Reason == "rejected-by-policy"):
+		return "rejected whatever its signatures say"
+	case of == 0:
+		return "no signature"
+	case len(r.Groups) > 0:
+		return text + fmt.Sprintf("; %d of %s satisfied", satisfied, plural(len(r.Groups), "group"))
+	case r.Verdict == trust.Accepted && of-n == 1:
+		return text + "; the other was not needed (imprint inspect shows it)"
+	case r.Verdict == trust.Accepted && of > n:
+		return text + fmt.Sprintf("; the other %s were not needed (imprint inspect shows them)", number(of-n))
 	}
 	return text
 }
