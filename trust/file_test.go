@@ -102,7 +102,7 @@ func TestLoadErrors(t *testing.T) {
 		{"P03 equal scopes, alias", head + "  docker.io: [a]\n  index.docker.io: [b]\n", codeScopeDuplicate, 5, 3, "must be unique"},
 		{"P03 equal scopes, dot", head + "  r.example: [a]\n  r.example.: [b]\n", codeScopeDuplicate, 5, 3, ""},
 		{"P03 equal scopes, IPv6", head + "  \"[2001:db8::1]:5000\": [a]\n  \"[2001:DB8:0::1]:5000\": [b]\n", codeScopeDuplicate, 5, 3, ""},
-		{"P03 the same scope", head + "  r.example: [a]\n  r.example: [b]\n", codeDuplicateKey, 5, 3, ":4:3"},
+		{"P03 the same scope", head + "  r.example: [a]\n  r.example: [b]\n", codeScopeDuplicate, 5, 3, "policy.yaml:4:3; scopes must be unique: merge the trust lists, or use a longer scope"},
 
 		{"P05 inherit without an enclosing scope", head + "  r.example: {trust: [a], inherit: true}\n", codeInherit, 4, 3, "no scope encloses"},
 		{"P05 a neighbour does not enclose", head + "  r.example/ap: [b]\n  r.example/app: {trust: [a], inherit: true}\n", codeInherit, 5, 3, ""},
@@ -173,38 +173,6 @@ func TestP04InvalidScopes(t *testing.T) {
 		if s := p.Summary(time.Now()).Scopes; len(s) != 1 || s[0].Scope != canonical || s[0].Line != 4 {
 			t.Errorf("scope %q: got %+v, want %s", scope, s, canonical)
 		}
-	}
-}
-
-// What is designed and not built is never ignored.
-func TestNotBuiltYet(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct {
-		policy       string
-		line, column int
-	}{
-		{"version: 1\nrevocation: {check: off}\n", 2, 1},
-		{"version: 1\nmirrors: {}\n", 2, 1},
-		{"version: 1\nroots: {a: {certificates: [roots/a.pem], pin: leaf}}\n", 2, 47},
-		{"version: 1\nroots: {a: {certificates: [roots/a.pem], pin: intermediate}}\n", 2, 47},
-		{"version: 1\nroots: {a: {certificates: [roots/a.pem], kind: signing-authority}}\n", 2, 48},
-		{head + "  r.example: {require: [[a], [b]]}\n", 4, 15},
-		{head + "  r.example: {accept: unsigned}\n", 4, 15},
-		{head + "  \"*\": {accept: unsigned}\n", 4, 9}, // P11
-		{head + "  r.example: {trust: [a], revocation: {}}\n", 4, 27},
-		{head + "  r.example: {trust: [a], strict-x509: false}\n", 4, 27},
-		{head + "  r.example: {trust: [a], delegate: {root: a}}\n", 4, 27},
-		{head + "  r.example: {trust: [a], distinct: false}\n", 4, 27},
-		{head + "  r.example: [{root: a, revocation: {}}]\n", 4, 25},
-	} {
-		_, err := loadText(t, row.policy)
-		e := loadError(t, err, codeKeyNotBuilt, row.line)
-		if e.Column != row.column || !strings.Contains(err.Error(), "not built yet in this version") {
-			t.Errorf("%q: got %v, want column %d", row.policy, err, row.column)
-		}
-	}
-	if _, err := loadText(t, "version: 1\nroots: {a: {certificates: [roots/a.pem], pin: root, kind: ca}}\nscopes: {r.example: [a]}\n"); err != nil {
-		t.Errorf("the defaults written out: %v", err)
 	}
 }
 

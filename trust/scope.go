@@ -199,9 +199,12 @@ func tree(scopes map[string]*scope) []*scope {
 }
 
 // trusted returns the roots that s trusts in p, narrowed, by name.
-func (p *Policy) trusted(s *scope) []string {
+func (p *Policy) trusted(s *scope) []string { return p.namesOf(s.entries()) }
+
+// namesOf returns the roots of entries, narrowed, by name.
+func (p *Policy) namesOf(entries iter.Seq[entry]) []string {
 	names := map[string]bool{}
-	for e := range s.entries() {
+	for e := range entries {
 		if p.admits(e.root) {
 			names[e.root.name] = true
 		}
