@@ -19,6 +19,7 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/signer"
 	"github.com/imprint-oci/imprint/trust"
+	"github.com/imprint-oci/imprint/trust/foreign"
 )
 
 // coded is an error that only has a reason code.
@@ -118,7 +119,7 @@ func TestReasonsInTablesExist(t *testing.T) {
 	t.Parallel()
 	known := map[string]string{}
 	for _, codes := range []map[string]string{trust.Reasons(), envelope.Reasons(), certchain.Reasons(), kms.Reasons(), signer.Reasons(),
-		registry.Reasons(), copy.Reasons(), audit.Reasons(), fetch.Reasons(), Reasons()} {
+		registry.Reasons(), copy.Reasons(), audit.Reasons(), fetch.Reasons(), foreign.Reasons(), Reasons()} {
 		maps.Copy(known, codes)
 	}
 	used := append(slices.Collect(maps.Keys(exitReasons)), slices.Collect(maps.Keys(reasonHints))...)

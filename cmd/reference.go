@@ -18,6 +18,7 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/signer"
 	"github.com/imprint-oci/imprint/trust"
+	"github.com/imprint-oci/imprint/trust/foreign"
 )
 
 // Reasons returns the reason codes of the command line itself with one sentence each.
@@ -102,6 +103,7 @@ screens it stands beside the verdict. Scripts go by exit codes and reason codes,
 		codes map[string]string
 	}{
 		{"Verdicts and policies (trust)", trust.Reasons()},
+		{"Policies of others (trust/foreign)", foreign.Reasons()},
 		{"Envelopes", envelope.Reasons()},
 		{"Certificate chains", certchain.Reasons()},
 		{"Keys", kms.Reasons()},

@@ -141,7 +141,7 @@ var notBuilt = map[string][]string{
 	"verify":  {"crl", "offline"},
 	"copy":    {"crl", "offline"},
 	"rechain": {"crl", "offline"},
-	"policy":  {"init", "test", "import", "export", "delegate"},
+	"policy":  {"init", "test", "delegate"},
 	"explain": {"all"},
 }
 
