@@ -192,7 +192,10 @@ func (c court) delegates() bool {
 
 // grantScope is the longest grant of the document that matches what is judged.
 func (c court) grantScope() string {
-	name := repository(c.policy.original(c.ref))
+	name := repository(c.ref)
+	if c.scope.mirrors != "" {
+		name = repository(c.policy.original(c.ref))
+	}
 	for ok := true; ok; name, ok = enclosingName(name) {
 		if _, granted := c.evidence.delegation.grants[name]; granted {
 			return name
