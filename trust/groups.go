@@ -34,58 +34,78 @@ func signerKey(chain certchain.Chain) string {
 	return string(sum[:])
 }
 
-// assign gives each group a signature of those that may stand for it, by different keys unless the scope says otherwise; of all
-// ways it takes one that satisfies as many groups as can be (a maximum matching of groups and keys), always the same one. taken
-// holds the index of the finding for each group, -1 for none; full says that each has one.
-func (c court) assign(findings []finding, fits func(finding, court, int) bool) (taken []int, full bool) {
-	taken = make([]int, len(c.seats))
-	options := make([][]int, len(c.seats)) // the first finding of each key
-	for group := range c.seats {
-		taken[group] = -1
-		seen := map[string]bool{}
-		for i, f := range findings {
-			key := f.key
-			if f.Unfetched {
-				key = fmt.Sprintf("unfetched %d", i) // nobody knows whose it is
-			}
-			if fits(f, c, group) && !seen[key] {
-				seen[key] = true
-				options[group] = append(options[group], i)
-			}
-		}
-	}
-	keyAt := func(i int) string {
-		if findings[i].Unfetched {
-			return fmt.Sprintf("unfetched %d", i)
-		}
-		return findings[i].key
-	}
+// A claimant is a signature that may stand for a group.
+type claimant struct {
+	key string // one key stands for one group
+	at  int    // which of the findings
+}
+
+// seatAll gives each group one of its claimants, by different keys unless they may be shared; of all ways it takes one that satisfies
+// as many groups as can be (a maximum matching of groups and keys), always the same one. taken holds the finding for each group, -1
+// for none; full says that each has one.
+func seatAll(claimants [][]claimant, shared bool) (taken []int, full bool) {
+	taken = make([]int, len(claimants))
 	holder := map[string]int{} // which group has a key
-	var seat func(group int, tried map[string]bool) bool
-	seat = func(group int, tried map[string]bool) bool {
-		for _, i := range options[group] {
-			key := keyAt(i)
-			if tried[key] {
+	var place func(group int, tried map[string]bool) bool
+	place = func(group int, tried map[string]bool) bool {
+		for _, c := range claimants[group] {
+			if tried[c.key] {
 				continue
 			}
-			tried[key] = true
-			if other, held := holder[key]; !held || seat(other, tried) {
-				holder[key], taken[group] = group, i
+			tried[c.key] = true
+			if other, held := holder[c.key]; !held || place(other, tried) {
+				holder[c.key], taken[group] = group, c.at
 				return true
 			}
 		}
 		return false
 	}
 	full = true
-	for group := range c.seats {
+	for group, all := range claimants {
+		taken[group] = -1
 		switch {
-		case c.scope.shared && len(options[group]) > 0:
-			taken[group] = options[group][0]
-		case c.scope.shared || !seat(group, map[string]bool{}):
+		case shared && len(all) > 0:
+			taken[group] = all[0].at
+		case shared || !place(group, map[string]bool{}):
 			full = false
 		}
 	}
 	return taken, full
+}
+
+// satisfied decides a rule of trust or require by which keys have a signature that an entry accepts.
+func (s *scope) satisfied(accepted func(entry) []string) bool {
+	groups := s.groups
+	if s.rule == ruleTrust {
+		groups = [][]entry{slices.Collect(s.entries())}
+	}
+	claimants := make([][]claimant, len(groups))
+	for i, group := range groups {
+		for _, e := range group {
+			for _, key := range accepted(e) {
+				claimants[i] = append(claimants[i], claimant{key: key})
+			}
+		}
+	}
+	_, full := seatAll(claimants, s.shared)
+	return full
+}
+
+// assign gives each group a finding that fits it.
+func (c court) assign(findings []finding, fits func(finding, court, int) bool) (taken []int, full bool) {
+	claimants := make([][]claimant, len(c.seats))
+	for group := range c.seats {
+		for i, f := range findings {
+			key := f.key
+			if f.Unfetched {
+				key = fmt.Sprintf("unfetched %d", i) // nobody knows whose it is
+			}
+			if fits(f, c, group) {
+				claimants[group] = append(claimants[group], claimant{key, i})
+			}
+		}
+	}
+	return seatAll(claimants, c.scope.shared)
 }
 
 // accepts reports whether a group's entry accepts the signature.
