@@ -151,6 +151,7 @@ func (in *copyInputs) settle(s *session) (mappings, gate, error) {
 	if err != nil {
 		return nil, gate{}, err
 	}
+	in.judging.listsAlone = len(in.chain) > 0
 	g, err := in.judging.gate(s)
 	if err != nil {
 		return nil, g, err

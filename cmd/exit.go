@@ -87,6 +87,8 @@ var exitCodes = []struct {
 // exitReasons maps the reason codes of errors that have no sentinel.
 var exitReasons = map[string]int{
 	"signature-invalid":     exitRejected,
+	"revoked":               exitRejected,
+	"revocation-unknown":    exitUnknown,
 	"leaf-key-differs":      exitUsage,
 	"identity-changes":      exitUsage,
 	"not-issued-by":         exitUsage,

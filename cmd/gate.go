@@ -27,6 +27,7 @@ type gate struct {
 	onlyAccepted     bool                // what the policy does not accept stays behind
 	chain            []*x509.Certificate // to renew signatures by on the way
 	now              time.Time
+	lists            *trust.Lists   // of --crl, which hold for new chains without a policy, too; nil: none
 	sources          *trust.Sources // where the policy's further questions are asked
 }
 
@@ -36,8 +37,14 @@ func (j judgingFlags) gate(s *session) (gate, error) {
 	if err != nil {
 		return gate{}, err
 	}
+	var lists *trust.Lists
+	if j.listsAlone || policy != nil {
+		if lists, err = j.lists(s); err != nil {
+			return gate{}, err
+		}
+	}
 	as, err := j.reference()
-	return gate{policy: policy, root: len(j.roots) > 0, as: as, now: s.now, sources: s.trustSources()}, err
+	return gate{policy: policy, root: len(j.roots) > 0, as: as, now: s.now, lists: lists, sources: s.trustSources()}, err
 }
 
 // examine judges by the gate's policy.

@@ -24,10 +24,10 @@ type renewals struct {
 }
 
 // planChains plans a new chain for each of the signatures of one artifact. The error is that one could not be read.
-func planChains(sigs []registry.Signature, pool *signer.Pool, o signer.RechainOptions) (renewals, error) {
+func (g gate) planChains(sigs []registry.Signature, pool *signer.Pool, o signer.RechainOptions) (renewals, error) {
 	return planEach(sigs, func(sig registry.Signature, siblings *signer.Siblings) (signer.Plan, error) {
 		o.Siblings = siblings
-		return signer.PlanRechain(sig, pool, o)
+		return g.unrevoked(signer.PlanRechain(sig, pool, o))
 	})
 }
 
@@ -61,7 +61,7 @@ func (g gate) renew(p passage, hearings []*hearing) (warnings []string, err erro
 	var all renewals
 	pool := signer.NewPool(g.chain)
 	for _, h := range hearings {
-		r, err := planChains(h.sigs, pool, signer.RechainOptions{Now: g.now})
+		r, err := g.planChains(h.sigs, pool, signer.RechainOptions{Now: g.now})
 		if err != nil {
 			return nil, err
 		}

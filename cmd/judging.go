@@ -26,6 +26,8 @@ type judgingFlags struct {
 	maxAge       duration
 	algorithms   []string
 	sha256       string
+	revocationFlags
+	listsAlone bool // --crl says something without a policy, too
 }
 
 func (j *judgingFlags) bind(c *cobra.Command) {
@@ -39,6 +41,7 @@ func (j *judgingFlags) bind(c *cobra.Command) {
 	f.Var(&j.maxAge, "max-age", "refuse signatures older than `DURATION`, as 90d")
 	f.StringSliceVar(&j.algorithms, "algorithms", nil, "accept only these algorithms, as ES384,PS256")
 	f.StringVar(&j.sha256, "policy-sha256", "", "refuse a policy whose digest is not `HEX`")
+	j.revocationFlags.bind(c)
 }
 
 // bindGate binds the flags for commands that judge only when a policy or a root stands on their command line.
@@ -74,6 +77,9 @@ func (j judgingFlags) onCommandLine(s *session) (*trust.Policy, error) {
 			if s.rank(name) == fromCommandLine {
 				return nil, usageHint("name what to judge by: --policy FILE or --root FILE", "--%s without a policy or a root", name)
 			}
+		}
+		if s.rank("crl") == fromCommandLine && !j.listsAlone {
+			return nil, usageHint("name what to judge by: --policy FILE or --root FILE", "--crl without a policy or a root")
 		}
 		return nil, nil
 	}
@@ -149,7 +155,11 @@ func (j judgingFlags) narrow(s *session, p *trust.Policy) (*trust.Policy, error)
 		MaxAge:       time.Duration(j.maxAge),
 		Algorithms:   j.algorithms,
 	}
-	if len(narrow.OnlyRoots) == 0 && !narrow.RequireClaim && narrow.MaxAge == 0 && len(narrow.Algorithms) == 0 {
+	var err error
+	if narrow.Lists, err = j.lists(s); err != nil {
+		return nil, err
+	}
+	if len(narrow.OnlyRoots) == 0 && !narrow.RequireClaim && narrow.MaxAge == 0 && len(narrow.Algorithms) == 0 && narrow.Lists == nil {
 		return p, nil
 	}
 	narrower, err := p.Narrow(narrow)

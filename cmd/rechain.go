@@ -66,6 +66,7 @@ says of how many signatures, until when they will hold, and what verifiers of ea
 	f.BoolVar(&in.dryRun, "dry-run", false, "show the plan, write nothing")
 	in.stamp.bind(c)
 	in.judging.bindGate(c)
+	in.judging.listsAlone = true
 	in.batch.bind(c)
 	return c
 }

@@ -204,7 +204,7 @@ func (a *renewal) planAll(ctx context.Context) (refused, err error) {
 		}
 		o := a.options
 		o.Siblings = siblings
-		return a.planOne(ctx, sig, o)
+		return a.gate.unrevoked(a.planOne(ctx, sig, o))
 	})
 	if err != nil {
 		return nil, err

@@ -138,9 +138,6 @@ func unknownCommand(c *cobra.Command, word string) error {
 // notBuilt names, for each command and "" for all, what the design has and this version has not, so that nobody takes it for a
 // misspelling.
 var notBuilt = map[string][]string{
-	"verify":  {"crl", "offline"},
-	"copy":    {"crl", "offline"},
-	"rechain": {"crl", "offline"},
 	"policy":  {"init", "test", "delegate"},
 	"explain": {"all"},
 }

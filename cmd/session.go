@@ -17,6 +17,7 @@ import (
 	"github.com/imprint-oci/imprint/fetch"
 	"github.com/imprint-oci/imprint/kms"
 	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/trust"
 )
 
 // A session is one run of imprint: the world, the settings of every command, and the way out.
@@ -43,6 +44,8 @@ type session struct {
 	shared  *registry.Client
 	reach   *fetch.Client  // of outside
 	issuers *certchain.AIA // of aia
+	asked   *trust.Sources // of trustSources
+	lists   *trust.Lists   // of --crl
 
 	progress *progress // nil: nobody is told of any
 }

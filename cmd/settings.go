@@ -169,7 +169,7 @@ func (s *session) rank(flag string) int { return s.sources[flag].rank }
 
 // strays warns of variables that look like settings and are none.
 func (s *session) strays(all []string) {
-	settings := map[string]string{"IMPRINT_CONFIG": "", "IMPRINT_PASSPHRASE": ""}
+	settings := map[string]string{"IMPRINT_CONFIG": "", "IMPRINT_PASSPHRASE": "", "IMPRINT_CACHE": "", "IMPRINT_STATE": ""}
 	for _, f := range all {
 		if v := variable(f); f != "config" {
 			settings[v] = f
