@@ -85,6 +85,12 @@ type TimestampsSummary struct {
 	Roots []certchain.Certificate `json:"roots"`
 }
 
+// RevocationSummary is one section "revocation".
+type RevocationSummary struct {
+	Of string `json:"of"` // [OfPolicy], a scope or an entry
+	RevocationInForce
+}
+
 // RootSummary is one root.
 type RootSummary struct {
 	Name         string                  `json:"name"`
@@ -100,6 +106,7 @@ type Summary struct {
 	Digest     string              `json:"digest"`
 	Roots      []RootSummary       `json:"roots"`
 	Timestamps []TimestampsSummary `json:"timestamps,omitempty"` // in the order of the file
+	Revocation []RevocationSummary `json:"revocation,omitempty"` // in the order of the file
 	Scopes     []ScopeSummary      `json:"scopes"`               // as a tree: each after its enclosing one
 	Warnings   []string            `json:"warnings,omitempty"`
 }
@@ -122,8 +129,18 @@ func (p *Policy) Summary(at time.Time) Summary {
 		}
 		out.Timestamps = append(out.Timestamps, info)
 	}
+	for _, r := range p.revokings {
+		out.Revocation = append(out.Revocation, RevocationSummary{r.of, *r.inForce()})
+	}
+	out.Scopes = p.Scopes()
+	return out
+}
+
+// Scopes returns every scope, those of mirrors too, as a tree: each after its enclosing one.
+func (p *Policy) Scopes() []ScopeSummary {
+	out := make([]ScopeSummary, 0, len(p.scopes))
 	for _, s := range tree(p.scopes) {
-		out.Scopes = append(out.Scopes, p.info(s))
+		out = append(out, p.info(s))
 	}
 	return out
 }
