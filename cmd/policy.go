@@ -19,7 +19,7 @@ func newPolicy(s *session) *cobra.Command {
 		Short: "check and explain trust policies",
 		Long: "Says what a trust policy holds and which of its rules decides. It reads files only: no registry is asked. " +
 			"How a policy is written: imprint help policy",
-	}, newPolicyCheck(s), newPolicyExplain(s), newPolicyImport(s), newPolicyExport(s))
+	}, newPolicyCheck(s), newPolicyExplain(s), newPolicyImport(s), newPolicyExport(s), newPolicyDelegate(s))
 }
 
 // policyFlags are the judging flags that say which policy, without those that narrow it.

@@ -138,7 +138,7 @@ func unknownCommand(c *cobra.Command, word string) error {
 // notBuilt names, for each command and "" for all, what the design has and this version has not, so that nobody takes it for a
 // misspelling.
 var notBuilt = map[string][]string{
-	"policy":  {"init", "test", "delegate"},
+	"policy":  {"init", "test"},
 	"explain": {"all"},
 }
 

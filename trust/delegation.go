@@ -520,3 +520,13 @@ func delegationLayer(m registry.Manifest) (ocispec.Descriptor, error) {
 	}
 	return parts.Layers[0], nil
 }
+
+// ReadDelegation returns the bytes of the delegation document that m holds, an artifact of [DelegationType] in repo, for
+// [ParseDelegation]. Nothing is proved of it, and nothing taken down. What is no such artifact is [ErrDelegation].
+func ReadDelegation(ctx context.Context, repo *registry.Repo, m registry.Manifest) ([]byte, error) {
+	layer, err := delegationLayer(m)
+	if err != nil {
+		return nil, err
+	}
+	return repo.ReadBlob(ctx, layer, MaxDelegation)
+}
