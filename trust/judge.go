@@ -203,6 +203,9 @@ func (c court) judge(sig registry.Signature) finding {
 func (c court) hear(content envelope.Content) finding {
 	f := finding{stage: atEnvelope}
 	f.describe(content)
+	if f.SignedAt != nil {
+		f.AgeSeconds = new(int64(c.now.Sub(*f.SignedAt) / time.Second))
+	}
 	c.decide(&f, content)
 	if f.Timestamp == nil && len(content.Timestamp) > 0 {
 		f.Timestamp = &Timestamp{Status: StampIgnored, Detail: "not looked at: the signature is refused whatever it says"}

@@ -39,6 +39,7 @@ type Judged struct {
 	HasClaims  bool                    `json:"hasClaims"`
 	Metadata   map[string]string       `json:"metadata,omitempty"`
 	SignedAt   *time.Time              `json:"signedAt,omitempty"`
+	AgeSeconds *int64                  `json:"ageSeconds,omitempty"` // since then; below 0: the signer's clock is ahead
 	Expiry     *time.Time              `json:"expiry,omitempty"`
 	HoldsUntil *time.Time              `json:"holdsUntil,omitempty"` // nil where it is accepted: a timestamp keeps it beyond its chain
 	FirstToEnd string                  `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, or "expiry"
