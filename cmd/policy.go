@@ -11,15 +11,16 @@ import (
 	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/trust"
+	"github.com/imprint-oci/imprint/trust/foreign"
 )
 
 func newPolicy(s *session) *cobra.Command {
 	return family(&cobra.Command{
 		Use:   "policy COMMAND",
-		Short: "check and explain trust policies",
-		Long: "Says what a trust policy holds and which of its rules decides. It reads files only: no registry is asked. " +
+		Short: "propose, check, explain, test, import and export trust policies",
+		Long: "Proposes a trust policy from signatures, says what one holds and which of its rules decides, tests it, and translates it. " +
 			"How a policy is written: imprint help policy",
-	}, newPolicyCheck(s), newPolicyExplain(s), newPolicyImport(s), newPolicyExport(s), newPolicyDelegate(s))
+	}, newPolicyInit(s), newPolicyCheck(s), newPolicyExplain(s), newPolicyTest(s), newPolicyImport(s), newPolicyExport(s), newPolicyDelegate(s))
 }
 
 // policyFlags are the judging flags that say which policy, without those that narrow it.
@@ -52,11 +53,13 @@ func (p policyFlags) load(s *session, doing string) (*trust.Policy, error) {
 
 func newPolicyCheck(s *session) *cobra.Command {
 	var in policyFlags
+	var all bool
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "load a policy and show what it says",
 		Long: `Loads a policy with every file that it names and shows all of it: each root with the fingerprint of its certificates to
-compare, each scope with what it trusts in the end. Looked for without --policy: IMPRINT_POLICY, ~/.config/imprint/policy.yaml,
+compare, each scope with what it asks for in the end, those that mirrors make too, and what an export would lose. Looked for
+without --policy: IMPRINT_POLICY, ~/.config/imprint/policy.yaml,
 /etc/imprint/policy.yaml. A policy that loads cannot fail later.`,
 		Example: `  imprint policy check --policy prod.yaml
   imprint policy check -o json`,
@@ -67,27 +70,47 @@ compare, each scope with what it trusts in the end. Looked for without --policy:
 			if err != nil {
 				return err
 			}
-			sum := policy.Summary(s.now)
+			sum := ui.PolicySummary{Summary: policy.Summary(s.now), Exports: losses(policy), All: all}
 			return s.answer("policy-check", sum, func(w io.Writer) { ui.PolicyCheck(w, sum, s.now) })
 		}),
 	}
 	in.bind(c)
+	c.Flags().BoolVar(&all, "all", false, "show each scope, however many there are")
 	return c
 }
 
 func newPolicyExplain(s *session) *cobra.Command {
 	var in policyFlags
 	var list batchFlags
+	var all bool
 	c := &cobra.Command{
 		Use:   "explain REF…",
 		Short: "which scope decides about a reference, and why",
 		Long: `Says which scope of the policy decides about a reference, which roots it trusts, and why it and no other. The reference need
-not exist, and may be a repository without a tag: nothing is asked of a registry. Whether it is accepted: imprint verify.`,
+not exist, and may be a repository without a tag: nothing is asked of a registry. Whether it is accepted: imprint verify.
+With --all it lists every scope, those that mirrors make too, with what it asks for in the end: the whole policy as a table.`,
 		Example: `  imprint policy explain harbor.acme.example/prod/app --policy prod.yaml
+  imprint policy explain --all --policy prod.yaml
   imprint policy explain --batch references.txt -o json`,
-		Args:        arguments(1, many, "REF…"),
+		Args: func(c *cobra.Command, args []string) error {
+			if !all {
+				return arguments(1, many, "REF…")(c, args)
+			}
+			if len(args) > 0 {
+				return usage("policy explain: references and --all exclude each other")
+			}
+			for _, name := range []string{"batch", "jobs", "shard", "fail-fast"} {
+				if c.Flags().Changed(name) {
+					return usage("policy explain: --%s is for references, and --all asks about none", name)
+				}
+			}
+			return nil
+		},
 		Annotations: map[string]string{exits: "0 explained, whatever the policy says   3 usage, or the policy does not load"},
 		RunE: s.run(func(ctx context.Context, args []string) error {
+			if all {
+				return explainAll(s, in)
+			}
 			items, err := list.items(s, args, form{words: 1}, "REF…")
 			if err != nil {
 				return err
@@ -116,7 +139,35 @@ not exist, and may be a repository without a tag: nothing is asked of a registry
 	}
 	in.bind(c)
 	list.bind(c)
+	c.Flags().BoolVar(&all, "all", false, "every scope of the policy, instead of references")
 	return c
+}
+
+// explainAll tells the whole policy as a table.
+func explainAll(s *session, in policyFlags) error {
+	policy, err := in.load(s, "policy explain --all")
+	if err != nil {
+		return err
+	}
+	for _, w := range policy.Warnings(s.now) {
+		s.warn("policy", w)
+	}
+	table := ui.PolicyTable{File: policy.File(), Digest: policy.Digest(), Scopes: policy.Scopes()}
+	return s.answer("policy-scopes", table, func(w io.Writer) { ui.PolicyScopes(w, table) })
+}
+
+// losses says what an export to each of its targets would lose.
+func losses(policy *trust.Policy) []ui.PolicyLosses {
+	var out []ui.PolicyLosses
+	view := policy.View()
+	for _, to := range foreign.Targets() {
+		lost := foreign.Losses(view, to)
+		if lost == nil {
+			lost = []foreign.Loss{}
+		}
+		out = append(out, ui.PolicyLosses{To: to, Losses: lost})
+	}
+	return out
 }
 
 // explainable parses a reference by which a scope can be selected: a remote one, or a layout's full name.

@@ -24,17 +24,20 @@ import (
 // Reasons returns the reason codes of the command line itself with one sentence each.
 func Reasons() map[string]string {
 	return map[string]string{
-		"usage":              "What stands on the command line, or in the environment, is wrong.",
-		"disk":               "A local file could not be written.",
-		"interrupted":        "A signal ended the run.",
-		"no-policy":          "There is nothing to judge by: no policy and no root certificate.",
-		"catalog-empty":      "The registry lists no repository of that name, or below it.",
-		"policy-digest":      "The policy has another digest than --policy-sha256 asks for.",
-		"config-malformed":   "The configuration is not one YAML mapping of plain names and values.",
-		"config-unknown-key": "The configuration names a setting that does not exist.",
-		"config-duplicate":   "The configuration names a setting twice.",
-		"config-refused":     "The configuration holds what only the command line may say.",
-		"config-unsafe":      "Anybody could have written the configuration, or its folder is a symbolic link.",
+		"usage":                "What stands on the command line, or in the environment, is wrong.",
+		"disk":                 "A local file could not be written.",
+		"interrupted":          "A signal ended the run.",
+		"no-policy":            "There is nothing to judge by: no policy and no root certificate.",
+		"fingerprint-required": "A policy is to be written from what signatures propose, and no root was named by its fingerprint.",
+		"no-usable-signature":  "No signature on the artifact is one that a policy could accept.",
+		"test-failed":          "A policy does not give each verdict that a table of tests asks for.",
+		"catalog-empty":        "The registry lists no repository of that name, or below it.",
+		"policy-digest":        "The policy has another digest than --policy-sha256 asks for.",
+		"config-malformed":     "The configuration is not one YAML mapping of plain names and values.",
+		"config-unknown-key":   "The configuration names a setting that does not exist.",
+		"config-duplicate":     "The configuration names a setting twice.",
+		"config-refused":       "The configuration holds what only the command line may say.",
+		"config-unsafe":        "Anybody could have written the configuration, or its folder is a symbolic link.",
 	}
 }
 
