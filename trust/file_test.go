@@ -52,6 +52,10 @@ func TestLoadErrors(t *testing.T) {
 		{"P01 usual tag", head + "  r.example: {reject: !!bool \"true\"}\n", codeFeature, 4, 0, "tag"},
 		{"P01 two documents", head + "  r.example: [a]\n---\nversion: 1\n", codeSyntax, 6, 1, "second"},
 		{"P01 tab", head + "\tr.example: [a]\n", codeSyntax, 4, 0, ""},
+		{"P01 escape", head + "  r.example: [a]\n  \"r.example/\\u202ex\": [a]\n", codeSyntax, 5, 3, "U+202E"},
+		{"P01 escape that a terminal would obey", "version: 1\nroots: {\"\\e[31m\": roots/a.pem}\n", codeSyntax, 2, 9, "U+001B"},
+		{"P01 values in brackets", "version: 1\nscopes: [" + strings.Repeat("a,", maxFlowMarks) + "]\n", codeTooLarge, 2, 0, "values"},
+		{"P01 values on lines", "version: 1\n" + strings.Repeat("-\n", maxMarks/2+1), codeTooLarge, 524289, 0, "values"},
 		{"P01 too large", head + strings.Repeat("#", MaxBytes), codeTooLarge, 0, 0, ""},
 		{"P01 10 MB", strings.Repeat("a: b\n", 2<<20), codeTooLarge, 0, 0, ""},
 		{"P01 deep", strings.Repeat("[", 100_000), codeSyntax, 1, 0, ""},
@@ -367,37 +371,35 @@ func TestP08DigestOfAllFiles(t *testing.T) {
 	}
 }
 
+// 100,000 scopes load, and how many there are does not matter to who looks one up.
 func TestP14ManyScopes(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
-	var b strings.Builder
-	b.WriteString(head + "  r.example: [a]\n")
-	for i := range n {
-		fmt.Fprintf(&b, "  r.example/team/app%d: [b]\n", i)
+	text := manyScopes(n)
+	if len(text) > MaxBytes {
+		t.Fatalf("%d scopes take %d bytes, more than the %d that a policy may have", n, len(text), MaxBytes)
 	}
-	file := folderOf(t, "", testRoots())
-	files := &folder{path: filepath.Dir(file)}
-	defer files.close()
-	p, err := parsePolicy(file, []byte(b.String()), files)
-	if err != nil {
-		t.Fatal(err)
+	p := parseMany(t, text)
+	if len(p.scopes) <= n {
+		t.Errorf("got %d scopes, want %d and those of the mirror", len(p.scopes), n)
 	}
 	for name, want := range map[string]string{
-		"r.example/team/app77":       "r.example/team/app77",
-		"r.example/team/app77/x/y/z": "r.example/team/app77",
-		"r.example/team/nothing/x":   "r.example",
-		"r.example/a/b/c/d/e/f":      "r.example",
+		"r.example/team-0001/app-000001":          "r.example/team-0001/app-000001",
+		"r.example/team-0077/app-000077/x/y/z":    "r.example/team-0077/app-000077",
+		"r.example/team-0001/nothing/x":           "r.example",
+		"r.example/a/b/c/d/e/f":                   "r.example",
+		"mirror.example/first/app-000001":         "mirror.example/first/app-000001",
+		"mirror.example/first/app-000002/x":       "mirror.example/first",
+		"mirror.example/firstly/app-000001":       "",
+		"other.example/team-0001/app-000001/x/yz": "",
 	} {
 		s, steps := lookup(p.scopes, name)
-		if s == nil || s.name != want {
-			t.Errorf("%s: got %v, want %s", name, s, want)
+		if got := ""; s != nil && s.name != want || s == nil && want != got {
+			t.Errorf("%s: got %v, want %q", name, s, want)
 		}
 		if most := strings.Count(name, "/") + 2; steps > most {
 			t.Errorf("%s: looked up %d names, want at most %d", name, steps, most)
 		}
-	}
-	if s, _ := lookup(p.scopes, "other.example/x"); s != nil {
-		t.Errorf("other.example/x: got %s", s.name)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// MaxBytes limits a policy file.
-const MaxBytes = 1 << 20
+// MaxBytes limits a policy file: 100,000 scopes of 80 bytes.
+const MaxBytes = 8 << 20
 
 // ErrPolicy: the policy does not load (exit 3). Errors are *LoadError.
 var ErrPolicy = errors.New("trust policy")
@@ -73,6 +73,28 @@ type folder struct {
 	path string // of the policy's folder
 	root *os.Root
 	read []named
+
+	bytes   int64
+	index   map[string]int // of the first ones in read
+	indexed int            // how many
+}
+
+// maxFiles limits all the files together that a policy names.
+const maxFiles = 256 << 20
+
+// known returns a file that was read before, so that one that is named many times is read once.
+func (d *folder) known(name string) ([]byte, bool) {
+	if d.index == nil {
+		d.index = map[string]int{}
+	}
+	for ; d.indexed < len(d.read); d.indexed++ {
+		d.index[d.read[d.indexed].name] = d.indexed
+	}
+	i, ok := d.index[name]
+	if !ok {
+		return nil, false
+	}
+	return d.read[i].bytes, true
 }
 
 type named struct {
@@ -88,10 +110,8 @@ func (d *folder) close() {
 
 // file reads a file of at most limit bytes. Opening never blocks, so that a FIFO is refused and not waited for.
 func (d *folder) file(name string, limit int64) ([]byte, error) {
-	for _, seen := range d.read {
-		if seen.name == name {
-			return seen.bytes, nil
-		}
+	if b, ok := d.known(name); ok {
+		return b, nil
 	}
 	f, err := d.open(name)
 	if err != nil {
@@ -101,6 +121,9 @@ func (d *folder) file(name string, limit int64) ([]byte, error) {
 	b, err := readChecked(f, limit)
 	if err != nil {
 		return nil, err
+	}
+	if d.bytes += int64(len(b)); d.bytes > maxFiles {
+		return nil, &fileError{codeTooLarge, fmt.Errorf("the files that the policy names have more than %d bytes in all", maxFiles)}
 	}
 	d.read = append(d.read, named{name, b})
 	return b, nil

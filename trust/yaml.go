@@ -59,23 +59,38 @@ func firstOf(n *yaml.Node) *yaml.Node {
 	return n
 }
 
+// The limits of the characters by which YAML's values are told apart, and by that of the memory that parsing takes: each value has
+// one of its own. 100,000 scopes take about ten each, of which four are of the flow style; what is in brackets may be held in memory
+// as a whole before it is understood.
+const (
+	maxMarks     = 1 << 20
+	maxFlowMarks = 400_000
+)
+
 // checkText refuses what a reader sees otherwise than a parser: other encodings than UTF-8, control characters, and
 // those that reorder text.
 func (d document) checkText(b []byte) error {
-	line, column := 1, 1
+	line, column, marks, flow := 1, 1, 0, 0
 	for i := 0; i < len(b); {
 		r, size := utf8.DecodeRune(b[i:])
 		bad := ""
 		switch {
 		case r == utf8.RuneError && size == 1:
 			bad = "not UTF-8"
-		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r >= 0x7f && r < 0xa0:
-			bad = fmt.Sprintf("control character U+%04X", r)
-		case r == 0x200e, r == 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
-			bad = fmt.Sprintf("U+%04X changes the order in which text is shown", r)
+		case r == ',', r == '[', r == '{':
+			flow++
+			marks++
+		case r == ':', r == '\n', (r == '-' || r == '?') && i+1 < len(b) && b[i+1] <= ' ':
+			marks++
+		default:
+			bad = unseen(r)
 		}
 		if bad != "" {
 			return &LoadError{File: d.file, Line: line, Column: column, Code: codeSyntax, Err: errors.New(bad)}
+		}
+		if marks > maxMarks || flow > maxFlowMarks {
+			return &LoadError{File: d.file, Line: line, Column: column, Code: codeTooLarge,
+				Err: fmt.Errorf("more values than imprint reads: %d in all, %d in brackets", maxMarks, maxFlowMarks)}
 		}
 		column++
 		if r == '\n' {
@@ -84,6 +99,17 @@ func (d document) checkText(b []byte) error {
 		i += size
 	}
 	return nil
+}
+
+// unseen says why a character has no place in a policy, as such or escaped: what is shown of it would mislead.
+func unseen(r rune) string {
+	switch {
+	case r < ' ' && r != '\t' && r != '\n' && r != '\r', r >= 0x7f && r < 0xa0:
+		return fmt.Sprintf("control character U+%04X", r)
+	case r == 0x200e, r == 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+		return fmt.Sprintf("U+%04X changes the order in which text is shown", r)
+	}
+	return ""
 }
 
 func (d document) syntax(err error) error {
@@ -113,6 +139,13 @@ func (d document) checkPlain(n *yaml.Node) error {
 		return d.wrong(n, codeFeature, "merge key <<: a policy has no merge keys; write it out, or use inherit: true")
 	case n.Style&yaml.TaggedStyle != 0:
 		return d.wrong(n, codeFeature, "tag %s: a policy has no tags", n.Tag)
+	}
+	if n.Style&yaml.DoubleQuotedStyle != 0 {
+		for _, r := range n.Value {
+			if bad := unseen(r); bad != "" {
+				return d.wrong(n, codeSyntax, "%s, written as an escape", bad)
+			}
+		}
 	}
 	for _, c := range n.Content {
 		if err := d.checkPlain(c); err != nil {
