@@ -110,12 +110,17 @@ func (s *scene) sign(name, ref string, more ...string) outcome {
 	return s.does(slices.Concat([]string{"sign", ref, "-q"}, s.by(name), more)...)
 }
 
-// policy writes a policy that holds every party's root by its name, and then what text says.
+// policy writes a policy that holds every party's root by its name, of several with one root the first's, and then what text says.
 func (s *scene) policy(text string) string {
 	s.t.Helper()
 	var b strings.Builder
 	b.WriteString("version: 1\nroots:\n")
+	roots := map[*certtest.Authority]bool{}
 	for _, name := range slices.Sorted(maps.Keys(s.parties)) {
+		if roots[s.parties[name].root] {
+			continue
+		}
+		roots[s.parties[name].root] = true
 		fmt.Fprintf(&b, "  %s: %s.pem\n", name, name)
 	}
 	return s.rules(b.String() + text)
