@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/imprint-oci/imprint/trust/foreign"
@@ -37,29 +38,8 @@ func exchange(w io.Writer, e Exchange, word, way string) {
 		under(w, word, e.Out)
 	}
 	if len(e.Losses) > 0 {
-		fmt.Fprintln(w, "\n  LOST                             EFFECT")
-	}
-	for _, l := range e.Losses {
-		about := string(l.Effect)
-		if at := l.Scope; at != "" {
-			about += "  " + at
-		}
-		accepted := ""
-		for _, code := range e.Missing {
-			if code == l.Code {
-				accepted = "not accepted"
-			}
-		}
-		for i, line := range fold(Escape(about), Columns-35-14) {
-			lead := "  " + Pad(l.Code, 20) + " " + Pad(accepted, 12)
-			if i > 0 {
-				lead = strings.Repeat(" ", 35)
-			}
-			fmt.Fprintf(w, "%s%s\n", lead[:min(len(lead), 35)], line)
-		}
-		for _, line := range fold(Escape(l.Detail), Columns-6) {
-			fmt.Fprintln(w, "      "+line)
-		}
+		fmt.Fprintln(w)
+		losses(w, e)
 	}
 	if len(e.Notes) > 0 {
 		fmt.Fprintln(w, "\n  NOTES")
@@ -69,16 +49,61 @@ func exchange(w io.Writer, e Exchange, word, way string) {
 			fmt.Fprintln(w, [2]string{"  ", "    "}[min(i, 1)]+line)
 		}
 	}
-	wider := 0
-	for _, l := range e.Losses {
-		if l.Effect == foreign.Wider {
-			wider++
-		}
-	}
-	fmt.Fprintf(w, "\n%s lost, %s wider; ", plural(len(e.Losses), "thing"), number(wider))
+	fmt.Fprintln(w)
 	if !e.Written {
-		fmt.Fprintln(w, "nothing was written")
+		fmt.Fprintf(w, "%s. Nothing was written.\n", lost(e))
 		return
 	}
-	fmt.Fprintf(w, "%s written\n", plural(len(e.Files), "file"))
+	fmt.Fprintf(w, "%s written; %s\n", plural(len(e.Files), "file"), lost(e))
+}
+
+// losses writes a row for each thing that is lost, with all the scopes that lose it.
+func losses(w io.Writer, e Exchange) {
+	type row struct {
+		loss   foreign.Loss // without its scope
+		scopes []string
+	}
+	var rows []row
+	for _, l := range e.Losses {
+		scope := l.Scope
+		l.Scope = ""
+		at := slices.IndexFunc(rows, func(r row) bool { return r.loss == l })
+		if at < 0 {
+			at = len(rows)
+			rows = append(rows, row{loss: l})
+		}
+		if scope != "" {
+			rows[at].scopes = append(rows[at].scopes, scope)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { return strings.Compare(a.loss.Code, b.loss.Code) })
+	cells := make([][]string, 0, len(rows))
+	for _, r := range rows {
+		effect := string(r.loss.Effect)
+		if slices.Contains(e.Missing, r.loss.Code) {
+			effect += "\nnot accepted"
+		}
+		text := fold(Escape(r.loss.Detail), 62)
+		if len(r.scopes) > 0 {
+			text = append(fold(Escape("scope "+strings.Join(r.scopes, ", ")), 62), text...)
+		}
+		cells = append(cells, []string{r.loss.Code, effect, strings.Join(text, "\n")})
+	}
+	table(w, []column{{head: "LOST"}, {head: "EFFECT"}, {head: "WHERE AND WHY"}}, cells)
+}
+
+// lost sums up: narrower is on the safe side, wider is not.
+func lost(e Exchange) string {
+	codes, wider := map[string]bool{}, false
+	for _, l := range e.Losses {
+		codes[l.Code] = true
+		wider = wider || l.Effect == foreign.Wider
+	}
+	switch {
+	case len(codes) == 0:
+		return "nothing is lost"
+	case wider:
+		return fmt.Sprintf("%s lost; what is wider accepts more than before", plural(len(codes), "thing"))
+	}
+	return fmt.Sprintf("%s lost; nothing accepts more than before", plural(len(codes), "thing"))
 }

@@ -163,7 +163,7 @@ var ErrNothing = errors.New("nothing is left")
 // Export says a policy in the words of a target. repos are the repositories that its scopes stand for, nil if they were not
 // listed; a target that knows prefixes does not need them. The losses are for the caller to accept or not.
 func Export(v trust.View, to Target, repos []Repository) (Translation, error) {
-	x := exporter{view: v, to: to}
+	x := exporter{view: v, to: to, who: map[Target]string{Notation: "notation", Kyverno: "Kyverno", Ratify: "Ratify"}[to]}
 	var err error
 	switch to {
 	case Notation:
@@ -192,6 +192,7 @@ func Losses(v trust.View, to Target) []Loss {
 type exporter struct {
 	view trust.View
 	to   Target
+	who  string // to, as its people write it
 	Translation
 }
 

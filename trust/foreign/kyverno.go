@@ -107,7 +107,7 @@ func (x *exporter) kyverno() error {
 		heard++
 	}
 	if heard == 0 {
-		return fmt.Errorf("%w that %s could say: everything would be rejected", ErrNothing, x.to)
+		return fmt.Errorf("%w that %s could say: everything would be rejected", ErrNothing, x.who)
 	}
 	p.Rules = append([]kyvernoRule{x.denials(rejected)}, p.Rules...)
 	x.note("Kyverno compares names as they are written: hosts with capital letters, :443 or a dot at the end, and other names of docker.io, are denied")
@@ -133,7 +133,7 @@ func (x *exporter) kyvernoScope(s trust.ScopeView) (rule *kyvernoVerify, said bo
 		}
 	}
 	if s.Delegates {
-		x.lose(lossDelegate, s.Name, Narrower, "%s reads no delegation documents: granted keys are not trusted there", x.to)
+		x.lose(lossDelegate, s.Name, Narrower, "%s reads no delegation documents: granted keys are not trusted there", x.who)
 	}
 	rule = &kyvernoVerify{Type: "Notary", Failure: "Enforce", MutateDigest: true, VerifyDigest: true, Required: true}
 	if !s.Enforced { // Kyverno changes nothing where it only reports

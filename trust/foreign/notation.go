@@ -75,18 +75,18 @@ func (x *exporter) statement(s trust.ScopeView, stores *shelf) (st notationState
 		st.Verification.Level = "skip"
 		return st, true
 	case "require":
-		x.lose(lossRequire, s.Name, Narrower, "%s accepts an artifact for one signature and cannot ask for several; so everything in it is rejected there", x.to)
+		x.lose(lossRequire, s.Name, Narrower, "%s accepts an artifact for one signature and cannot ask for several; so everything in it is rejected there", x.who)
 		return st, false
 	}
 	if s.Delegates {
-		x.lose(lossDelegate, s.Name, Narrower, "%s reads no delegation documents: granted keys are not trusted there", x.to)
+		x.lose(lossDelegate, s.Name, Narrower, "%s reads no delegation documents: granted keys are not trusted there", x.who)
 	}
 	voices := x.voices(s, s.Trust)
 	if len(voices) == 0 {
 		return st, false
 	}
 	if !s.Enforced {
-		x.lose(lossEnforce, s.Name, Narrower, "%s rejects what is only reported here", x.to)
+		x.lose(lossEnforce, s.Name, Narrower, "%s rejects what is only reported here", x.who)
 	}
 	return x.chorus(s, voices, stores)
 }
@@ -99,12 +99,12 @@ func (x *exporter) chorus(s trust.ScopeView, voices []voice, stores *shelf) (st 
 	for _, v := range voices[1:] {
 		if !sameTimestamps(first.timestamps, v.timestamps) {
 			x.lose(lossTimestamps, s.Name, Narrower, "roots %s and %s judge timestamps differently, and %s judges them alike for all roots of a scope; "+
-				"so everything in it is rejected there", first.root, v.root, x.to)
+				"so everything in it is rejected there", first.root, v.root, x.who)
 			return st, false
 		}
 		if first.revocation != v.revocation {
 			x.lose(lossRevocation, s.Name, Narrower, "roots %s and %s look up revocation differently, and %s does it alike for all roots of a scope; "+
-				"so everything in it is rejected there", first.root, v.root, x.to)
+				"so everything in it is rejected there", first.root, v.root, x.who)
 			return st, false
 		}
 		if len(all)*len(v.names) > maxNames {
@@ -119,11 +119,11 @@ func (x *exporter) chorus(s trust.ScopeView, voices []voice, stores *shelf) (st 
 		}
 		if len(all) == 0 {
 			x.lose(lossIdentities, s.Name, Narrower, "%s holds all identities of a scope against all its roots, and none is meant for each of them; "+
-				"so everything in it is rejected there", x.to)
+				"so everything in it is rejected there", x.who)
 			return st, false
 		}
 		x.lose(lossIdentities, s.Name, Narrower, "%s holds all identities of a scope against all its roots: root %s is trusted there only for %s",
-			x.to, v.root, strings.Join(all.texts(), " or "))
+			x.who, v.root, strings.Join(all.texts(), " or "))
 	}
 	st.Identities = all.texts()
 	st.Verification.Level = "strict"
@@ -205,7 +205,7 @@ func (x *exporter) statements(repos []Repository) ([]notationStatement, *shelf, 
 		x.unlisted(p.place)
 	}
 	if len(p.order) == 0 {
-		return nil, nil, fmt.Errorf("%w that %s could say: everything would be rejected", ErrNothing, x.to)
+		return nil, nil, fmt.Errorf("%w that %s could say: everything would be rejected", ErrNothing, x.who)
 	}
 	var out []notationStatement
 	for _, st := range p.order {
@@ -248,11 +248,11 @@ func (x *exporter) unlisted(place func(trust.ScopeView, ...string)) {
 			place(s, "*")
 		case s.Name == "*":
 			x.lose(lossEverything, s.Name, Narrower, `%s knows no longer scopes that would be an exception from "*"; so what is not listed is rejected there: `+
-				"list repositories with --batch", x.to)
+				"list repositories with --batch", x.who)
 		case !strings.Contains(s.Name, "/"):
-			x.lose(lossPrefix, s.Name, Narrower, "%s knows repositories, not hosts; so nothing in it is accepted there: list repositories with --batch", x.to)
+			x.lose(lossPrefix, s.Name, Narrower, "%s knows repositories, not hosts; so nothing in it is accepted there: list repositories with --batch", x.who)
 		default:
-			x.lose(lossPrefix, s.Name, Narrower, "%s takes it for one repository; so nothing below it is accepted there: list repositories with --batch", x.to)
+			x.lose(lossPrefix, s.Name, Narrower, "%s takes it for one repository; so nothing below it is accepted there: list repositories with --batch", x.who)
 			place(s, s.Name)
 		}
 	}

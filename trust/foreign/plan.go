@@ -45,19 +45,19 @@ func (x *exporter) voice(s trust.ScopeView, e trust.EntryView) (voice, bool) {
 	switch e.Claims {
 	case "ignore", "if-present":
 	default:
-		silent(lossClaims, "claims: "+e.Claims+", and "+string(x.to)+" does not look at claims")
+		silent(lossClaims, "claims: "+e.Claims+", and "+x.who+" does not look at claims")
 	}
 	if e.MaxAge > 0 {
-		silent(lossMaxAge, string(x.to)+" accepts signatures of any age")
+		silent(lossMaxAge, x.who+" accepts signatures of any age")
 	}
 	if e.Algorithms != nil && !slices.Equal(slices.Sorted(slices.Values(e.Algorithms)), everyAlgorithm) {
-		silent(lossAlgorithms, string(x.to)+" accepts all algorithms of the Notary Project, not only "+strings.Join(e.Algorithms, ", "))
+		silent(lossAlgorithms, x.who+" accepts all algorithms of the Notary Project, not only "+strings.Join(e.Algorithms, ", "))
 	}
 	if s.StrictX509 {
-		silent(lossStrict, string(x.to)+" passes over what X.509 asks for beyond the rules of the Notary Project")
+		silent(lossStrict, x.who+" passes over what X.509 asks for beyond the rules of the Notary Project")
 	}
 	if r := e.Revocation; r.Check == "enforce" && (r.Lists || !r.Network) {
-		silent(lossRevocation, string(x.to)+" asks the network and reads no lists of a policy")
+		silent(lossRevocation, x.who+" asks the network and reads no lists of a policy")
 	}
 	if x.to == Kyverno {
 		x.aboutKyverno(s, e, silent)
@@ -68,7 +68,7 @@ func (x *exporter) voice(s trust.ScopeView, e trust.EntryView) (voice, bool) {
 	}
 	if said = said && len(v.certificates) > 0; said && e.Claims == "if-present" {
 		x.lose(lossIfPresent, s.Name, Wider, "%s does not look at claims: it accepts a digest also under a tag that its signature does not claim; "+
-			"claims: ignore says so here too", x.to)
+			"claims: ignore says so here too", x.who)
 	}
 	return v, said
 }
