@@ -207,8 +207,8 @@ func asAuthority(j *jws, at time.Time) *jws {
 		replace(`"crit":["io.cncf.notary.signingScheme"]`, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.authenticSigningTime"]`)
 }
 
-// TestV12SigningAuthority: a signing authority has a kind of root of its own, and its certificates are judged at its time.
-func TestV12SigningAuthority(t *testing.T) {
+// TestV12Kinds: a signing authority has a kind of root of its own, and its certificates are judged at its time.
+func TestV12Kinds(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	now := time.Now()
