@@ -184,7 +184,11 @@ func (in doctorInputs) examineSettings(ctx context.Context, s *session, d *diagn
 
 func (in doctorInputs) examinePolicy(s *session, d *diagnosis, policy *trust.Policy) {
 	sum := policy.Summary(s.now)
-	d.add("configuration", "policy", ui.OK, fmt.Sprintf("%s: %d roots, %d scopes", sum.File, len(sum.Roots), len(sum.Scopes)), "")
+	how := "the first of --policy, IMPRINT_POLICY" + s.places("policy.yaml")
+	if s.rank("policy") > fromDefault {
+		how = "by " + s.sources["policy"].name
+	}
+	d.add("configuration", "policy", ui.OK, fmt.Sprintf("%s, %s: %d roots, %d scopes; sha256:%s", sum.File, how, len(sum.Roots), len(sum.Scopes), sum.Digest), "")
 	for _, w := range sum.Warnings {
 		d.add("configuration", "policy", ui.Warning, w, "imprint policy check --policy "+sum.File+" shows all of it")
 	}

@@ -30,6 +30,8 @@ var reasonHints = map[string]string{
 	"unsigned":               "imprint sign signs it; imprint tree shows what refers to it",
 	"realm-not-trusted":      "no credential was sent there; if that token service is the registry's own: --trust-realm HOST",
 	"credential-helper":      "docker's config.json names that program: run it by hand to see what it lacks",
+	"root-not-found":         "imprint policy init without --root-sha256 shows what was found; if yours is not there, nobody signed under your root",
+	"fingerprint-invalid":    "give all of it: what only begins alike can be made by anybody; openssl x509 -noout -fingerprint -sha256 -in FILE prints it",
 	"policy-digest":          "the policy is not the one that was pinned: find out who changed it",
 	"metadata-invalid":       "metadata is KEY=VALUE in plain text; names that begin with io.cncf.notary or io.imprint are taken",
 	"disk":                   "check space and permissions: nothing half-written was left behind",

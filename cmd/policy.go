@@ -149,10 +149,11 @@ func explainAll(s *session, in policyFlags) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range policy.Warnings(s.now) {
+	sum := policy.Summary(s.now)
+	table := ui.PolicyTable{File: sum.File, Digest: sum.Digest, Timestamps: sum.Timestamps, Revocation: sum.Revocation, Scopes: sum.Scopes}
+	for _, w := range sum.Warnings {
 		s.warn("policy", w)
 	}
-	table := ui.PolicyTable{File: policy.File(), Digest: policy.Digest(), Scopes: policy.Scopes()}
 	return s.answer("policy-scopes", table, func(w io.Writer) { ui.PolicyScopes(w, table) })
 }
 

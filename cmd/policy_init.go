@@ -84,7 +84,7 @@ func runPolicyInit(ctx context.Context, s *session, in policyInitInputs, args []
 	}
 	chosen, err := proposal.Choose(in.fingerprints)
 	if err != nil {
-		return &hinted{&handedIn{fmt.Errorf("policy init %s: %w", items[0][0], err)}, "imprint policy init without --root-sha256 shows what was found; if yours is not there, nobody signed under your root"}
+		return &handedIn{fmt.Errorf("policy init %s: %w", items[0][0], err)}
 	}
 	answer := ui.PolicyProposal{Proposal: chosen, Chosen: true, Passed: len(proposal.Roots) + len(proposal.Authorities) - len(chosen.Roots) - len(chosen.Authorities)}
 	if v := unproposable(chosen); v != nil {

@@ -31,7 +31,7 @@ scopes:
 	file := w.file("policy.yaml", text("after-cert-expiry"))
 	got := w.want(0, "policy", "check", "--policy", file)
 	for _, want := range []string{
-		"TIMESTAMPS of the policy, line 3: count once a certificate has expired; revocation not checked\n", "CN=tsa root\n    sha256 " + certchain.Thumbprint(tsa.Certificate) + "\n    until ",
+		"TIMESTAMPS of the policy, line 3: count once a certificate has expired\n", "CN=tsa root\n    sha256 " + certchain.Thumbprint(tsa.Certificate) + "\n    until ",
 		`TIMESTAMPS of scope "harbor.example/release", line 6: one is always asked for`, "trusts org, does not inherit; timestamps\n",
 	} {
 		if !strings.Contains(got.out, want) {

@@ -132,15 +132,8 @@ func (p *Policy) Summary(at time.Time) Summary {
 	for _, r := range p.revokings {
 		out.Revocation = append(out.Revocation, RevocationSummary{r.of, *r.inForce()})
 	}
-	out.Scopes = p.Scopes()
-	return out
-}
-
-// Scopes returns every scope, those of mirrors too, as a tree: each after its enclosing one.
-func (p *Policy) Scopes() []ScopeSummary {
-	out := make([]ScopeSummary, 0, len(p.scopes))
 	for _, s := range tree(p.scopes) {
-		out = append(out, p.info(s))
+		out.Scopes = append(out.Scopes, p.info(s))
 	}
 	return out
 }

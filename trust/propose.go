@@ -48,6 +48,8 @@ type ProposedArtifact struct {
 	Digest     digest.Digest `json:"digest"`
 	Signatures int           `json:"signatures"` // listed
 	Usable     int           `json:"usable"`     // of those, what a policy could accept
+
+	name string // without digest
 }
 
 // A ProposedRoot is a certificate that chains, or those of timestamps, end in.
@@ -100,7 +102,8 @@ type proposedMark struct {
 func Propose(artifacts []Looked, now time.Time) Proposal {
 	p := Proposal{Now: now.UTC(), Artifacts: []ProposedArtifact{}}
 	for i, a := range artifacts {
-		about := ProposedArtifact{Reference: a.Reference.String(), Digest: a.Subject.Digest, Signatures: len(a.Signatures)}
+		about := ProposedArtifact{Reference: a.Reference.String(), Digest: a.Subject.Digest, Signatures: len(a.Signatures),
+			name: a.Reference.With(a.Reference.Tag, "").String()}
 		for _, sig := range a.Signatures {
 			mark, left := look(a, sig, now)
 			if left != nil {
@@ -392,7 +395,7 @@ func (p Proposal) policy() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Written by imprint policy init on %s, from the signatures on\n", minute(p.Now))
 	for _, a := range p.Artifacts {
-		fmt.Fprintf(&b, "#   %s %s\n", a.Reference, a.Digest)
+		fmt.Fprintf(&b, "#   %s@%s\n", a.name, a.Digest)
 	}
 	b.WriteString("# for roots whose fingerprints were handed in. imprint help policy says what else a policy can ask.\nversion: 1\nroots:\n")
 	for _, r := range p.Roots {

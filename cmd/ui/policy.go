@@ -28,9 +28,11 @@ type PolicyLosses struct {
 
 // A PolicyTable is every scope of a policy with what it effectively asks for.
 type PolicyTable struct {
-	File   string               `json:"file"`
-	Digest string               `json:"digest"`
-	Scopes []trust.ScopeSummary `json:"scopes"` // as a tree: each after its enclosing one
+	File       string                    `json:"file"`
+	Digest     string                    `json:"digest"`
+	Timestamps []trust.TimestampsSummary `json:"timestamps,omitempty"`
+	Revocation []trust.RevocationSummary `json:"revocation,omitempty"`
+	Scopes     []trust.ScopeSummary      `json:"scopes"` // as a tree: each after its enclosing one
 }
 
 // shownScopes is how many scopes a screen shows one by one.
@@ -249,8 +251,28 @@ func PolicyScopes(w io.Writer, t PolicyTable) {
 	headline(w, plain, word, t.File, "")
 	under(w, word, "sha256:"+t.Digest)
 	fmt.Fprintln(w)
-	policyScopes(w, trust.Summary{Scopes: t.Scopes})
-	fmt.Fprintf(w, "\n%s; what matches none is rejected; no registry was asked and no signature was looked at\n", scopesCounted(t.Scopes))
+	shared := false
+	for _, section := range t.Timestamps {
+		if section.Of == trust.OfPolicy {
+			field(w, 2, "timestamps", fmt.Sprintf("of every scope without its own: %s (line %d)", section.Use, section.Line))
+			shared = true
+		}
+	}
+	for _, section := range t.Revocation {
+		if section.Of == trust.OfPolicy {
+			field(w, 2, "revocation", fmt.Sprintf("of every scope without its own: %s (line %d)", section.Check, section.Line))
+			shared = true
+		}
+	}
+	if shared {
+		fmt.Fprintln(w)
+	}
+	policyScopes(w, trust.Summary{Timestamps: t.Timestamps, Revocation: t.Revocation, Scopes: t.Scopes})
+	fmt.Fprintf(w, "\n%s", scopesCounted(t.Scopes))
+	if len(t.Scopes) == 0 || t.Scopes[0].Scope != "*" {
+		fmt.Fprint(w, "; what no scope matches is rejected")
+	}
+	fmt.Fprintln(w)
 }
 
 // policyScopes writes the tree of scopes: each below the one that encloses it.
@@ -282,8 +304,8 @@ func policyScopes(w io.Writer, sum trust.Summary) {
 	table(w, []column{{head: "SCOPE"}, {head: "LINE", right: true}, {head: "RULE"}}, rows)
 }
 
-// ruleOf says what a scope asks for in the end, and what of the scope around it counts.
-func ruleOf(s trust.ScopeSummary) string {
+// asks says what a scope asks for in the end.
+func asks(s trust.ScopeSummary) string {
 	text := ""
 	switch {
 	case s.Rule == "reject":
@@ -300,6 +322,12 @@ func ruleOf(s trust.ScopeSummary) string {
 	if d := s.Delegate; d != nil {
 		text += fmt.Sprintf(", and keys that %s grants (line %d)", d.Root, d.Line)
 	}
+	return text
+}
+
+// ruleOf also says what of the scope around it counts.
+func ruleOf(s trust.ScopeSummary) string {
+	text := asks(s)
 	switch {
 	case s.Mirrors != "":
 		text += ", as its mirror " + s.Mirrors
@@ -509,7 +537,7 @@ func PolicyExplainLine(w io.Writer, e trust.Explanation) {
 		text = "scope " + s.Scope
 		switch word {
 		case "judged":
-			text += " " + ruleOf(*s)
+			text += " " + asks(*s)
 		case "accepted":
 			text += " accepts what is unsigned"
 		default:

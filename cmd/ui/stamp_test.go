@@ -70,9 +70,9 @@ func TestPolicyTimestamps(t *testing.T) {
 	sum.Scopes[0].Timestamps = &trust.TimestampsInForce{Use: "after-cert-expiry", Line: 3}
 	sum.Scopes[2].Timestamps = &trust.TimestampsInForce{Use: "always", Line: 15}
 	var b bytes.Buffer
-	PolicyCheck(&b, sum, now)
+	PolicyCheck(&b, PolicySummary{Summary: sum}, now)
 	for _, want := range []string{
-		"  TIMESTAMPS of the policy, line 3: count once a certificate has expired; revocation not checked\n    C=DE, O=Clock, CN=Clock Root\n    sha256 " + root.Thumbprint + "\n    until 2028-11-20",
+		"  TIMESTAMPS of the policy, line 3: count once a certificate has expired\n    C=DE, O=Clock, CN=Clock Root\n    sha256 " + root.Thumbprint + "\n    until 2028-11-20",
 		"  TIMESTAMPS of scope \"harbor.acme.example/release\", line 15: one is always asked for;",
 		"timestamps always (line 15)",
 	} {

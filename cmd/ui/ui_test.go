@@ -376,7 +376,7 @@ func TestScreens(t *testing.T) {
 		"key-csr":        requests,
 		"chain-check":    checks,
 		"login":          login,
-		"policy-check":   func(w io.Writer) { PolicyCheck(w, policy(), now) },
+		"policy-check":   func(w io.Writer) { PolicyCheck(w, PolicySummary{Summary: policy()}, now) },
 		"policy-explain": explanations,
 		"rechain-unchanged": func(w io.Writer) {
 			r := rechained(signer.StatusThere)
