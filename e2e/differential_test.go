@@ -66,8 +66,8 @@ var stricter = map[string]struct {
 		[]string{"seventeen"},
 	},
 	"certificate-weak": {
-		"Keys below RSA-2048 and P-256 and signatures by SHA-1 prove nothing, wherever they stand in the chain.",
-		[]string{"X07 an issuer's key is RSA-1024", "X07 an issuer's key is P-224", "X07 signed with SHA-1"},
+		"Keys below RSA-2048 and P-256 and signatures by SHA-1 prove nothing, wherever they stand in the chain, and what has no serial number cannot be revoked.",
+		[]string{"X18 serial number zero", "X07 an issuer's key is RSA-1024", "X07 an issuer's key is P-224", "X07 signed with SHA-1"},
 	},
 	"root-not-trusted": {
 		"A pinned certificate counts where its pin says that it stands, and by default that is last.",

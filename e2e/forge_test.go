@@ -91,12 +91,18 @@ func withSPKI(leaf *x509.Certificate, spki []byte, issuer *certtest.Authority) [
 	unmarshal(leaf.Raw, &outer)
 	fields := elements(outer.TBS.FullBytes)
 	fields[6] = asn1.RawValue{FullBytes: spki} // version, serial, algorithm, issuer, validity, subject, public key
-	tbs := sequence(fields)
+	return resigned(sequence(fields), outer.Algorithm, issuer)
+}
+
+// resigned has an issuer of P-256 sign what is to be a certificate, and returns PEM.
+func resigned(tbs []byte, algorithm asn1.RawValue, issuer *certtest.Authority) []byte {
 	digest := sha256.Sum256(tbs)
 	sig := derOf(ecdsaSign(issuer.Key.(*ecdsa.PrivateKey), digest[:]))
-	outer.TBS = asn1.RawValue{FullBytes: tbs}
-	outer.Signature = asn1.BitString{Bytes: sig, BitLength: 8 * len(sig)}
-	der, err := asn1.Marshal(outer)
+	der, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm asn1.RawValue
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, algorithm, asn1.BitString{Bytes: sig, BitLength: 8 * len(sig)}})
 	if err != nil {
 		panic(err)
 	}

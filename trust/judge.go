@@ -303,6 +303,9 @@ func weak(cert *x509.Certificate, last bool) string {
 	if last {
 		return ""
 	}
+	if cert.SerialNumber.Sign() <= 0 { // RFC 5280, 4.1.2.2; lists of what is revoked go by it. Old roots have zero.
+		return "has a serial number that is not positive"
+	}
 	switch cert.SignatureAlgorithm {
 	case x509.UnknownSignatureAlgorithm, x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.DSAWithSHA256, x509.ECDSAWithSHA1:
 		return fmt.Sprintf("was issued with %v", cert.SignatureAlgorithm)

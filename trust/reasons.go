@@ -130,7 +130,7 @@ func Reasons() map[string]string {
 		codeUnfetched:      "A signature is listed but could not be fetched.",
 		codeMalformed:      "A signature's manifest is malformed.",
 		codePayload:        "What was signed is another artifact: its media type, digest or size differ.",
-		codeWeak:           "The certificate chain rests on SHA-1, MD5 or a key that is too short.",
+		codeWeak:           "The certificate chain rests on SHA-1, MD5, a key that is too short, or a serial number that is not positive.",
 		codeBeyondSpec:     "The certificate chain breaks a rule that other verifiers pass over, and the scope says strict-x509.",
 		codeIncomplete:     "The scope requires a signature of each of several groups, and one of them has none.",
 		codeKeyTwice:       "Each group that the scope requires has a signature, but one key would stand for several groups.",
