@@ -30,7 +30,7 @@ func (s *Sources) cached(address string) (*list, time.Time) {
 		}
 		return nil, time.Time{}
 	}
-	l, err := parseFetched(shownAddress(address), b)
+	l, err := parseList(shownAddress(address), b)
 	if err != nil {
 		return nil, time.Time{} // it is written anew
 	}

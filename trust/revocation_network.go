@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -321,7 +322,7 @@ func (s *Sources) getList(ctx context.Context, address string, issuer *x509.Cert
 		}
 		return nil, err
 	}
-	l, err := parseFetched(shownAddress(address), b)
+	l, err := parseList(shownAddress(address), b) // DER, and nothing else, by RFC 5280, 4.2.1.13
 	if err != nil {
 		return nil, err
 	}
@@ -329,18 +330,6 @@ func (s *Sources) getList(ctx context.Context, address string, issuer *x509.Cert
 		s.keep(address, l)
 	}
 	return l, nil
-}
-
-// parseFetched takes one list. RFC 5280, 4.2.1.13 has DER at such addresses; some publish PEM.
-func parseFetched(name string, b []byte) (*list, error) {
-	lists, err := parseLists(name, b)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(lists) != 1:
-		return nil, fmt.Errorf("there are %d lists, where one is meant", len(lists))
-	}
-	return lists[0], nil
 }
 
 func (s *Sources) warn(code, message string) {
@@ -427,9 +416,10 @@ func because(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// forbidden reports whether the client did not go there, so that asking again does not help.
+// forbidden reports whether the client did not go there, or waited long enough, so that asking again does not help.
 func forbidden(err error) bool {
-	return slices.Contains([]string{"url-not-allowed", "address-private", "redirect-refused", "too-large", "timeout"}, reasonOf(err, ""))
+	var late net.Error
+	return errors.As(err, &late) && late.Timeout() || slices.Contains([]string{"url-not-allowed", "address-private", "redirect-refused", "too-large", "timeout"}, reasonOf(err, ""))
 }
 
 // shownAddress is an address of a certificate as people are shown it.

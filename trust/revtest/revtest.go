@@ -10,12 +10,14 @@ package revtest
 
 import (
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -247,8 +249,13 @@ func (c *CA) serve(w http.ResponseWriter, r *http.Request) {
 	c.requests = append(c.requests, r.Method+" "+r.URL.Path)
 	var answer []byte
 	kind := "application/pkix-crl"
+	question, get := strings.CutPrefix(r.URL.EscapedPath(), "/ocsp/")
+	if get { // RFC 6960, A.1
+		text, _ := url.PathUnescape(question)
+		body, _ = base64.StdEncoding.DecodeString(text)
+	}
 	switch {
-	case r.URL.Path == "/ocsp":
+	case r.URL.Path == "/ocsp", get:
 		kind, answer = "application/ocsp-response", c.answer(lie, body)
 	case r.URL.Path == "/delta.crl" && lie != NamesDeltaLost:
 		answer = c.deltaList()
