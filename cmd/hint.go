@@ -58,16 +58,9 @@ var reasonHints = map[string]string{
 	"timestamp-ignored":          "leave out --timestamp-url: a timestamp would make no difference to any verifier",
 	"timestamp-outside-validity": "renew chain and timestamp in one step: imprint rechain --chain FILE --timestamp-url URL",
 
-	"delegation-untrusted":            "nothing that it grants counts; see who signed it: imprint policy delegate inspect REF",
-	"delegation-malformed":            "nothing that it grants counts; imprint policy delegate inspect REF says what is wrong with it",
-	"delegation-scope":                "nothing that it grants counts; imprint policy delegate inspect REF shows what it is for",
-	"delegation-expired":              "its issuer makes the next one: imprint policy delegate make --from REF, then publish",
-	"delegation-issued-in-the-future": "check this machine's clock: imprint doctor",
-	"delegation-rollback":             "an older document is served than was seen before: ask its issuer which one is the newest, before anything else",
-	"delegation-equivocation":         "somebody made two documents of one version: ask its issuer which one is theirs, before anything else",
-	"delegation-state":                "see who changed delegations.json, or why it cannot be written: it is in IMPRINT_STATE, else ~/.local/state/imprint",
-	"delegation-unavailable":          "run it again when it can be had; imprint policy delegate inspect REF asks for it alone",
-	"delegation-not-newer":            "go on from what is there: imprint policy delegate make --from REF --out FILE",
+	"delegation-malformed": "a document that holds together is written by imprint policy delegate make",
+	"delegation-scope":     "grants are for what is under the scope of their document",
+	"delegation-not-newer": "go on from what is there: imprint policy delegate make --from REF --out FILE",
 
 	// What key services say; their own remedy, where they have one, comes first.
 	kms.CodeCredentials: "imprint help keys says which variables and commands give credentials to each key service",

@@ -100,7 +100,7 @@ func runDelegateMake(ctx context.Context, s *session, in delegateMakeInputs) err
 		if err := s.answer("policy-delegate-make", made, func(w io.Writer) { io.WriteString(w, made.Text) }); err != nil || s.json {
 			return err
 		}
-		s.note("version %d for %s, %d grants, until %s", made.Version, made.Scope, len(made.Grants), made.Expires.Format(time.DateOnly))
+		s.note("version %d for %s, until %s; it counts for nobody until it is signed", made.Version, made.Scope, made.Expires.Format(time.DateOnly))
 		return nil
 	}
 	if err := s.write(in.out, b, 0o644, in.overwrite); err != nil {
@@ -409,10 +409,11 @@ func runDelegatePublish(ctx context.Context, s *session, in signingFlags, file, 
 	if err := p.check(); err != nil {
 		return err
 	}
+	path := file
 	if !isPath(file) {
-		file = "./" + file
+		path = "./" + file
 	}
-	it := item{file + ":" + trust.DelegationType, at}
+	it := item{path + ":" + trust.DelegationType, at}
 	if _, err := p.parse(it); err != nil {
 		return err
 	}
@@ -426,6 +427,7 @@ func runDelegatePublish(ctx context.Context, s *session, in signingFlags, file, 
 		kind: "policy-delegate-publish",
 		do: func(ctx context.Context, it item) (ui.DelegationPublished, error) {
 			r, err := p.do(ctx, it)
+			r.Files = []string{file}
 			return ui.DelegationPublished{Published: r, Delegation: about}, err
 		},
 		full:  func(w io.Writer, r ui.DelegationPublished) { ui.DelegationPublish(w, r, s.now) },

@@ -97,7 +97,7 @@ func weigh(known []seenDocument, roots []string, scope string, version uint64, d
 			all[i].Version, all[i].Digest, news = version, d, true
 		case all[i].Digest != d:
 			return nil, false, &stateError{code: codeDelegationEquivocation, err: fmt.Errorf(
-				"the document of version %d is %s; another one of that version was seen before, %s", version, d, all[i].Digest)}
+				"the document is of version %d, and not the one of that version that was seen before, %s", version, all[i].Digest)}
 		}
 	}
 	return all, news, nil

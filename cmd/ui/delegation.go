@@ -53,8 +53,8 @@ func DelegationMade(w io.Writer, d Delegation, now time.Time) {
 	delegationFields(w, d, now)
 	fmt.Fprintln(w)
 	delegationGrants(w, d.Grants, now)
-	fmt.Fprintf(w, "\n%s. It counts for nobody until it is signed: imprint policy delegate publish %s HOST/REPO:TAG\n",
-		grantCount(d.Grants), Escape(d.File))
+	fmt.Fprintf(w, "\n%s; it counts for nobody until it is signed\n", grantCount(d.Grants))
+	fmt.Fprintf(w, "Sign and publish it: imprint policy delegate publish %s HOST/REPO:TAG\n", Escape(d.File))
 }
 
 // DelegationInspect writes all that a document says, and who signed it.
@@ -67,7 +67,7 @@ func DelegationInspect(w io.Writer, d Delegation, now time.Time) {
 	if d.Digest != "" {
 		fmt.Fprintln(w, Escape(d.Digest.String()))
 	}
-	fmt.Fprintf(w, "delegation document, version %d, %s\n\n", d.Version, grantCount(d.Grants))
+	fmt.Fprintf(w, "delegation document, %s\n\n", grantCount(d.Grants))
 	delegationFields(w, d, now)
 	field(w, 2, "document", d.Document.String())
 	delegationSigners(w, d, now)
