@@ -454,7 +454,7 @@ func matching(patterns []string, name string) bool {
 // holds evaluates a condition for an image.
 func (c kyvernoCondition) holds(t *testing.T, host, path string) bool {
 	t.Helper()
-	fill := strings.NewReplacer("{{ element.registry }}", host, "{{ element.path }}", path, "{{ to_lower(element.registry) }}", strings.ToLower(host))
+	fill := strings.NewReplacer("{{ element.registry || '' }}", host, "{{ element.path }}", path, "{{ to_lower(element.registry || '') }}", strings.ToLower(host))
 	key := fill.Replace(c.Key)
 	if strings.ContainsAny(key, "{*?") {
 		t.Fatalf("the key %s", key)
@@ -595,6 +595,20 @@ func TestT2ByKyverno(t *testing.T) {
 		}
 		d.byKyverno(t, k, row.image, row.rule, row.want, t2Columns)
 	}
+}
+
+// Kyverno takes alpine for docker.io/alpine, and can be told to take it for an image of no registry.
+func TestExportToKyvernoShortNames(t *testing.T) {
+	t.Parallel()
+	d, _, _, _ := exporting(t, false)
+	scopes := "version: 1\nroots: {mine: mine.pem, hub: hub.pem, vendor: vendor.pem}\nscopes:\n  \"*\": [mine]\n  docker.io: [hub]\n"
+	k := kyvernoOf(t, d.export(t, "kyverno", d.file("hub.yaml", []byte(scopes)), "claims-if-present"))
+	d.byKyverno(t, k, "docker.io/alpine", "docker.io", "R R A A R", t2Columns)
+	d.byKyverno(t, k, "/alpine", "", "", nil)
+	k = kyvernoOf(t, d.export(t, "kyverno", d.file("library.yaml", []byte(scopes+"  docker.io/library/alpine: [vendor]\n")), "claims-if-present"))
+	d.byKyverno(t, k, "docker.io/alpine", "", "", nil)
+	d.byKyverno(t, k, "docker.io/library/alpine", "docker.io/library/alpine", "R A R A R", t2Columns)
+	d.byKyverno(t, k, "docker.io/library/busybox", "docker.io", "R R A A R", t2Columns)
 }
 
 // Kyverno does not look at identities, so a root that is trusted for some only is not trusted there at all.

@@ -163,7 +163,7 @@ var ErrNothing = errors.New("nothing is left")
 // Export says a policy in the words of a target. repos are the repositories that its scopes stand for, nil if they were not
 // listed; a target that knows prefixes does not need them. The losses are for the caller to accept or not.
 func Export(v trust.View, to Target, repos []Repository) (Translation, error) {
-	x := exporter{view: v, to: to, who: map[Target]string{Notation: "notation", Kyverno: "Kyverno", Ratify: "Ratify"}[to]}
+	x := exporter{view: v, to: to, seen: map[any]bool{}, who: map[Target]string{Notation: "notation", Kyverno: "Kyverno", Ratify: "Ratify"}[to]}
 	var err error
 	switch to {
 	case Notation:
@@ -178,7 +178,7 @@ func Export(v trust.View, to Target, repos []Repository) (Translation, error) {
 	default:
 		return Translation{}, fmt.Errorf("exporting to %q: it is none of %v", to, Targets())
 	}
-	x.sort()
+	sortLosses(x.Losses)
 	return x.Translation, err
 }
 
@@ -192,27 +192,36 @@ func Losses(v trust.View, to Target) []Loss {
 type exporter struct {
 	view trust.View
 	to   Target
-	who  string // to, as its people write it
+	who  string       // to, as its people write it
+	seen map[any]bool // losses and notes
 	Translation
 }
 
 func (x *exporter) lose(code, scope string, effect Effect, format string, args ...any) {
 	l := Loss{code, scope, effect, fmt.Sprintf(format, args...)}
-	if !slices.Contains(x.Losses, l) {
+	if x.first(l) {
 		x.Losses = append(x.Losses, l)
 	}
 }
 
 func (x *exporter) note(format string, args ...any) {
-	if n := fmt.Sprintf(format, args...); !slices.Contains(x.Notes, n) {
+	if n := fmt.Sprintf(format, args...); x.first(n) {
 		x.Notes = append(x.Notes, n)
 	}
 }
 
+func (x *exporter) first(v any) bool {
+	if x.seen[v] {
+		return false
+	}
+	x.seen[v] = true
+	return true
+}
+
 func (x *exporter) add(name string, content []byte) { x.Files = append(x.Files, File{name, content}) }
 
-func (x *exporter) sort() {
-	slices.SortStableFunc(x.Losses, func(a, b Loss) int {
+func sortLosses(losses []Loss) {
+	slices.SortStableFunc(losses, func(a, b Loss) int {
 		return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Detail, b.Detail))
 	})
 }

@@ -28,7 +28,7 @@ func ImportContainers(b []byte) (*Imported, error) {
 	if err := decode(b, &doc); err != nil {
 		return nil, err
 	}
-	m := &Imported{From: "containers"}
+	m := &Imported{From: "containers", named: map[Loss]bool{}}
 	rule, err := m.requirements("", doc.Default)
 	if err != nil {
 		return nil, err

@@ -45,7 +45,7 @@ func ImportNotation(b []byte, stores Stores) (*Imported, error) {
 	if len(doc.Policies) == 0 {
 		return nil, wrong("it has no statements")
 	}
-	m := &notationImport{Imported: &Imported{From: "notation"}, stores: stores, read: map[string][]*x509.Certificate{}}
+	m := &notationImport{Imported: &Imported{From: "notation", named: map[Loss]bool{}}, stores: stores, read: map[string][]*x509.Certificate{}, places: map[string]int{}}
 	names := map[string]bool{}
 	for _, st := range doc.Policies {
 		if st.Name == "" || names[st.Name] {
@@ -78,6 +78,7 @@ type notationImport struct {
 	order  []string                       // of read
 	read   map[string][]*x509.Certificate // by TYPE:NAME
 	parts  map[string][]string            // the roots of a store
+	places map[string]int                 // in scopes, by name
 }
 
 // check refuses what notation refuses.
@@ -290,13 +291,14 @@ func (m *notationImport) statement(st notationStatement) {
 		case s.rule != reject:
 			m.lose(lossBelow, one.name, Wider, "notation means this repository alone; here it holds for repositories below it too")
 		}
-		if at := slices.IndexFunc(m.scopes, func(o importedScope) bool { return o.name == one.name }); at >= 0 {
+		if at, known := m.places[one.name]; known {
 			if !same(m.scopes[at], one) {
 				m.lose(lossScope, one.name, Narrower, "two statements judge it, under several spellings of its registry; so it is rejected")
 				m.scopes[at] = importedScope{name: one.name, rule: reject}
 			}
 			continue
 		}
+		m.places[one.name] = len(m.scopes)
 		m.scopes = append(m.scopes, one)
 	}
 }
@@ -403,4 +405,5 @@ func (m *Imported) close() {
 		slices.SortFunc(m.scopes[i].entries, func(a, b importedEntry) int { return strings.Compare(a.root, b.root) })
 		slices.Sort(m.scopes[i].stamps)
 	}
+	sortLosses(m.Losses)
 }

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/imprint-oci/imprint/trust"
@@ -88,6 +89,10 @@ func (x *exporter) kyverno() error {
 	var p kyvernoPolicy
 	p.Webhook.Failure, p.Webhook.Timeout = "Fail", 30
 	rejected := map[string]bool{}
+	longer := map[string][]string{} // the scopes directly below one; "" is above all
+	for _, s := range x.view.Scopes {
+		longer[s.Enclosing] = append(longer[s.Enclosing], s.Name)
+	}
 	heard := 0
 	for i, s := range x.view.Scopes {
 		rule, said := x.kyvernoScope(s)
@@ -97,10 +102,8 @@ func (x *exporter) kyverno() error {
 			continue
 		case rule != nil:
 			rule.References = references(s.Name)
-			for _, longer := range x.view.Scopes {
-				if longer.Enclosing == s.Name {
-					rule.Skip = append(rule.Skip, references(longer.Name)...)
-				}
+			for _, name := range longer[s.Name] {
+				rule.Skip = append(rule.Skip, references(name)...)
 			}
 			p.Rules = append(p.Rules, kyvernoRule{Name: ruleName(i+1, s.Name), Match: pods(), Verify: []kyvernoVerify{*rule}})
 		}
@@ -109,7 +112,7 @@ func (x *exporter) kyverno() error {
 	if heard == 0 {
 		return fmt.Errorf("%w that %s could say: everything would be rejected", ErrNothing, x.who)
 	}
-	p.Rules = append([]kyvernoRule{x.denials(rejected)}, p.Rules...)
+	p.Rules = append([]kyvernoRule{x.denials(rejected, longer)}, p.Rules...)
 	x.note("Kyverno compares names as they are written: hosts with capital letters, :443 or a dot at the end, and other names of docker.io, are denied")
 	b, err := documents(resource{"kyverno.io/v1", "ClusterPolicy", metadata{"imprint"}, p})
 	x.add(KyvernoFile, b)
@@ -181,12 +184,13 @@ func repositories(scope string) []string {
 
 const (
 	kyvernoImages     = "images.[containers, initContainers, ephemeralContainers][].*[]"
-	kyvernoRepository = "{{ element.registry }}/{{ element.path }}"
-	kyvernoHost       = "{{ element.registry }}"
+	kyvernoRepository = "{{ element.registry || '' }}/{{ element.path }}"
+	kyvernoHost       = "{{ element.registry || '' }}" // Kyverno may be told not to add docker.io
+	kyvernoLower      = "{{ to_lower(element.registry || '') }}"
 )
 
 // denials is the rule for what is rejected without a look at signatures.
-func (x *exporter) denials(rejected map[string]bool) kyvernoRule {
+func (x *exporter) denials(rejected map[string]bool, longer map[string][]string) kyvernoRule {
 	rule := kyvernoRule{Name: "rejected", Match: pods(), Validate: &kyvernoValidate{
 		Failure: "Enforce",
 		Message: "the trust policy rejects this image: no scope of it accepts its repository",
@@ -198,31 +202,30 @@ func (x *exporter) denials(rejected map[string]bool) kyvernoRule {
 	}
 	// The same registry under another name would be in another scope.
 	deny([]kyvernoCondition{
-		{kyvernoHost, "AnyIn", []string{"index.docker.io", "registry-1.docker.io", "*:443", "*.", "*.:*"}},
-		{kyvernoHost, "NotEquals", "{{ to_lower(element.registry) }}"},
+		{kyvernoHost, "AnyIn", []string{"", "index.docker.io", "registry-1.docker.io", "*:443", "*.", "*.:*"}},
+		{kyvernoHost, "NotEquals", kyvernoLower},
 	}, nil)
-	var known []string
-	for _, s := range x.view.Scopes {
-		if s.Enclosing == "" {
-			known = append(known, repositories(s.Name)...)
-		}
+	// Kyverno takes alpine for docker.io/alpine, which is docker.io/library/alpine.
+	if slices.ContainsFunc(x.view.Scopes, func(s trust.ScopeView) bool { return strings.HasPrefix(s.Name+"/", "docker.io/library/") }) {
+		deny(nil, []kyvernoCondition{{kyvernoRepository, "AnyIn", []string{"docker.io/*"}}, {kyvernoRepository, "AllNotIn", []string{"docker.io/*/*"}}})
+		x.note("images of docker.io/library are denied unless they are written so: Kyverno takes alpine for docker.io/alpine")
 	}
-	if known[0] != "*" {
-		deny(nil, []kyvernoCondition{{kyvernoRepository, "AllNotIn", known}})
+	all := func(names []string) (patterns []string) {
+		for _, name := range names {
+			patterns = append(patterns, repositories(name)...)
+		}
+		return patterns
+	}
+	if top := longer[""]; top[0] != "*" {
+		deny(nil, []kyvernoCondition{{kyvernoRepository, "AllNotIn", all(top)}})
 	}
 	for _, s := range x.view.Scopes {
 		if !rejected[s.Name] {
 			continue
 		}
 		conditions := []kyvernoCondition{{kyvernoRepository, "AnyIn", repositories(s.Name)}}
-		var longer []string
-		for _, o := range x.view.Scopes {
-			if o.Enclosing == s.Name {
-				longer = append(longer, repositories(o.Name)...)
-			}
-		}
-		if len(longer) > 0 {
-			conditions = append(conditions, kyvernoCondition{kyvernoRepository, "AllNotIn", longer})
+		if below := longer[s.Name]; len(below) > 0 {
+			conditions = append(conditions, kyvernoCondition{kyvernoRepository, "AllNotIn", all(below)})
 		}
 		deny(nil, conditions)
 	}

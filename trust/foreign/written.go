@@ -19,6 +19,7 @@ type Imported struct {
 	roots  []importedRoot
 	stamps []importedRoot // of time-stamping authorities
 	scopes []importedScope
+	named  map[Loss]bool // are in Losses
 }
 
 type importedRoot struct {
@@ -45,10 +46,10 @@ func (m *Imported) Unaccepted(accepted []string) []Loss {
 }
 
 func (m *Imported) lose(code, scope string, effect Effect, format string, args ...any) {
-	x := exporter{Translation: Translation{Losses: m.Losses}}
-	x.lose(code, scope, effect, format, args...)
-	x.sort()
-	m.Losses = x.Losses
+	if l := (Loss{code, scope, effect, fmt.Sprintf(format, args...)}); !m.named[l] {
+		m.named[l] = true
+		m.Losses = append(m.Losses, l)
+	}
 }
 
 // Inline returns the policy in one piece, its certificates in it.
