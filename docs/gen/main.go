@@ -1,4 +1,4 @@
-// gen writes the generated pages of docs/: one for each command, and the reason codes.
+// gen writes the generated pages of docs/: one for each command, the reason codes, and what was asked for with its tests.
 package main
 
 import (
@@ -10,15 +10,29 @@ import (
 )
 
 func main() {
-	if err := write("docs"); err != nil {
+	all, err := pages(".")
+	if err == nil {
+		err = write("docs", all)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
+// pages makes every page by its name below docs/. The module lies in root.
+func pages(root string) (map[string]string, error) {
+	all := cmd.Reference()
+	tests, err := testsIn(root)
+	if err != nil {
+		return nil, err
+	}
+	all["scenarios.md"], err = index(scenarios, tests)
+	return all, err
+}
+
 // write writes every page below dir, and removes pages of commands that are gone.
-func write(dir string) error {
-	pages := cmd.Reference()
+func write(dir string, pages map[string]string) error {
 	old, err := filepath.Glob(filepath.Join(dir, "commands", "*.md"))
 	if err != nil {
 		return err
