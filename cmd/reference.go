@@ -31,6 +31,7 @@ func Reasons() map[string]string {
 		"fingerprint-required": "A policy is to be written from what signatures propose, and no root was named by its fingerprint.",
 		"no-usable-signature":  "No signature on the artifact is one that a policy could accept.",
 		"test-failed":          "A policy does not give each verdict that a table of tests asks for.",
+		"delegation-not-newer": "A delegation document that is as new, or newer, stands under the tag already.",
 		"catalog-empty":        "The registry lists no repository of that name, or below it.",
 		"policy-digest":        "The policy has another digest than --policy-sha256 asks for.",
 		"config-malformed":     "The configuration is not one YAML mapping of plain names and values.",
