@@ -387,6 +387,7 @@ func TestScreens(t *testing.T) {
 		},
 	}
 	maps.Copy(screens, auditScreens())
+	maps.Copy(screens, verifyScreens())
 	for name, screen := range screens {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -185,7 +185,7 @@ func groups(w io.Writer, r trust.Report) {
 		}
 		rows[i] = row
 	}
-	table(w, []column{{head: "", right: true}, {head: "ONE OF"}, {head: "SIGNATURE"}, {head: "SIGNED BY"}, {head: "SIGNED"}}, rows)
+	table(w, []column{{head: "GROUP", right: true}, {head: "ONE OF"}, {head: "SIGNATURE"}, {head: "SIGNED BY"}, {head: "SIGNED"}}, rows)
 }
 
 // ages says when a signature was made and when it ends by itself.
@@ -232,27 +232,36 @@ func stamped(r trust.Report, sig trust.Judged) string {
 	return text
 }
 
-// told reports whether the table of signatures says the verdict's detail.
+// told reports whether the screen says the verdict's detail elsewhere.
 func told(r trust.Report) bool {
-	for _, sig := range r.Signatures {
-		if sig.Detail == r.Detail {
-			return true
-		}
+	if r.Reason == "rejected-by-policy" || r.Delegation != nil && r.Delegation.Detail == r.Detail {
+		return true
 	}
-	return false
+	return slices.ContainsFunc(r.Signatures, func(sig trust.Judged) bool {
+		return sig.Detail == r.Detail || sig.Unfetched && strings.HasSuffix(r.Detail, sig.Detail)
+	})
 }
 
 // mostRejections is how many signatures the table of those that were not accepted shows. Whoever may push can make thousands.
 const mostRejections = 12
+
+// mostUnreadable is how many of them may be such as say nothing of who signed.
+const mostUnreadable = 3
 
 // rejections is the table of signatures that were not accepted: those first that got as far as a root of the scope's.
 func rejections(w io.Writer, r trust.Report) {
 	const by, why = 40, 40
 	sigs := slices.DeleteFunc(slices.Clone(r.Signatures), func(sig trust.Judged) bool { return sig.Accepted })
 	slices.SortStableFunc(sigs, func(a, b trust.Judged) int { return cmp.Compare(distance(r, a), distance(r, b)) })
-	shown := sigs[:min(len(sigs), mostRejections)]
 	var rows [][]string
-	for _, sig := range shown {
+	unreadable := 0
+	for _, sig := range sigs {
+		if distance(r, sig) == unread {
+			unreadable++
+		}
+		if len(rows) == mostRejections || unreadable > mostUnreadable {
+			break
+		}
 		said := []string{"unreadable"}
 		if sig.Unfetched {
 			said = []string{"not known"}
@@ -270,14 +279,25 @@ func rejections(w io.Writer, r trust.Report) {
 		rows = append(rows, []string{
 			short(sig.Digest),
 			strings.Join(said, "\n"),
-			strings.Join(append(fold(Escape(sig.Detail), why), Escape(sig.Reason)), "\n"),
+			strings.Join(append(lines(curtailed(sig.Detail), why), Escape(sig.Reason)), "\n"),
 		})
 	}
 	table(w, []column{{head: "SIGNATURE"}, {head: "SIGNED BY"}, {head: "WHY NOT"}}, rows)
-	if more := len(sigs) - len(shown); more > 0 {
+	if more := len(sigs) - len(rows); more > 0 {
 		fmt.Fprintf(w, "  … %s more: -o json\n", number(more))
 	}
 }
+
+// lines folds text; there is none of no text.
+func lines(text string, width int) []string {
+	if text == "" {
+		return nil
+	}
+	return fold(Escape(text), width)
+}
+
+// unread is the distance of what is no signature to anybody.
+const unread = 4
 
 // distance says how far from being accepted a signature is: what the verdict tells of first, then what has a root of the scope's, then
 // what may have one, and whatever anybody can put there last.
@@ -292,7 +312,7 @@ func distance(r trust.Report, sig trust.Judged) int {
 	case sig.Identity != "":
 		return 3
 	}
-	return 4
+	return unread
 }
 
 // VerifyLine writes a verdict in one line.
@@ -301,6 +321,7 @@ func VerifyLine(w io.Writer, r trust.Report) {
 	switch {
 	case r.Verdict == trust.Accepted:
 		style = good
+		text = "no signature is asked for"
 		if best := accepting(r); best != nil {
 			text = best.Identity
 		}
@@ -349,6 +370,12 @@ func VerifyHint(r trust.Report) string {
 		return "it lacks a signature of a group that the scope requires: ask whoever signs for that group"
 	case "key-used-twice":
 		return "the scope asks for different keys: ask another signer of one of the groups for a signature"
+	case "delegation-unavailable":
+		return "run it again when the registry answers: whether a delegation covers it could not be found out"
+	case "delegation-untrusted", "delegation-expired", "delegation-rollback", "delegation-equivocation", "delegation-scope", "delegation-malformed":
+		return "the delegation document does not count, so no key that it names does: tell whoever issues it"
+	case "delegation-state":
+		return "what was seen of delegation documents cannot be told from the state file: its owner has to look at it"
 	case "revoked":
 		return "a certificate that it rests on was revoked: ask its signer for a signature by another one"
 	case "revocation-unknown":
@@ -424,6 +451,9 @@ func rule(r trust.Report) string {
 		says = "accepts what is unsigned"
 	case "require":
 		says = "requires a signature of each of " + plural(len(r.Groups), "group")
+		if !s.Shared {
+			says += ", by different keys"
+		}
 	}
 	at := s.File
 	if at != "" && s.Line > 0 {
@@ -431,6 +461,9 @@ func rule(r trust.Report) string {
 	}
 	if s.File == "" || s.Scope == "" {
 		return "--root alone: " + says
+	}
+	if s.Mirrors != "" {
+		says += ", as " + s.Mirrors + " does, which it mirrors"
 	}
 	return fmt.Sprintf("%s  scope %s %s", at, s.Scope, says)
 }
@@ -451,6 +484,11 @@ func claimed(r trust.Report, sig trust.Judged) string {
 		return strings.Join(sig.Claims, ", ") + "     no tag was asked for"
 	case len(sig.Claims) == 0:
 		return "no tag"
+	}
+	if !slices.ContainsFunc(sig.Claims, func(claim string) bool {
+		return claim == tag || strings.HasSuffix(claim, ":"+tag) || strings.Contains(claim, "/") && !strings.Contains(claim[strings.LastIndexByte(claim, '/'):], ":")
+	}) {
+		return strings.Join(sig.Claims, ", ") + "     not compared: the policy ignores claims here"
 	}
 	verb := "cover"
 	if len(sig.Claims) == 1 {
@@ -481,7 +519,10 @@ func verifyCount(r trust.Report) string {
 	text := fmt.Sprintf("%s of %s accepted", number(n), plural(of, "signature"))
 	switch {
 	case r.Verdict == trust.Accepted && n == 0:
-		return fmt.Sprintf("accepted without any signature of a trusted root, since this scope asks for none; it has %s", plural(of, "signature"))
+		if of == 0 {
+			return "no signature; this scope asks for none"
+		}
+		return text + "; this scope asks for none"
 	case of == 0 && (r.Reason == "no-scope" || r.Reason == "rejected-by-policy"):
 		return "rejected whatever its signatures say"
 	case of == 0:
