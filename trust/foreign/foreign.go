@@ -143,15 +143,15 @@ type Repository struct {
 
 // ParseRepository reads HOST/REPO; a tag or digest after it counts for nothing.
 func ParseRepository(text string) (Repository, error) {
-	ref, err := registry.ParseQualified(text)
+	written, _, _ := strings.Cut(text, "@")
+	ref, err := registry.ParseQualified(written)
 	if err != nil {
 		return Repository{}, err
 	}
-	written, _, _ := strings.Cut(text, "@")
 	if ref.Tag != "" {
 		written = strings.TrimSuffix(written, ":"+ref.Tag)
 	}
-	ref.Tag, ref.Digest = "", ""
+	ref.Tag = ""
 	return Repository{ref, written}, nil
 }
 
