@@ -80,7 +80,7 @@ func (m *Imported) containersScope(all map[string]string, scope, rule string) {
 		return
 	case !strings.Contains(scope, "/"):
 		ref, err := registry.ParseQualified(scope + "/a/b")
-		if err != nil || ref.Tag != "" || ref.Digest != "" {
+		if err != nil || ref.Tag != "" {
 			m.lose(lossScope, scope, Narrower, "it is no host; so what is in it is rejected")
 			return
 		}
@@ -90,18 +90,19 @@ func (m *Imported) containersScope(all map[string]string, scope, rule string) {
 		put(ref.Host, reject)
 		return
 	}
+	repo, _, pinned := strings.Cut(scope, "@")
 	// A prefix of a repository's name need not be one that a reference may have: docker.io/x is a namespace.
-	ref, err := registry.ParseQualified(scope)
+	ref, err := registry.ParseQualified(repo)
 	name := ref.Host + "/" + ref.Path
 	if err != nil {
-		if ref, err = registry.ParseQualified(scope + "/a/b"); err == nil {
+		if ref, err = registry.ParseQualified(repo + "/a/b"); err == nil {
 			name = strings.TrimSuffix(ref.Host+"/"+ref.Path, "/a/b")
 		}
 	}
 	switch {
 	case err != nil:
 		m.lose(lossScope, scope, Narrower, "%v; so what is in it is rejected", err)
-	case ref.Tag != "" || ref.Digest != "":
+	case ref.Tag != "" || pinned:
 		m.lose(lossTag, scope, Narrower, "scopes have no tags; so the repository %s is rejected", name)
 		put(name, reject)
 	default:

@@ -365,7 +365,7 @@ func (m *notationImport) identities(st notationStatement, where string) (ids []s
 			m.lose(lossIdentities, where, Narrower, "the identity %q is a plugin's and is left out", text)
 			continue
 		}
-		sub, why := subjectOf(value)
+		sub, why := subjectOf(strings.TrimSpace(value))
 		if why == "" && sub.lacks() != "" {
 			why = "notation asks it for " + sub.lacks()
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -64,7 +65,7 @@ const maxDepth = 32
 
 // once refuses members that stand twice: of those readers take the first or the last. It reads to the end.
 func once(d *json.Decoder) error {
-	if err := value(d, 0); err != nil {
+	if err := value(d, 0, true); err != nil {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -73,7 +74,8 @@ func once(d *json.Decoder) error {
 	return nil
 }
 
-func value(d *json.Decoder, depth int) error {
+// value reads one value. folded: names are fields, which encoding/json takes in whichever case they are written.
+func value(d *json.Decoder, depth int, folded bool) error {
 	t, err := d.Token()
 	if err != nil {
 		return err
@@ -87,20 +89,24 @@ func value(d *json.Decoder, depth int) error {
 	}
 	seen := map[string]bool{}
 	for d.More() {
+		within := folded
 		if delim == '{' {
 			t, err := d.Token()
 			if err != nil {
 				return err
 			}
-			// encoding/json takes a member for a field in whichever case it is written.
 			name, _ := t.(string)
-			folded := string(bytes.ToLower([]byte(name)))
-			if seen[folded] {
+			key := name
+			if folded {
+				key = strings.ToLower(name)
+			}
+			if seen[key] {
 				return fmt.Errorf("the member %q stands twice", name)
 			}
-			seen[folded] = true
+			seen[key] = true
+			within = folded && name != "transports" // below it are scopes
 		}
-		if err := value(d, depth+1); err != nil {
+		if err := value(d, depth+1, within); err != nil {
 			return err
 		}
 	}
