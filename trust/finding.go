@@ -43,6 +43,9 @@ type finding struct {
 	trials  []trial // by each entry whose root stands in the chain
 }
 
+// endOfDelegation is what ends first where the delegation document does.
+const endOfDelegation = "delegation"
+
 // conclude takes down what became of a signature that each of its entries judged.
 func (f *finding) conclude(of rule) {
 	best := slices.MinFunc(f.trials, better)
@@ -70,6 +73,17 @@ func (f *finding) conclude(of rule) {
 		if f.Expiry != nil {
 			f.FirstToEnd = "expiry"
 		}
+	}
+}
+
+// endsWith takes down that a signature which is accepted by what a document grants alone is so no longer than the document holds.
+func (f *finding) endsWith(d *Delegation) {
+	own := func(a Acceptance) bool { return !a.Delegated }
+	if !f.Accepted || d == nil || d.Expires == nil || slices.ContainsFunc(f.AcceptedBy, own) {
+		return
+	}
+	if f.HoldsUntil == nil || d.Expires.Before(*f.HoldsUntil) {
+		f.HoldsUntil, f.FirstToEnd = new(d.Expires.UTC()), endOfDelegation
 	}
 }
 

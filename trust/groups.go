@@ -124,11 +124,11 @@ func (f finding) could(c court, group int) bool {
 	return f.Unfetched && (open || len(c.seats[group]) > 0) || f.couldKnown(c, group)
 }
 
-// lacking returns the groups, by index, for which there is no signature at all.
+// lacking returns the groups, by index, that no signature is for, whatever may yet be found out of its revocation.
 func (c court) lacking(findings []finding) map[int]bool {
 	out := map[int]bool{}
 	for group := range c.seats {
-		out[group] = !slices.ContainsFunc(findings, func(f finding) bool { return f.accepts(c, group) })
+		out[group] = !slices.ContainsFunc(findings, func(f finding) bool { return f.couldKnown(c, group) })
 	}
 	return out
 }

@@ -125,6 +125,9 @@ func (c court) conclude(findings []finding) Report {
 			r.Warnings = append(r.Warnings, p.warningsAt(p.roots[name], c.now)...)
 		}
 	}
+	for i := range findings {
+		findings[i].endsWith(r.Delegation)
+	}
 	slices.SortFunc(findings, compare)
 	r.Verdict, r.Reason, r.Detail, r.Groups = c.verdict(findings)
 	for _, f := range findings {
@@ -173,6 +176,9 @@ func (c court) rootNames() []string {
 }
 
 func (c court) judge(sig registry.Signature) finding {
+	if f, ok := alreadyHeard(sig); ok {
+		return f
+	}
 	f := finding{Judged: Judged{Digest: sig.Descriptor.Digest}}
 	if sig.Err != nil {
 		f.Reason, f.Detail = codeUnfetched, sig.Err.Error()
@@ -660,7 +666,7 @@ func (c court) refuse(findings []finding) (verdict, reason, detail string) {
 	switch {
 	case furthest.stage >= 0:
 		return Rejected, furthest.code, furthest.detail
-	case slices.ContainsFunc(findings, func(f finding) bool { return f.Accepted }):
+	case slices.ContainsFunc(findings, func(f finding) bool { return f.Accepted || f.Undetermined }):
 		return c.incomplete(findings)
 	case c.grant.code != "":
 		return Rejected, c.grant.code, c.grant.detail

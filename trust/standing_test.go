@@ -326,3 +326,149 @@ scopes:
 		}
 	}
 }
+
+// TestAskedOfNobodyElse (X17): revocation is asked only of a chain that all else accepts, and of the authority's where its timestamp counts.
+func TestAskedOfNobodyElse(t *testing.T) {
+	t.Parallel()
+	w := newStampedWorld(t)
+	names := func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://crl.example/ca.crl"} }
+	tsa := tsatest.New(tsatest.Options{Edits: []certtest.Edit{names}})
+	leaf := w.s.root.Chain(w.s.root.Leaf(w.s.key.Public(), "named", certtest.Valid(w.begin, w.end), names, organisation("Acme")))
+	w.s = &signatory{w.s.root, w.s.key, leaf}
+	const network = "revocation: {check: enforce, network: true}\n"
+	load := func(scope, more string) *Policy {
+		return w.load(network+more+"scopes: {r.example: "+scope+"}\n", map[string]*x509.Certificate{"tsa": tsa.Root.Certificate})
+	}
+	const after, always = "timestamps: {roots: [roots/tsa.pem], use: after-cert-expiry}\n", "timestamps: {roots: [roots/tsa.pem], use: always}\n"
+	good := w.sign(signing{})
+	inside := w.begin.Add(aDay)
+	stamped := w.with(good, w.at(tsa, inside))
+	other := payloadOf(describe("another"))
+	stranger := newSignatory("stranger", names)
+	valid := w.begin.Add(10 * aDay)
+	for _, row := range []struct {
+		name     string
+		policy   *Policy
+		ref      string
+		sig      registry.Signature
+		now      time.Time
+		asked    int // questions
+		stamping bool
+	}{
+		{"accepted otherwise", load("[r]", ""), "r.example/x:1", good, valid, 1, false},
+		{"twice trusted", load("[r, {root: r, max-age: 300d}]", ""), "r.example/x:1", good, valid, 2, false},
+		{"its revocation is not asked for", load("{trust: [r], revocation: {check: off}}", ""), "r.example/x:1", good, valid, 0, false},
+		{"of another artifact", load("[r]", ""), "r.example/x:1", w.sign(signing{payload: &other}), valid, 0, false},
+		{"of a stranger", load("[r]", ""), "r.example/x:1", stranger.sign(t, signing{}), time.Now(), 0, false},
+		{"no scope", load("[r]", ""), "q.example/x:1", good, valid, 0, false},
+		{"all is rejected", load("{reject: true}", ""), "r.example/x:1", good, valid, 0, false},
+		{"another identity", load(`[{root: r, identities: ["O=Other"]}]`, ""), "r.example/x:1", good, valid, 0, false},
+		{"another algorithm", load("{trust: [r], algorithms: [PS256]}", ""), "r.example/x:1", good, valid, 0, false},
+		{"expired", load("[r]", ""), "r.example/x:1", w.sign(signing{expiry: w.begin.Add(2 * anHour)}), valid, 0, false},
+		{"the chain expired", load("[r]", ""), "r.example/x:1", good, w.end.Add(aDay), 0, false},
+		{"too old", load("{trust: [r], max-age: 1d}", ""), "r.example/x:1", good, valid, 0, false},
+		{"claims another", load("[r]", ""), "r.example/x:1", w.sign(signing{claims: []string{"2"}}), valid, 0, false},
+		{"claims nothing", load("{trust: [r], claims: tag}", ""), "r.example/x:1", good, valid, 0, false},
+		{"timestamp that counts", load("[r]", after), "r.example/x:1", stamped, w.end.Add(aDay), 2, true},
+		{"timestamp that always counts", load("[r]", always), "r.example/x:1", stamped, valid, 2, true},
+		{"timestamp that does not count yet", load("[r]", after), "r.example/x:1", stamped, valid, 1, false},
+		{"timestamp of another authority", load("[r]", always), "r.example/x:1", w.with(good, w.at(tsatest.New(tsatest.Options{}), inside)), valid, 0, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := row.policy.court(ref(t, row.ref), artifact, row.now, evidence{})
+			report, open := row.policy.judge(c, sigs(row.sig))
+			stamping := slices.ContainsFunc(open.revocation, func(q question) bool { return q.stamping })
+			if len(open.revocation) != row.asked || stamping != row.stamping {
+				t.Errorf("%d questions, of an authority %v; want %d, %v (%s)", len(open.revocation), stamping, row.asked, row.stamping, report.Reason)
+			}
+			if row.asked > 0 {
+				wantReport(t, report, Undetermined, codeRevocationUnknown)
+				for _, q := range open.revocation {
+					proved := row.stamping && !q.stamping
+					if proved != !q.at.IsZero() || proved && !q.at.Equal(inside) {
+						t.Errorf("asked for the time %v", q.at)
+					}
+				}
+			} else if report.Verdict == Undetermined {
+				t.Errorf("%s", report.Reason)
+			}
+			// Whoever has no sources is told that it is not known, too.
+			examined, err := row.policy.Examine(t.Context(), ref(t, row.ref), artifact, sigs(row.sig), row.now, nil)
+			if err != nil || examined.Verdict != report.Verdict || examined.Reason != report.Reason {
+				t.Errorf("examined: %s %s, %v", examined.Verdict, examined.Reason, err)
+			}
+		})
+	}
+}
+
+// TestUnknownBesideOthers: what is not known of one signature matters only as long as no other accepts.
+func TestUnknownBesideOthers(t *testing.T) {
+	t.Parallel()
+	names := func(c *x509.Certificate) { c.CRLDistributionPoints = []string{"http://crl.example/ca.crl"} }
+	by := map[string]*signatory{"a": newSignatory("a", names), "b": newSignatory("b"), "c": newSignatory("c", names)}
+	signed := map[string]registry.Signature{"broken": unreadable("1")}
+	for name, s := range by {
+		signed[name] = s.sign(t, signing{})
+		signed[name+" of another tag"] = s.sign(t, signing{claims: []string{"2"}})
+	}
+	p := rooted(t, by, `revocation: {check: enforce, network: true}
+scopes:
+  r.example: [a, b, c]
+  r.example/groups: {require: [[a], [b, c]]}
+  r.example/three: {require: [[a], [b], [c]]}
+`)
+	for _, row := range []struct{ where, signed, verdict, reason string }{
+		{"", "a", Undetermined, codeRevocationUnknown},
+		{"", "a+b", Accepted, ""},
+		{"", "a+b of another tag", Undetermined, codeRevocationUnknown},
+		{"", "a of another tag", Rejected, codeNotCovered},
+		{"", "a+broken", Undetermined, codeRevocationUnknown},
+		{"/groups", "a+b", Undetermined, codeRevocationUnknown},
+		{"/groups", "a+c", Undetermined, codeRevocationUnknown},
+		{"/groups", "a", Rejected, codeIncomplete}, // whatever is found out of a's, there is no other
+		{"/groups", "b", Rejected, codeIncomplete},
+		{"/groups", "a+broken", Undetermined, codeUnfetched},
+		{"/three", "a+b+broken", Undetermined, codeUnfetched},
+		{"/three", "a+b", Rejected, codeIncomplete},
+		{"/three", "a+b+c", Undetermined, codeRevocationUnknown},
+	} {
+		var some []registry.Signature
+		for _, name := range strings.Split(row.signed, "+") {
+			some = append(some, signed[name])
+		}
+		got := p.Judge(ref(t, "r.example"+row.where+"/x:1"), artifact, some, time.Now())
+		if got.Verdict != row.verdict || got.Reason != row.reason {
+			t.Errorf("%s, signed by %s: %s %s (%s), want %s %s", row.where, row.signed, got.Verdict, got.Reason, got.Detail, row.verdict, row.reason)
+		}
+	}
+}
+
+// TestEndOfDelegation: what is accepted by a grant alone is so as long as the document holds.
+func TestEndOfDelegation(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC()
+	sooner, later := now.Add(anHour), now.Add(aDay)
+	granted, own := Acceptance{Root: "g", Delegated: true}, Acceptance{Root: "r"}
+	for _, row := range []struct {
+		name     string
+		accepted []Acceptance
+		until    *time.Time
+		document *Delegation
+		want     *time.Time
+		first    string
+	}{
+		{"ends before", []Acceptance{granted}, &sooner, &Delegation{Expires: &later}, &sooner, "leaf"},
+		{"ends after", []Acceptance{granted}, &later, &Delegation{Expires: &sooner}, &sooner, endOfDelegation},
+		{"no end", []Acceptance{granted}, nil, &Delegation{Expires: &later}, &later, endOfDelegation},
+		{"accepted by another too", []Acceptance{granted, own}, &later, &Delegation{Expires: &sooner}, &later, "leaf"},
+		{"no document", []Acceptance{own}, &later, nil, &later, "leaf"},
+		{"not accepted", nil, &later, &Delegation{Expires: &sooner}, &later, "leaf"},
+	} {
+		f := finding{Judged: Judged{Accepted: len(row.accepted) > 0, AcceptedBy: row.accepted, HoldsUntil: row.until, FirstToEnd: "leaf"}}
+		f.endsWith(row.document)
+		if !f.HoldsUntil.Equal(*row.want) || f.FirstToEnd != row.first {
+			t.Errorf("%s: until %v (%s), want %v (%s)", row.name, f.HoldsUntil, f.FirstToEnd, row.want, row.first)
+		}
+	}
+}

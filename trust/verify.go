@@ -42,7 +42,7 @@ type Judged struct {
 	AgeSeconds *int64                  `json:"ageSeconds,omitempty"` // since then; below 0: the signer's clock is ahead
 	Expiry     *time.Time              `json:"expiry,omitempty"`
 	HoldsUntil *time.Time              `json:"holdsUntil,omitempty"` // nil where it is accepted: a timestamp keeps it beyond its chain
-	FirstToEnd string                  `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, or "expiry"
+	FirstToEnd string                  `json:"firstToEnd,omitempty"` // subject of the certificate that ends first, "expiry" or "delegation"
 	Timestamp  *Timestamp              `json:"timestamp,omitempty"`  // nil: it has none
 	Revocation *Revocation             `json:"revocation,omitempty"` // nil: nothing was asked
 	Chain      []certchain.Certificate `json:"chain,omitempty"`
@@ -124,8 +124,14 @@ func Verify(ctx context.Context, repo *registry.Repo, ref registry.Reference, po
 		return Report{}, registry.Manifest{}, err
 	}
 	parts, _ := m.Parse() // Resolve parsed it; what is unknown has no parts
-	sigs, err := repo.Signatures(ctx, m.Descriptor)
-	report, ctxErr := policy.examine(ctx, judged, m.Descriptor, sigs, o.Now, o.Sources, func(d digest.Digest) string { return nameIn(parts, d) })
+	name := func(d digest.Digest) string { return nameIn(parts, d) }
+	s := sieve{court: func() court {
+		c := policy.court(judged, m.Descriptor, o.Now, evidence{})
+		c.name = name
+		return c
+	}}
+	sigs, err := repo.SignaturesBy(ctx, m.Descriptor, s.take)
+	report, ctxErr := policy.examine(ctx, judged, m.Descriptor, sigs, o.Now, o.Sources, name)
 	if ctxErr != nil {
 		return Report{}, m, ctxErr
 	}

@@ -94,6 +94,8 @@ func signedBy(sig trust.Judged) string {
 // acceptedUntil says until when the signature is accepted as it is.
 func acceptedUntil(r trust.Report, sig trust.Judged) string {
 	switch {
+	case sig.HoldsUntil != nil && sig.FirstToEnd == "delegation":
+		return fmt.Sprintf("%s (%s)  first to expire: the delegation", day(*sig.HoldsUntil), left(*sig.HoldsUntil, r.Now))
 	case sig.HoldsUntil != nil:
 		return fmt.Sprintf("%s (%s)  first to expire: %s", day(*sig.HoldsUntil), left(*sig.HoldsUntil, r.Now), ending(sig.FirstToEnd))
 	case sig.Timestamp != nil && sig.Timestamp.Status == trust.StampGood:
