@@ -100,8 +100,9 @@ func (f *flood) signature(n int, mediaType string, envelope []byte, inline bool)
 	return m
 }
 
-// newFlood attaches junk of so many, of every kind, and then what is good.
-func newFlood(t testing.TB, kind regtest.Kind, junk int) *flood {
+// newFlood attaches junk of so many, of every kind, and then what is good. Of the junk's envelopes, those that are not in their manifests
+// have so many bytes more.
+func newFlood(t testing.TB, kind regtest.Kind, junk, size int) *flood {
 	t.Helper()
 	f := &flood{person: newPerson(t), server: regtest.New(t, kind), repo: "team/flooded"}
 	pushed(t, image("flooded "+string(kind)), f.server.Host+"/"+f.repo, "v1")
@@ -110,9 +111,15 @@ func newFlood(t testing.TB, kind regtest.Kind, junk int) *flood {
 	theirs := newJWS(attacker, chain, f.subject).bytes()
 	elsewhere := newJWS(attacker, chain, image("another").descriptor).bytes()
 	garbage := []byte(`{"payload":"garbage"}`)
+	large := []byte(`{"payload":"` + strings.Repeat("A", size) + `"}`)
+	if size > 0 { // a member that nobody knows, and nobody signs
+		x := newJWS(attacker, chain, f.subject).seal()
+		x.header = strings.TrimSuffix(x.header, "}") + `,"com.example.x":"` + strings.Repeat("A", size) + `"}`
+		theirs = x.bytes()
+	}
 	key, good := certtest.ChainOf(3, "P-256")
 	ours := newCOSE(key, good, f.subject).bytes()
-	for _, b := range [][]byte{theirs, elsewhere, garbage, ours, []byte("{}")} {
+	for _, b := range [][]byte{theirs, elsewhere, garbage, large, ours, []byte("{}")} {
 		f.blob(t, b)
 	}
 	wait := make(chan struct{}, 8) // the registry takes several at a time
@@ -129,7 +136,7 @@ func newFlood(t testing.TB, kind regtest.Kind, junk int) *flood {
 		case 3:
 			m = f.signature(i, jwsType, garbage, true)
 		case 4:
-			m, blob = f.signature(i, coseType, garbage, false), 1
+			m, blob = f.signature(i, coseType, large, false), 1
 		case 5: // two layers
 			m = f.signature(i, jwsType, theirs, false)
 			m.Layers = append(m.Layers, m.Layers[0])
@@ -192,7 +199,7 @@ func TestAvailability(t *testing.T) {
 	for _, kind := range regtest.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			f := newFlood(t, kind, 1000)
+			f := newFlood(t, kind, 1000, 0)
 			o, memory, took := f.judge(t)
 			if o.code != 0 {
 				t.Fatalf("exit code %d\n%s", o.code, o.stderr)

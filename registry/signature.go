@@ -38,22 +38,32 @@ const maxLooks = 4
 // it is read was exchanged for another meanwhile, as rechain does, so the list is read again then; what is listed again and is not
 // there is a ghost, with an Err that wraps ErrNotFound. The error is of the listing, and of more than is kept (ErrTooLarge).
 func (r *Repo) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]Signature, error) {
+	return r.SignaturesBy(ctx, subject, nil)
+}
+
+// SignaturesBy is [Repo.Signatures] that shows take each signature as soon as it is read, several at a time: what take lets go of (the
+// manifest's bytes, the envelope) is not kept, so that only that bounds the memory of it all. What take makes of Err is kept as it is.
+func (r *Repo) SignaturesBy(ctx context.Context, subject ocispec.Descriptor, take func(*Signature)) ([]Signature, error) {
 	list, err := r.Referrers(ctx, subject, ArtifactTypeSignature)
 	if err != nil {
 		return nil, err
 	}
-	return r.SignaturesIn(ctx, subject, list)
+	return r.signaturesIn(ctx, subject, list, take)
 }
 
 // SignaturesIn is [Repo.Signatures] with the list of what refers to subject, of whatever type, at hand ([Visit].Referrers).
 func (r *Repo) SignaturesIn(ctx context.Context, subject ocispec.Descriptor, list []Referrer) ([]Signature, error) {
+	return r.signaturesIn(ctx, subject, list, nil)
+}
+
+func (r *Repo) signaturesIn(ctx context.Context, subject ocispec.Descriptor, list []Referrer, take func(*Signature)) ([]Signature, error) {
 	list = slices.DeleteFunc(slices.Clone(list), func(l Referrer) bool {
 		return l.ArtifactType != "" && l.ArtifactType != ArtifactTypeSignature
 	})
 	read := map[digest.Digest]Signature{}
 	allowed := r.allow()
 	for look := 1; ; look++ {
-		signatures, err := r.readSignatures(ctx, subject, list, read, allowed)
+		signatures, err := r.readSignatures(ctx, subject, list, read, allowed, take)
 		if err != nil || look == maxLooks || !slices.ContainsFunc(signatures, isGone) {
 			return signatures, err
 		}
@@ -72,7 +82,7 @@ func isGone(s Signature) bool { return errors.Is(s.Err, ErrNotFound) }
 
 // readSignatures reads those of list that are not in read, and adds them to it unless they are gone.
 func (r *Repo) readSignatures(ctx context.Context, subject ocispec.Descriptor, list []Referrer, read map[digest.Digest]Signature,
-	allowed *allowance) ([]Signature, error) {
+	allowed *allowance, take func(*Signature)) ([]Signature, error) {
 	signatures := make([]Signature, len(list))
 	for i, ref := range list {
 		signatures[i] = Signature{Subject: subject, Descriptor: ref.Descriptor}
@@ -85,6 +95,9 @@ func (r *Repo) readSignatures(ctx context.Context, subject ocispec.Descriptor, l
 		signatures[i] = r.ReadSignature(ctx, subject, list[i])
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if take != nil {
+			take(&signatures[i])
 		}
 		return allowed.keep(subject.Digest.String(), len(signatures[i].Manifest.Bytes)+len(signatures[i].Envelope))
 	}); err != nil {

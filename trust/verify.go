@@ -125,11 +125,11 @@ func Verify(ctx context.Context, repo *registry.Repo, ref registry.Reference, po
 	}
 	parts, _ := m.Parse() // Resolve parsed it; what is unknown has no parts
 	name := func(d digest.Digest) string { return nameIn(parts, d) }
-	s := sieve{court: func() court {
+	s := newSieve(func() court {
 		c := policy.court(judged, m.Descriptor, o.Now, evidence{})
 		c.name = name
 		return c
-	}}
+	})
 	sigs, err := repo.SignaturesBy(ctx, m.Descriptor, s.take)
 	report, ctxErr := policy.examine(ctx, judged, m.Descriptor, sigs, o.Now, o.Sources, name)
 	if ctxErr != nil {
