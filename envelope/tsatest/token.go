@@ -100,7 +100,11 @@ func (a *Authority) signedData(info []byte, o shape) []byte {
 		pkix.AlgorithmIdentifier{Algorithm: oidECDSASHA256}, signature}))
 	var certs []byte
 	if !o.noCertificates {
-		for _, c := range a.Chain()[:len(a.Chain())-1] {
+		chain := a.Chain()
+		if !a.o.BringRoot {
+			chain = chain[:len(chain)-1]
+		}
+		for _, c := range chain {
 			certs = append(certs, c.Raw...)
 		}
 	}

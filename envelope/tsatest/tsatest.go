@@ -61,6 +61,8 @@ type Options struct {
 	Edits    []certtest.Edit // of the certificate that signs tokens
 	Root     *certtest.Authority
 	CA       *certtest.Authority // that issues it; one below Root
+	// BringRoot puts the root into tokens, as some authorities do.
+	BringRoot bool
 }
 
 // An Authority issues time-stamp tokens.
