@@ -49,9 +49,10 @@ func newDelegateMake(s *session) *cobra.Command {
 		Long: `Writes a delegation document: for each scope the certificates that chains may end in there. With --from it goes on from the
 document in a file or a registry: its grants stay but for those named here, its version goes up by one, and it lasts as long as that one was
 made for. The same inputs at the same time give the same bytes. It counts for nobody until it is signed: imprint policy delegate publish.`,
-		Example: `  imprint policy delegate make --scope docker.io --grant docker.io/vendor2=vendor2.pem --expires 90d --out delegations.json
-  imprint policy delegate make --from delegations.json --grant docker.io/acme=acme.pem --out delegations-2.json
-  imprint policy delegate make --from docker.io/trust/delegations:v1 --revoke docker.io/vendor2 --out delegations.json`,
+		Example: `  imprint policy delegate make --scope docker.io --grant docker.io/vendor2=vendor2.pem \
+      --expires 90d --out delegations.json
+  imprint policy delegate make --from delegations.json --grant docker.io/acme=acme.pem --out next.json
+  imprint policy delegate make --from docker.io/trust/delegations:v1 --revoke docker.io/vendor2`,
 		Args:        arguments(0, 0, ""),
 		Annotations: map[string]string{exits: "0 written   3 usage, or the document would break a rule   4 registry   5 not authorised   8 local disk"},
 		RunE:        s.run(func(ctx context.Context, _ []string) error { return runDelegateMake(ctx, s, in) }),
@@ -368,8 +369,8 @@ func newDelegatePublish(s *session) *cobra.Command {
 		Long: `Publishes a delegation document as an artifact, signs it there, reads the signature back as any verifier would, and then writes the tag.
 The tag moves by itself from an older version of the document to a newer one, and never back. The key is that of whom policies name under
 delegate: identities, which should sign nothing else.`,
-		Example: `  imprint policy delegate publish delegations.json docker.io/trust/delegations:v1 --key delegations --chain chain.pem
-  imprint policy delegate publish delegations.json docker.io/trust/delegations:v1 --key delegations --dry-run`,
+		Example: `  imprint policy delegate publish delegations.json docker.io/trust/delegations:v1 \
+      --key delegations --chain chain.pem --dry-run`,
 		Args: arguments(2, 2, "FILE DST"),
 		Annotations: map[string]string{exits: "0 published, or published already   1 a newer version is there   3 usage, key or chain   4 registry   " +
 			"5 not authorised   6 key service   7 partly done, run it again   8 local disk"},
