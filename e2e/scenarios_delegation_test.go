@@ -7,10 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
-	"github.com/imprint-oci/imprint/registry/regtest"
 )
 
 // A delegating scene has a hub that delegates: documents are issued by its role "issuer", and a vendor that may be granted.
@@ -71,42 +69,6 @@ func TestS10R24DelegatedKeys(t *testing.T) {
 	s.accepts(own, other...)
 }
 
-// S20: whoever is trusted for a scope delegates inside it: one grant outside voids the document.
-func TestS20DelegationsStayInside(t *testing.T) {
-	t.Parallel()
-	s, policy := newDelegatingScene(t)
-	ref, _ := s.image("app:1.0")
-	s.sign("vendor", ref)
-	// The document's own scope is wider than what the policy lets it speak of.
-	s.delegates("issuer", "other.example", 1, "other.example/vendor2="+s.at("vendor.pem"))
-	s.rejects("delegation-scope", ref, asFor(policy, "hub.example/vendor2/app:1.0")...)
-	// A grant outside the document's scope is not even made.
-	s.want(t, 3, "", "policy", "delegate", "make", "--scope", "hub.example/a", "--expires", "90d", "--grant", "hub.example/b="+s.at("vendor.pem"), "--out", s.at("x.json"))
-	// Nor read, if somebody else made it: one such grant takes the good ones along.
-	s, policy = newDelegatingScene(t)
-	ref, _ = s.image("app:1.0")
-	s.sign("vendor", ref)
-	s.joins("further")
-	s.delegates("issuer", "hub.example", 2, "hub.example/vendor2="+s.at("vendor.pem"), "hub.example/z="+s.at("further.pem"))
-	forged := replaced(string(read(t, s.at("delegations-2.json"))), `"scope": "hub.example/z"`, `"scope": "hub.example.evil/z"`)
-	s.accepts(ref, asFor(policy, "hub.example/vendor2/app:1.0")...)
-	s.post("issuer", replaced(forged, `"version": 2`, `"version": 3`))
-	s.rejects("delegation-scope", ref, asFor(policy, "hub.example/vendor2/app:1.0")...)
-}
-
-// post publishes text as a delegation document, as somebody would who does not use imprint for it.
-func (s *scene) post(by, text string) {
-	s.t.Helper()
-	const kind = "application/vnd.imprint.delegation.v1+json"
-	layer, empty := describe(kind, []byte(text)), describe("application/vnd.oci.empty.v1+json", []byte("{}"))
-	a := newArtifact("application/vnd.oci.image.manifest.v1+json", map[string]any{
-		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": kind, "config": empty, "layers": []any{layer},
-	})
-	a.blobs = []blob{{empty, []byte("{}")}, {layer, []byte(text)}}
-	ref, _ := s.push("trust/delegations:v1", a)
-	s.sign(by, ref, "--move", "v1")
-}
-
 // S24: nobody signs that there is nothing. That a document or a signature is not there never widens what is trusted.
 func TestS24AbsenceGrantsNothing(t *testing.T) {
 	t.Parallel()
@@ -133,25 +95,4 @@ func TestS24AbsenceGrantsNothing(t *testing.T) {
 	s.rejects("no-trusted-signature", ref, asFor(exclusive, "hub.example/app:1.0")...)
 	unsigned, _ := s.image("unsigned:1.0")
 	s.rejects("unsigned", unsigned, asFor(exclusive, "hub.example/app:1.0")...)
-}
-
-// R16, of delegation documents: they are signed artifacts, and a copy moves them like any other.
-func TestR16DelegationDocumentsTravel(t *testing.T) {
-	t.Parallel()
-	s, _ := newDelegatingScene(t)
-	ref, _ := s.image("app:1.0")
-	s.sign("vendor", ref)
-	s.delegates("issuer", "hub.example", 1, "hub.example/vendor2="+s.at("vendor.pem"))
-	inside := regtest.New(t, regtest.WithoutAPI)
-	s.does("copy", s.Host+"/trust/delegations:v1", "oci-archive:"+s.at("document.tar"))
-	s.does("copy", "oci-archive:"+s.at("document.tar")+":v1", inside.Host+"/trust/delegations")
-	policy := s.policy(fmt.Sprintf(`scopes:
-  hub.example:
-    trust: [hub]
-    delegate: {root: delegator, from: registry, at: "%s/trust/delegations:v1", identities: ["O=Hub Delegations"]}
-`, inside.Host))
-	s.accepts(ref, asFor(policy, "hub.example/vendor2/app:1.0")...)
-	start := s.now()
-	s.now = func() time.Time { return start.AddDate(0, 0, 91) }
-	s.rejects("delegation-expired", ref, asFor(policy, "hub.example/vendor2/app:1.0")...)
 }

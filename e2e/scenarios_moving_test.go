@@ -238,7 +238,7 @@ func TestR14R16PromotionTakesEverything(t *testing.T) {
 		if got.Root != want.Root || got.Referrers() != want.Referrers() || want.Referrers() != 19 {
 			t.Errorf("%s: %s with %d referrers, want %s with %d", at, got.Root, got.Referrers(), want.Root, want.Referrers())
 		}
-		for _, d := range a.Images {
+		for _, d := range a.Images[:2] { // the index and a platform
 			if err := judge.Verify(t.Context(), strings.TrimSuffix(at, ":1.0")+"@"+d.Digest.String(), a.Chain[2]); err != nil {
 				t.Errorf("%s: notation: %v", at, err)
 			}
