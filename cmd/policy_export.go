@@ -62,21 +62,23 @@ func missing(losses []foreign.Loss) []string {
 	return slices.Compact(out)
 }
 
-// lossError is the error for losses that were not accepted.
+// lossError is the error for losses that were not accepted. To accept what makes others accept more is never the next step, so
+// of those it only says how they are called.
 func lossError(doing string, losses []foreign.Loss) error {
-	codes := missing(losses)
+	wider := slices.DeleteFunc(slices.Clone(losses), func(l foreign.Loss) bool { return l.Effect != foreign.Wider })
+	narrower := slices.DeleteFunc(slices.Clone(losses), func(l foreign.Loss) bool { return l.Effect == foreign.Wider })
+	var hints []string
+	if len(narrower) > 0 {
+		hints = append(hints, "if that may be lost, add --accept-loss "+strings.Join(missing(narrower), ","))
+	}
+	if len(wider) > 0 {
+		hints = append(hints, strings.Join(missing(wider), " and ")+" would accept more than now: that is lost by its name alone")
+	}
 	text := losses[0].String()
 	if len(losses) > 1 {
 		text = fmt.Sprintf("%s, and %d more", text, len(losses)-1)
 	}
-	hint := "if that may be lost: --accept-loss " + strings.Join(codes, ",")
-	for _, l := range losses {
-		if l.Effect == foreign.Wider {
-			hint += "; wider means that more is accepted than before"
-			break
-		}
-	}
-	return &usageError{code: "policy-loss", hint: hint, err: fmt.Errorf("%s: not everything can be said: %s", doing, text)}
+	return &usageError{code: "policy-loss", hint: strings.Join(hints, "; "), err: fmt.Errorf("%s: not everything can be said: %s", doing, text)}
 }
 
 func newPolicyExport(s *session) *cobra.Command {

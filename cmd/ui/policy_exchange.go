@@ -78,14 +78,23 @@ func losses(w io.Writer, e Exchange) {
 	}
 	slices.SortStableFunc(rows, func(a, b row) int { return strings.Compare(a.loss.Code, b.loss.Code) })
 	cells := make([][]string, 0, len(rows))
+	width := Columns - len("  ") - len("LOST") - len("  narrower  ")
+	if len(e.Missing) > 0 {
+		width = Columns - len("  ") - len("LOST") - len("  not accepted  ")
+	}
+	longest := len("LOST")
+	for _, r := range rows {
+		longest = max(longest, len(r.loss.Code))
+	}
+	width -= longest - len("LOST")
 	for _, r := range rows {
 		effect := string(r.loss.Effect)
 		if slices.Contains(e.Missing, r.loss.Code) {
 			effect += "\nnot accepted"
 		}
-		text := fold(Escape(r.loss.Detail), 62)
+		text := fold(Escape(r.loss.Detail), width)
 		if len(r.scopes) > 0 {
-			text = append(fold(Escape("scope "+strings.Join(r.scopes, ", ")), 62), text...)
+			text = append(fold(Escape("scope "+strings.Join(r.scopes, ", ")), width), text...)
 		}
 		cells = append(cells, []string{r.loss.Code, effect, strings.Join(text, "\n")})
 	}

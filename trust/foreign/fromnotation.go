@@ -400,6 +400,9 @@ func (m *Imported) close() {
 	if len(m.scopes) == 0 {
 		m.scopes = []importedScope{{name: "*", rule: reject}}
 	}
+	byName := func(a, b importedRoot) int { return strings.Compare(a.name, b.name) }
+	slices.SortFunc(m.roots, byName)
+	slices.SortFunc(m.stamps, byName)
 	slices.SortFunc(m.scopes, func(a, b importedScope) int { return strings.Compare(a.name, b.name) })
 	for i := range m.scopes {
 		slices.SortFunc(m.scopes[i].entries, func(a, b importedEntry) int { return strings.Compare(a.root, b.root) })

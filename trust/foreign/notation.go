@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -213,6 +214,9 @@ func (x *exporter) statements(repos []Repository) ([]notationStatement, *shelf, 
 		out = append(out, *st)
 	}
 	slices.SortFunc(out, func(a, b notationStatement) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(p.stores.stores, func(a, b trustStore) int {
+		return cmp.Or(strings.Compare(a.kind, b.kind), strings.Compare(a.name, b.name))
+	})
 	return out, p.stores, nil
 }
 

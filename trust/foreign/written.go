@@ -121,11 +121,14 @@ func (m *Imported) yaml(source func(r importedRoot, indent string) string) []byt
 	return b.Bytes()
 }
 
-// plainScalar is what YAML takes for nothing but text.
-var plainScalar = regexp.MustCompile(`^[a-z][a-z0-9]*[./_-][a-z0-9./_-]*[a-z0-9]$`)
+// plainScalar is what YAML takes for nothing but text, but for the words that mean something to one of its versions.
+var (
+	plainScalar = regexp.MustCompile(`^[a-z]([a-z0-9./_-]*[a-z0-9])?$`)
+	yamlWords   = []string{"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
+)
 
 func scalar(s string) string {
-	if plainScalar.MatchString(s) {
+	if plainScalar.MatchString(s) && !slices.Contains(yamlWords, s) {
 		return s
 	}
 	return quoted(s)
