@@ -75,20 +75,27 @@ func runPolicyInit(ctx context.Context, s *session, in policyInitInputs, args []
 		return err
 	}
 	proposal := trust.Propose(looked, s.now)
-	if v := unproposable(proposal); v != nil {
-		return cmp.Or[error](s.answer("policy-init", ui.PolicyProposal{Proposal: proposal, Folder: in.out}, func(w io.Writer) { ui.PolicyInit(w, ui.PolicyProposal{Proposal: proposal}) }), v)
+	tell := func(answer ui.PolicyProposal) error {
+		v := unproposable(answer.Proposal)
+		if v != nil {
+			answer.Reason = v.why
+		}
+		err := s.answer("policy-init", answer, func(w io.Writer) { ui.PolicyInit(w, answer) })
+		if err == nil && v != nil {
+			return v
+		}
+		return err
 	}
-	if len(in.fingerprints) == 0 {
-		answer := ui.PolicyProposal{Proposal: proposal}
-		return s.answer("policy-init", answer, func(w io.Writer) { ui.PolicyInit(w, answer) })
+	if len(in.fingerprints) == 0 || unproposable(proposal) != nil {
+		return tell(ui.PolicyProposal{Proposal: proposal})
 	}
 	chosen, err := proposal.Choose(in.fingerprints)
 	if err != nil {
 		return &handedIn{fmt.Errorf("policy init %s: %w", items[0][0], err)}
 	}
 	answer := ui.PolicyProposal{Proposal: chosen, Chosen: true, Passed: len(proposal.Roots) + len(proposal.Authorities) - len(chosen.Roots) - len(chosen.Authorities)}
-	if v := unproposable(chosen); v != nil {
-		return cmp.Or[error](s.answer("policy-init", answer, func(w io.Writer) { ui.PolicyInit(w, answer) }), v)
+	if unproposable(chosen) != nil {
+		return tell(answer)
 	}
 	files := chosen.Files()
 	answer.Policy = string(files[len(files)-1].Content)
@@ -101,7 +108,7 @@ func runPolicyInit(ctx context.Context, s *session, in policyInitInputs, args []
 		}
 		answer.Folder = in.out
 	}
-	return s.answer("policy-init", answer, func(w io.Writer) { ui.PolicyInit(w, answer) })
+	return tell(answer)
 }
 
 // unproposable is the verdict on artifacts of which no policy would accept each; nil: there is a policy for them.

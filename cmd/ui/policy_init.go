@@ -13,6 +13,7 @@ type PolicyProposal struct {
 	trust.Proposal
 	Chosen bool     `json:"chosen"`           // roots were named by their fingerprints: these are what is left
 	Passed int      `json:"passed,omitempty"` // roots that were not named
+	Reason string   `json:"reason,omitempty"` // why there is no policy for all of the artifacts
 	Policy string   `json:"policy,omitempty"` // its text, for roots that were named
 	Folder string   `json:"folder,omitempty"`
 	Files  []string `json:"files,omitempty"` // that were written
