@@ -45,11 +45,13 @@ func TestDelegationScreens(t *testing.T) {
 	next := d
 	next.From, next.File = "docker.io/trust/delegations:v1", "next.json"
 	for name, screen := range map[string]func(io.Writer){
-		"delegation-made":    func(b io.Writer) { DelegationMade(b, next, now) },
-		"delegation-file":    func(b io.Writer) { DelegationInspect(b, d, now) },
-		"delegation-served":  func(b io.Writer) { DelegationInspect(b, served, now) },
-		"delegation-batch":   func(b io.Writer) { DelegationLine(b, served, now); DelegationLine(b, d, now) },
-		"delegation-nothing": func(b io.Writer) { DelegationInspect(b, Delegation{File: "x.json", Document: d.Document, Scope: "a.example", Version: 1, Issued: now, Expires: now}, now) },
+		"delegation-made":   func(b io.Writer) { DelegationMade(b, next, now) },
+		"delegation-file":   func(b io.Writer) { DelegationInspect(b, d, now) },
+		"delegation-served": func(b io.Writer) { DelegationInspect(b, served, now) },
+		"delegation-batch":  func(b io.Writer) { DelegationLine(b, served, now); DelegationLine(b, d, now) },
+		"delegation-nothing": func(b io.Writer) {
+			DelegationInspect(b, Delegation{File: "x.json", Document: d.Document, Scope: "a.example", Version: 1, Issued: now, Expires: now}, now)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
