@@ -145,8 +145,8 @@ func (l *list) index() error {
 		if !ok || tag != tagInteger || !minimal(serial) {
 			return fmt.Errorf("%w: the serial of entry %d is malformed", errNoList, len(l.starts)+1)
 		}
-		tag, _, after, ok = der(after)
-		if !ok || tag != tagUTC && tag != tagTime {
+		tag, at, after, ok := der(after)
+		if !ok || !aTime(tag, at) {
 			return fmt.Errorf("%w: the time of entry %d is malformed", errNoList, len(l.starts)+1)
 		}
 		if len(after) > 0 {
@@ -177,16 +177,53 @@ func (l *list) entryExtensions(b []byte) error {
 		if tag, one, all, ok = der(all); !ok || tag != tagSequence {
 			return errMalformed
 		}
-		tag, id, value, ok := der(one)
-		if !ok || tag != tagOID {
+		tag, id, one, ok := der(one)
+		if !ok || tag != tagOID || !whole(id) {
 			return errMalformed
 		}
-		// 2.5.29.24, invalidityDate, is known whether or not it is critical; nothing else may be.
-		if tag, critical, _, ok := der(value); ok && tag == tagBoolean && !bytes.Equal(critical, []byte{0}) && !bytes.Equal(id, []byte{0x55, 29, 24}) {
+		var critical bool
+		if len(one) > 0 && one[0] == tagBoolean {
+			var said []byte
+			if _, said, one, ok = der(one); !ok {
+				return errMalformed
+			}
+			var err error
+			if critical, err = truthOf(said); err != nil {
+				return err
+			}
+		}
+		tag, value, rest, ok := der(one)
+		if !ok || tag != tagOctets || len(rest) > 0 {
+			return errMalformed
+		}
+		if bytes.Equal(id, []byte{0x55, 29, 21}) { // reasonCode
+			if tag, reason, rest, ok := der(value); !ok || tag != tagEnum || len(rest) > 0 || len(reason) != 1 {
+				return errMalformed
+			}
+		}
+		// invalidityDate is known whether or not it is critical; nothing else may be.
+		if critical && !bytes.Equal(id, []byte{0x55, 29, 24}) {
 			l.unfit = "an entry has a critical extension that imprint does not know"
 		}
 	}
 	return nil
+}
+
+// whole reports whether an OBJECT IDENTIFIER is one: its last number ends, and none begins with nothing.
+func whole(id []byte) bool {
+	for i, c := range id {
+		if c == 0x80 && (i == 0 || id[i-1] < 0x80) {
+			return false
+		}
+	}
+	return len(id) > 0 && id[len(id)-1] < 0x80
+}
+
+// aTime reports whether a time is in the one form that RFC 5280, 5.1.2.4 has for it.
+func aTime(tag byte, b []byte) bool {
+	layout := map[byte]string{tagUTC: "060102150405Z", tagTime: "20060102150405Z"}[tag]
+	_, err := time.Parse(layout, string(b))
+	return layout != "" && len(b) == len(layout) && err == nil
 }
 
 func (l *list) serialAt(start uint32) []byte {
@@ -686,7 +723,9 @@ func timely(from, until, now time.Time) string {
 const (
 	tagBoolean  = 0x01
 	tagInteger  = 0x02
+	tagOctets   = 0x04
 	tagOID      = 0x06
+	tagEnum     = 0x0a
 	tagUTC      = 0x17
 	tagTime     = 0x18
 	tagSequence = 0x30
