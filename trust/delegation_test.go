@@ -22,6 +22,7 @@ import (
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/kms/kmstest"
 	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/trust/revtest"
 )
 
 // A bulletin is where delegation documents are served: a repository that counts who opens it.
@@ -776,5 +777,100 @@ func addName(t *testing.T, dir string) {
 	}
 	if err := repo.Tag(ctx, m, "second"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An issuer whose certificate was revoked issues nothing: the document is judged by the revocation that holds for the scope (D3).
+func TestDelegationIssuerRevoked(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	authority := revtest.New(d.ca.root)
+	t.Cleanup(authority.Stop)
+	d.bulletin.put(t, d.document(nil), posting{by: d.issuer})
+	policyBy := func(list []byte) *Policy {
+		t.Helper()
+		p, err := Load(folderOf(t, `version: 1
+roots: {hub: hub.pem, ca: ca.pem}
+scopes:
+  docker.io:
+    trust: [hub]
+    revocation: {check: enforce, crl: [ca.crl]}
+    delegate: {root: ca, from: registry, at: "docker.io/trust/delegations:v1", identities: ["O=Docker Delegations"]}
+  quay.io: {trust: [hub]}
+`, map[string]string{"hub.pem": d.hub.pem(), "ca.pem": d.ca.pem(), "ca.crl": string(list)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	// A list of the issuer's authority says nothing of acme's: that stays unknown, and is told as that, the document counting.
+	r := d.judge(t, policyBy(authority.List()), "docker.io/acme2/app:1", d.run(), d.acme)
+	if r.Delegation.Status != DelegationCounts || r.Verdict != Undetermined {
+		t.Errorf("good: %s %s, %+v", r.Verdict, r.Reason, r.Delegation)
+	}
+	authority.Revoke(d.issuer.chain.Leaf(), revtest.Revoked{})
+	r = d.judge(t, policyBy(authority.List()), "docker.io/acme2/app:1", d.run(), d.acme)
+	wantReport(t, r, Rejected, codeDelegationUntrusted)
+	if !strings.Contains(r.Detail, "revoked") {
+		t.Errorf("%s", r.Detail)
+	}
+	// Nothing is known of the issuer: then nothing is known of what it grants.
+	other := revtest.New(d.acme.root)
+	t.Cleanup(other.Stop)
+	r = d.judge(t, policyBy(other.List()), "docker.io/acme2/app:1", d.run(), d.acme)
+	wantReport(t, r, Undetermined, codeDelegationUnavailable)
+}
+
+// A signature that cannot be had could be one by a granted key, also where the run is narrowed to what is granted.
+func TestDelegationUnfetched(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.bulletin.put(t, d.document(nil), posting{by: d.issuer})
+	away := registry.Signature{Subject: artifact, Descriptor: describe("away"), Err: registry.ErrUnavailable}
+	whole := d.policy(t, "")
+	narrowed, err := whole.Narrow(Narrowing{OnlyRoots: []string{"ca"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string]*Policy{"whole": whole, "narrowed": narrowed} {
+		r, err := p.Examine(t.Context(), ref(t, "docker.io/acme2/app:1"), artifact, []registry.Signature{away}, time.Now(), d.run())
+		if err != nil || r.Verdict != Undetermined {
+			t.Errorf("%s: %s %s: %v", name, r.Verdict, r.Reason, err)
+		}
+	}
+}
+
+// Warnings of a document reach the report, and with it the person.
+func TestDelegationWarnings(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.bulletin.put(t, d.document(nil), posting{by: d.issuer})
+	src := d.run()
+	src.State = ""
+	r := d.judge(t, d.policy(t, ""), "docker.io/acme2/app:1", src, d.acme)
+	if !strings.Contains(strings.Join(r.Warnings, "\n"), "no state is kept") {
+		t.Errorf("%q", r.Warnings)
+	}
+}
+
+// An archive is bounded, part of the digest, and no device.
+func TestDelegationArchive(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	text := func(from string) string {
+		return "version: 1\nroots: {ca: ca.pem, hub: hub.pem}\nscopes:\n  docker.io:\n    trust: [hub]\n    delegate: {root: ca, from: \"file:" + from + "\", identities: [\"CN=x\"]}\n"
+	}
+	for name, c := range map[string]struct {
+		size int64
+		code string
+	}{"empty": {0, codeDelegateFile}, "too large": {maxDelegationArchive + 1, codeTooLarge}} {
+		file := folderOf(t, text("d.tar"), map[string]string{"ca.pem": d.ca.pem(), "hub.pem": d.hub.pem(), "d.tar": ""})
+		if err := os.Truncate(filepath.Join(filepath.Dir(file), "d.tar"), c.size); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(file)
+		if e := loadError(t, err, c.code, 6); !strings.Contains(e.Error(), "d.tar") {
+			t.Errorf("%s: %v", name, e)
+		}
 	}
 }

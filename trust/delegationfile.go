@@ -78,11 +78,21 @@ func (d *folder) archive(ctx context.Context, name string, f *os.File) (*registr
 		return nil, err
 	}
 	// The digest is of what was opened, also where somebody exchanges the file just then.
-	if b, err := os.ReadFile(d.below(name)); err != nil || !bytes.Equal(b, before) {
-		return nil, errors.Join(errors.New("it was changed while it was read"), repo.Close())
+	if after, err := d.whole(name); err != nil || !bytes.Equal(after, before) {
+		return nil, errors.Join(errors.New("it was changed while it was read"), err, repo.Close())
 	}
 	d.read = append(d.read, named{name, before})
 	return repo, nil
+}
+
+// whole reads an archive.
+func (d *folder) whole(name string) ([]byte, error) {
+	f, err := d.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readChecked(f, maxDelegationArchive)
 }
 
 func (d *folder) repository(ctx context.Context, kind registry.Kind, name string) (*registry.Repo, error) {

@@ -136,6 +136,9 @@ func (c court) conclude(findings []finding) Report {
 			r.Warnings = append(r.Warnings, f.warnings()...)
 		}
 	}
+	if r.Delegation != nil {
+		r.Warnings = append(r.Warnings, r.Delegation.Warnings...)
+	}
 	r.Warnings = unique(r.Warnings)
 	return r
 }
