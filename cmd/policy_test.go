@@ -160,11 +160,8 @@ func TestPolicyExplain(t *testing.T) {
 	if got := w.want(3, "policy", "explain", "app:1", "--policy", file); !strings.Contains(got.err, "policy explain app:1: ") {
 		t.Errorf("no host: %s", got.err)
 	}
-	if got := w.want(3, "policy", "explain", "--all", "a.example/b"); !strings.Contains(got.err, "not built into this version") {
-		t.Errorf("--all: %s", got.err)
-	}
-	if got := w.want(3, "policy", "init", "a.example/b"); !strings.Contains(got.err, "init is not built into this version") {
-		t.Errorf("init: %s", got.err)
+	for _, args := range [][]string{{"--all", "a.example/b"}, {"--all", "--batch", file}, {"--all", "--jobs", "2"}, {"--all", "--fail-fast"}, {}} {
+		w.want(3, append([]string{"policy", "explain", "--policy", file}, args...)...)
 	}
 }
 

@@ -330,7 +330,7 @@ func ruleOf(s trust.ScopeSummary) string {
 	text := asks(s)
 	switch {
 	case s.Mirrors != "":
-		text += ", as its mirror " + s.Mirrors
+		text += ", as " + s.Mirrors + ", which it mirrors"
 	case s.Rule != "trust":
 	case s.Inherits:
 		text += ", inherits from " + s.Enclosing
