@@ -108,6 +108,7 @@ screens it stands beside the verdict. Scripts go by exit codes and reason codes,
 	}{
 		{"Verdicts and policies (trust)", trust.Reasons()},
 		{"Policies of others (trust/foreign)", foreign.Reasons()},
+		{"What policy export and import lose (--accept-loss)", foreign.Codes()},
 		{"Envelopes", envelope.Reasons()},
 		{"Certificate chains", certchain.Reasons()},
 		{"Keys", kms.Reasons()},

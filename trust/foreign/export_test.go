@@ -139,6 +139,8 @@ func TestWhatEachTargetCanSay(t *testing.T) {
 			ratify: []string{"strict-x509"}, kyverno: []string{"strict-x509"}},
 		{name: "reported only", roots: trustsRoot, scope: "{trust: [root], claims: ignore, enforce: false}", notation: []string{"enforce"},
 			ratify: []string{"enforce"}, inNotation: "root", inRatify: "root", inKyverno: "root audit"},
+		{name: "delegated", roots: both, scope: "{trust: [root], claims: ignore, delegate: {root: other, from: registry, at: \"r.example/trust:v1\", identities: [\"O=x\"]}}",
+			notation: []string{"delegate"}, ratify: []string{"delegate"}, kyverno: []string{"delegate"}, inNotation: "root", inRatify: "root", inKyverno: "root"},
 		{name: "unsigned", roots: trustsRoot, scope: "{accept: unsigned}", ratify: []string{"unsigned"}, inNotation: "skip", inKyverno: "skip"},
 		{name: "rejected", roots: trustsRoot, scope: "{reject: true}"},
 		{name: "several", roots: both, scope: "{require: [[root], [other]], claims: ignore}", notation: []string{"require"}, ratify: []string{"require"},
@@ -520,6 +522,30 @@ func TestSubjects(t *testing.T) {
 	}
 	if _, why := subjectOf(fmt.Sprintf("O=#%x", raw[len(raw)-3:])); why == "" {
 		t.Error("a number passes for text")
+	}
+}
+
+// TestPinned: what can stand nowhere in a chain that is accepted here, and anywhere there. Most of it does not even load.
+func TestPinned(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	for pin, want := range map[string]string{"root": "root own", "intermediate": "root ca", "leaf": "own"} {
+		for _, to := range []Target{Notation, Ratify, Kyverno} {
+			want := want
+			if pin == "leaf" && to == Kyverno {
+				want = "leaf own"
+			}
+			var got []string
+			x := exporter{to: to}
+			for _, name := range []string{"root", "ca", "leaf", "own"} {
+				for range x.pinned(trust.RootView{Pin: pin, Certificates: []*x509.Certificate{s.certs[name]}}, func(string, string) {}) {
+					got = append(got, name)
+				}
+			}
+			if got := strings.Join(got, " "); got != want {
+				t.Errorf("pin %s in %s: %s, want %s", pin, to, got, want)
+			}
+		}
 	}
 }
 

@@ -145,6 +145,7 @@ func (x *exporter) chorus(s trust.ScopeView, voices []voice, stores *shelf) (st 
 	}
 	slices.Sort(st.Stores)
 	if t := first.timestamps; t != nil {
+		x.note("%s asks the network whether certificates of time-stamping authorities that say where to ask were revoked, whatever is said of revocation", x.who)
 		st.Stores = append(st.Stores, stores.put("tsa", "timestamps", t.Roots))
 		st.Verification.VerifyTimestamp = map[string]string{"always": "always", "after-cert-expiry": "afterCertExpiry"}[t.Use]
 	}
