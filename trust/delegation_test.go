@@ -431,12 +431,9 @@ func TestDelegationDocumentLimits(t *testing.T) {
 	for i := range MaxGrants {
 		doc.Grants = append(doc.Grants, grantOf(fmt.Sprintf("docker.io/acme%d", i), d.acme))
 	}
-	b, err := doc.Encode()
+	b, err := doc.Encode() // which reads it again
 	if err != nil {
 		t.Fatalf("%d grants: %v", MaxGrants, err)
-	}
-	if again, err := ParseDelegation(b); err != nil || len(again.Grants) != MaxGrants {
-		t.Fatalf("%v", err)
 	}
 	doc.Grants = append(doc.Grants, grantOf("docker.io/one-too-many", d.acme))
 	if _, err := doc.Encode(); !errors.Is(err, ErrDelegation) {
