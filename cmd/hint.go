@@ -48,6 +48,11 @@ var reasonHints = map[string]string{
 	"fetch-failed":           "check the way there: its name, the network, and the proxy (HTTP_PROXY, HTTPS_PROXY)",
 	"answer-too-large":       "what is there is not what belongs there: who runs that service should look",
 
+	"revoked":                    "give certificates that are not: --chain FILE; nothing was written",
+	"revocation-unknown":         "hand in the list that holds now, as its authority publishes it: --crl FILE",
+	"revocation-list-invalid":    "a list is DER or PEM (X509 CRL), as its authority publishes it: openssl crl -in FILE -noout -text shows one",
+	"revocation-list-unreadable": "name a revocation list, or a folder that holds nothing else",
+
 	"tsa-unavailable":            "nothing was pushed without its timestamp: run it again when the authority answers, or name another besides: --timestamp-url",
 	"tsa-refused":                "its operator knows why: the policy of the authority, its quota, or the hash; another authority: --timestamp-url",
 	"tsa-invalid":                "nothing of the answer was used: check the URL, and that no proxy or login page answers in its place",

@@ -134,6 +134,10 @@ func revoked(r trust.Report, sig trust.Judged) string {
 		return "REVOKED, which the policy does not enforce: " + list(wrong) + from
 	case trust.RevocationUnknown:
 		return "NOT KNOWN, which the policy does not enforce: " + list(wrong)
+	case trust.RevocationNotChecked:
+		if from != "" {
+			return "not revoked" + from + ", as far as that was checked: not checked " + list(wrong)
+		}
 	case trust.RevocationNone:
 		return "nothing to look it up in: no certificate names a list or a responder"
 	}
