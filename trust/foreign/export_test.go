@@ -184,6 +184,8 @@ func TestWhatEachTargetCanSay(t *testing.T) {
 			kyverno: []string{"timestamps"}, inNotation: "root tsa afterCertExpiry", inRatify: "root tsa afterCertExpiry", inKyverno: "root"},
 		{name: "timestamps of one", roots: both, scope: "{trust: [root, {root: other, timestamps: {roots: [tsa.pem], use: after-cert-expiry}}], claims: ignore}",
 			notation: []string{"timestamps"}, ratify: []string{"timestamps"}, kyverno: []string{"timestamps"}, inKyverno: "other|root"},
+		{name: "timestamps at two times", roots: both, scope: "{trust: [{root: root, timestamps: {roots: [tsa.pem], use: always}}, {root: other, timestamps: {roots: [tsa.pem], use: after-cert-expiry}}], claims: ignore}",
+			notation: []string{"timestamps"}, ratify: []string{"timestamps"}, kyverno: []string{"timestamps"}, inKyverno: "other"},
 		{name: "timestamps by two authorities", roots: both, scope: "{trust: [{root: root, timestamps: {roots: [tsa2.pem], use: always}}, {root: other, timestamps: {roots: [tsa.pem], use: always}}], claims: ignore}",
 			notation: []string{"timestamps"}, ratify: []string{"timestamps"}, kyverno: []string{"timestamps"}},
 		{name: "revocation", roots: trustsRoot, scope: "{trust: [root], claims: ignore, revocation: {check: enforce, network: true}}",
