@@ -190,12 +190,26 @@ func link(scopes map[string]*scope) {
 
 // tree returns the scopes so that each stands after its enclosing one.
 func tree(scopes map[string]*scope) []*scope {
-	return slices.SortedFunc(maps.Values(scopes), func(a, b *scope) int {
-		if a.name == everything || b.name == everything {
-			return cmp.Compare(len(strings.TrimPrefix(a.name, everything)), len(strings.TrimPrefix(b.name, everything)))
+	return slices.SortedFunc(maps.Values(scopes), func(a, b *scope) int { return compareNames(a.name, b.name) })
+}
+
+// compareNames compares by segments; * comes first, and a name before what is under it.
+func compareNames(a, b string) int {
+	if a == everything || b == everything {
+		return cmp.Compare(len(strings.TrimPrefix(a, everything)), len(strings.TrimPrefix(b, everything)))
+	}
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			switch {
+			case a[i] == '/':
+				return -1
+			case b[i] == '/':
+				return 1
+			}
+			return cmp.Compare(a[i], b[i])
 		}
-		return slices.Compare(strings.Split(a.name, "/"), strings.Split(b.name, "/"))
-	})
+	}
+	return cmp.Compare(len(a), len(b))
 }
 
 // trusted returns the roots that s trusts in p, narrowed, by name.
