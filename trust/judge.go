@@ -205,6 +205,11 @@ func (c court) judge(sig registry.Signature) finding {
 	}
 	heard := c.hear(content)
 	heard.Digest = f.Digest
+	if !heard.trusted && len(sig.Envelope) > maxTold {
+		// Of a thousand of them a report would be a gigabyte. It depends on nothing but the signature, so that reports do not
+		// depend on the order in which they are read.
+		heard.Metadata, heard.Claims, heard.Chain = nil, nil, nil
+	}
 	return heard
 }
 
@@ -499,7 +504,11 @@ func (c court) age(most time.Duration, signed time.Time) (code, detail string) {
 }
 
 func ageText(d time.Duration) string {
-	if day := 24 * time.Hour; d%day == 0 {
+	const day = 24 * time.Hour
+	switch {
+	case d == day:
+		return "1 day"
+	case d%day == 0:
 		return fmt.Sprintf("%d days", d/day)
 	}
 	return d.String()

@@ -47,9 +47,6 @@ func (s *sieve) take(sig *registry.Signature) {
 	if f.trusted || f.stage > atRoot || c.scope != nil && c.scope.delegate != nil && f.stage > atEnvelope {
 		return // a root is there, or a document may bring one
 	}
-	if len(sig.Envelope) > maxTold {
-		f.Metadata, f.Claims, f.Chain = nil, nil, nil
-	}
 	sig.Envelope, sig.Err = nil, &heard{f}
 }
 

@@ -472,3 +472,28 @@ func TestEndOfDelegation(t *testing.T) {
 		}
 	}
 }
+
+// TestLongStrangers: what a stranger's long signature says of itself does not stand in a report, and what a trusted one says does.
+func TestLongStrangers(t *testing.T) {
+	t.Parallel()
+	a, b := newSignatory("a"), newSignatory("b")
+	long := payloadOf(artifact)
+	long.Annotations = map[string]string{"note": strings.Repeat("x", maxTold)}
+	short := payloadOf(artifact)
+	short.Annotations = map[string]string{"note": "x"}
+	for _, row := range []struct {
+		by      *signatory
+		payload envelope.Payload
+		told    bool
+	}{{a, long, true}, {a, short, true}, {b, short, true}, {b, long, false}} {
+		got := oneRoot(t, a).Judge(ref(t, "r.example/x:1"), artifact, sigs(row.by.sign(t, signing{payload: &row.payload})), time.Now()).Signatures[0]
+		if (got.Metadata != nil) != row.told || (got.Chain != nil) != row.told || got.Identity == "" || got.Core == "" {
+			t.Errorf("of root a %v, %d bytes: %d annotations, %d certificates", row.by == a, len(row.payload.Annotations["note"]), len(got.Metadata), len(got.Chain))
+		}
+	}
+	for age, want := range map[time.Duration]string{aDay: "1 day", 2 * aDay: "2 days", 90 * time.Minute: "1h30m0s"} {
+		if got := ageText(age); got != want {
+			t.Errorf("%v is %q, want %q", age, got, want)
+		}
+	}
+}

@@ -369,9 +369,9 @@ func VerifyHint(r trust.Report) string {
 	case "identity-mismatch":
 		return "the root is trusted, this signer is not: imprint inspect " + r.Reference + " shows who signed"
 	case "no-scope":
-		return "the policy says nothing of this repository: imprint policy explain " + r.Reference + " shows what it says"
+		return "the policy says nothing of this repository: imprint policy explain " + cmp.Or(r.JudgedAs, r.Reference) + " shows what it says"
 	case "rejected-by-policy":
-		return "the policy refuses everything here; imprint policy explain " + r.Reference + " shows where"
+		return "the policy refuses everything here; imprint policy explain " + cmp.Or(r.JudgedAs, r.Reference) + " shows where"
 	case "require-unsatisfied":
 		return "it lacks a signature of a group that the scope requires: ask whoever signs for that group"
 	case "key-used-twice":
