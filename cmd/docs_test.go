@@ -20,7 +20,7 @@ var (
 func TestCommandsInPagesExist(t *testing.T) {
 	t.Parallel()
 	pages := map[string]string{}
-	for _, file := range []string{"../docs/keys.md", "../docs/start.md", "../README.md"} {
+	for _, file := range []string{"../docs/keys.md", "../docs/policy.md", "../docs/start.md", "../README.md"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -122,23 +122,23 @@ func TestS41ExplainIsATable(t *testing.T) {
 	}
 }
 
-// TestPolicyCheckOfManyScopes: ten thousand scopes are a screen, and all of them where that is asked for.
+// TestPolicyCheckOfManyScopes: many scopes are a screen, and all of them where that is asked for.
 func TestPolicyCheckOfManyScopes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	exampleRoots(w)
 	var b strings.Builder
 	b.WriteString("version: 1\nroots: {org: roots/org.pem, dev: roots/dev.pem}\nscopes:\n  big.example: [org]\n  small.example: {reject: true}\n")
-	for i := range 4000 {
+	for i := range 700 {
 		fmt.Fprintf(&b, "  big.example/team%d: {trust: [dev], inherit: true}\n", i)
 	}
 	b.WriteString("  big.example/team7/alone: [dev]\n  big.example/team7/seen: {trust: [dev], enforce: false}\n  big.example/open/x: {accept: unsigned}\n")
 	file := w.file("big.yaml", b.String())
 	got := w.want(0, "policy", "check", "--policy", file)
 	for _, want := range []string{
-		"     4,000  trust roots and inherit\n", "         2  trust roots, and do not inherit from the scope around\n", "         1  trust roots, with no scope around\n", "         1  reject everything\n",
-		"         1  ACCEPT WHAT IS UNSIGNED\n", "         1  NOT ENFORCED: they only report\n", "  big.example    4,003  trusts org\n", "  small.example      0  rejects everything\n",
-		"\n2 roots, 4,005 scopes, 0 warnings; what no scope matches is rejected\n", "--all, or -o json",
+		"       700  trust roots and inherit\n", "         2  trust roots, and do not inherit from the scope around\n", "         1  trust roots, with no scope around\n", "         1  reject everything\n",
+		"         1  ACCEPT WHAT IS UNSIGNED\n", "         1  NOT ENFORCED: they only report\n", "  big.example      703  trusts org\n", "  small.example      0  rejects everything\n",
+		"\n2 roots, 705 scopes, 0 warnings; what no scope matches is rejected\n", "--all, or -o json",
 	} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("no %q in\n%s", want, got.out)
@@ -152,10 +152,10 @@ func TestPolicyCheckOfManyScopes(t *testing.T) {
 			t.Errorf("what an export to %swould lose is not told", lost)
 		}
 	}
-	if json := w.want(0, "policy", "check", "--policy", file, "-o", "json").out; !strings.Contains(json, `"exports":[{"to":"notation","losses":[{`) || strings.Count(json, `"scope":"big.example/team`) < 4000 {
+	if json := w.want(0, "policy", "check", "--policy", file, "-o", "json").out; !strings.Contains(json, `"exports":[{"to":"notation","losses":[{`) || strings.Count(json, `"scope":"big.example/team`) < 700 {
 		t.Error("JSON has not all of it")
 	}
-	if got := w.want(0, "policy", "check", "--all", "--policy", file); strings.Count(got.out, "\n    big.example/team") < 4000 {
+	if got := w.want(0, "policy", "check", "--all", "--policy", file); strings.Count(got.out, "\n    big.example/team") < 700 {
 		t.Error("--all does not show each scope")
 	}
 }
