@@ -634,7 +634,7 @@ func (s said) at(now, proof time.Time, deltas []said) ruling {
 	// What is revoked for good stays so, also if the list is an old one.
 	for _, from := range append([]said{s}, deltas...) {
 		for _, e := range from.entries {
-			if from.unfit == "" && e.reason != reasonHold && e.reason != reasonRemove && e.counts(proof) {
+			if e.reason != reasonHold && e.reason != reasonRemove && e.counts(proof) {
 				return ruling{status: RevocationRevoked, by: from.by, entry: e}
 			}
 		}

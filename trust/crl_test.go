@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -189,6 +190,12 @@ func TestListFiles(t *testing.T) {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
+	other := write("another.crl", ca.List(), 0o600)
+	for _, names := range [][]string{{good, other}, {other, good}} {
+		if l, err := ReadLists(names); err != nil || l.lists[0].name != other || l.lists[1].name != good {
+			t.Errorf("%q: %v", names, err)
+		}
+	}
 	// As a ConfigMap of Kubernetes lays it out.
 	write("map/..2026/a.crl", ca.List(), 0o644)
 	for link, to := range map[string]string{"..data": "..2026", "a.crl": "..data/a.crl"} {
@@ -262,6 +269,112 @@ func TestManyEntries(t *testing.T) {
 			t.Errorf("serial %d is %s, want %s", chain.Leaf().SerialNumber, found.Status, want)
 		} else {
 			wantStanding(t, found, code, detail, want)
+		}
+	}
+}
+
+// TestPoints: which list of one distribution point is for a certificate.
+func TestPoints(t *testing.T) {
+	t.Parallel()
+	named := func(uris ...string) []byte {
+		var names []byte
+		for _, u := range uris {
+			names = append(names, wrap(0x86, []byte(u))...)
+		}
+		return wrap(0xa0, wrap(0xa0, names))
+	}
+	point := func(parts ...[]byte) []byte { return wrap(tagSequence, slices.Concat(parts...)) }
+	reasons, indirect := wrap(0x81, []byte{6, 0x40}), wrap(0xa2, wrap(0xa4, nil))
+	relative := wrap(0xa0, wrap(0xa1, []byte{5, 0}))
+	for _, tt := range []struct {
+		what           string
+		points         []byte // nil: the certificate has none
+		list           []byte
+		unfit, partial bool
+	}{
+		{"the same", point(point(named("http://a"))), named("http://a"), false, false},
+		{"one of several names", point(point(named("ldap://a", "http://a"))), named("http://a", "http://b"), false, false},
+		{"one of several points", point(point(named("http://a")), point(named("http://b"))), named("http://b"), false, false},
+		{"another", point(point(named("http://a"))), named("http://b"), true, false},
+		{"the certificate has none", nil, named("http://a"), true, false},
+		{"malformed", []byte{0x30, 0x05}, named("http://a"), true, false},
+		{"of another issuer", point(point(named("http://a"), indirect)), named("http://a"), true, false},
+		{"for some reasons", point(point(named("http://a"), reasons)), named("http://a"), false, true},
+		{"for some reasons, and for all", point(point(named("http://a"), reasons), point(named("http://a"))), named("http://a"), false, false},
+		{"relative to the issuer", point(point(relative)), relative, false, false},
+		{"relative, and another", point(point(relative)), named("http://a"), true, false},
+	} {
+		d, err := parseDistribution(wrap(tagSequence, tt.list))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.what, err)
+		}
+		cert := &x509.Certificate{}
+		if tt.points != nil {
+			cert.Extensions = []pkix.Extension{{Id: oidPoints, Value: tt.points}}
+		}
+		unfit, partial := fitting(cert, d.names)
+		if (unfit != "") != tt.unfit || (partial != "") != tt.partial {
+			t.Errorf("%s: unfit %q, partial %q", tt.what, unfit, partial)
+		}
+	}
+	for _, wrong := range [][]byte{{}, {0x30}, {0x31, 0}, {0x30, 3, 0x81, 1, 2}, {0x30, 3, 0x86, 1, 0xff}, {0x30, 6, 0x82, 1, 0xff, 0x81, 1, 0xff}, {0x30, 6, 0x81, 1, 0xff, 0x81, 1, 0xff},
+		{0x30, 2, 0xa0, 0}, {0x30, 4, 0xa0, 2, 0xa0, 0}, {0x30, 3, 0x01, 1, 0xff}, {0x30, 0, 0}} {
+		if d, err := parseDistribution(wrong); err == nil {
+			t.Errorf("%x is %+v", wrong, d)
+		}
+	}
+}
+
+// TestListsThatNameDeltas: a certificate may say so, too; and a delta list has a number.
+func TestListsThatNameDeltas(t *testing.T) {
+	t.Parallel()
+	ca := authorityOf(t, certtest.Root("root"))
+	names := func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{{Id: oidFreshest, Value: wrap(tagSequence, wrap(tagSequence, wrap(0xa0, wrap(0xa0, wrap(0x86, []byte("http://a"))))))}}
+	}
+	chain := chainOf(ca, names)
+	found, code, detail := standingOf(t, &Sources{}, ruled(t, checkEnforce, false, ca.List()), chain, time.Time{})
+	wantStanding(t, found, code, detail, "unknown")
+	found, code, detail = standingOf(t, &Sources{}, ruled(t, checkEnforce, false, ca.List(), ca.DeltaList()), chain, time.Time{})
+	wantStanding(t, found, code, detail, "good")
+	l := &list{header: &x509.RevocationList{Extensions: []pkix.Extension{{Id: oidDelta, Critical: true, Value: []byte{2, 1, 1}}}}}
+	if err := l.extensions(); err != nil || l.unfit == "" {
+		t.Errorf("a delta list without a number: %v, %q", err, l.unfit)
+	}
+}
+
+// TestNextDelta: of several the newest that goes on from the list and holds now, and it may end sooner.
+func TestNextDelta(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	hours := func(n int) time.Time { return now.Add(time.Duration(n) * time.Hour) }
+	delta := func(base, number int64, until int, entries ...listed) said {
+		return said{by: big.NewInt(number).String(), base: big.NewInt(base), number: big.NewInt(number), from: hours(-1), until: hours(until), entries: entries}
+	}
+	hold, remove := listed{since: hours(-4), reason: reasonHold}, listed{since: hours(-3), reason: reasonRemove}
+	again := listed{since: hours(-2), reason: reasonHold}
+	full := said{by: "full", number: big.NewInt(10), from: hours(-1), until: hours(9), partly: true, entries: []listed{hold}}
+	for _, tt := range []struct {
+		what   string
+		deltas []said
+		status string
+		by     string
+		until  int
+	}{
+		{"the newest", []said{delta(9, 12, 5, remove), delta(9, 11, 3)}, "good", "12", 5},
+		{"the newest, in another order", []said{delta(9, 11, 3), delta(9, 12, 5, remove)}, "good", "12", 5},
+		{"of the same number as the list", []said{delta(9, 10, 5, remove)}, "unknown", "full", 0},
+		{"older than the list", []said{delta(8, 9, 5, remove)}, "unknown", "full", 0},
+		{"that goes on from a newer list", []said{delta(11, 12, 5, remove)}, "unknown", "full", 0},
+		{"that goes on from the list", []said{delta(10, 11, 5, remove)}, "good", "11", 5},
+		{"over", []said{delta(9, 12, -1, remove)}, "unknown", "full", 0},
+		{"that holds longer than the list", []said{delta(9, 12, 50, remove)}, "good", "12", 9},
+		{"on hold again", []said{delta(9, 12, 5, remove, again)}, "revoked", "12", 0},
+		{"on hold again, in another order", []said{delta(9, 12, 5, again, remove)}, "revoked", "12", 0},
+	} {
+		r := full.at(now, time.Time{}, tt.deltas)
+		if r.status != tt.status || r.by != tt.by || tt.until != 0 && !r.until.Equal(hours(tt.until)) {
+			t.Errorf("%s: %s by %s until %v (%s); want %s by %s", tt.what, r.status, r.by, r.until, r.why, tt.status, tt.by)
 		}
 	}
 }

@@ -183,6 +183,7 @@ func TestX13ListsOverTheNetwork(t *testing.T) {
 		run(tt.name, tt.lie, tt.good, tt.revoked)
 	}
 	run("with its delta", revtest.NamesDelta, "good", "revoked")
+	run("that is its own delta", revtest.NamesItself, "unknown", "revoked")
 	for _, tt := range networkLies {
 		run(tt.name, tt.lie, "unknown", "unknown")
 	}
@@ -212,6 +213,9 @@ var answerLies = []struct {
 	{"unauthorized", revtest.Unauthorized, "unknown", "unknown"},
 	{"reply for other serial", revtest.OtherSerial, "unknown", "unknown"},
 	{"reply for another issuer's", revtest.OtherName, "unknown", "unknown"},
+	{"reply for another key of the issuer's name", revtest.OtherKey, "unknown", "unknown"},
+	{"responder with a weak key", revtest.DelegateWeak, "unknown", "unknown"},
+	{"responder whose key does not sign", revtest.DelegateNoSign, "unknown", "unknown"},
 	{"unknown critical extension", revtest.UnknownExt, "unknown", "unknown"},
 	{"SHA-1", revtest.SHA1, "unknown", "unknown"},
 	{"garbage", revtest.Garbage, "unknown", "unknown"},
@@ -401,6 +405,10 @@ func TestRevocationByChecks(t *testing.T) {
 	lists := [][]byte{ca.List(), root.List()}
 	root.Revoke(ca.Certificate, revtest.Revoked{Reason: revtest.Superseded})
 	revoked := root.List()
+	root.Lie(revtest.UsersOnly)
+	users := root.List()
+	root.Lie(revtest.AuthoritiesOnly)
+	authorities := root.List()
 	offline := &Sources{}
 
 	for _, tt := range []struct {
@@ -415,6 +423,8 @@ func TestRevocationByChecks(t *testing.T) {
 		{"the leaf is not covered", ruled(t, checkEnforce, false, lists[1]), "unknown", codeRevocationUnknown, 0},
 		{"revoked intermediate", ruled(t, checkEnforce, false, lists[0], revoked), "revoked", codeRevoked, 0},
 		{"revoked intermediate and an unknown leaf", ruled(t, checkEnforce, false, revoked), "revoked", codeRevoked, 0},
+		{"the intermediate is on a list of users", ruled(t, checkEnforce, false, lists[0], users), "unknown", codeRevocationUnknown, 0},
+		{"the intermediate is on a list of authorities", ruled(t, checkEnforce, false, lists[0], authorities), "revoked", codeRevoked, 0},
 		{"offline", ruled(t, checkEnforce, true), "unknown", codeRevocationUnknown, 0},
 		{"log revoked", ruled(t, checkLog, false, lists[0], revoked), "revoked", "", 1},
 		{"log unknown", ruled(t, checkLog, false, lists[0]), "unknown", "", 1},
@@ -581,6 +591,62 @@ func TestRevocationThatIsGivenUp(t *testing.T) {
 	wantStanding(t, found, code, detail, "good")
 }
 
+// TestAnswersTooLarge: what is too large is not read, and said to be.
+func TestX13AnswersTooLarge(t *testing.T) {
+	t.Parallel()
+	ca := authorityOf(t, certtest.Root("root"))
+	ca.Lie(revtest.Huge)
+	for limit, names := range map[string]certtest.Edit{"33554432": ca.NamesList(), "65536": ca.NamesResponder()} {
+		_, _, detail := standingOf(t, &Sources{HTTP: http.DefaultClient}, ruled(t, checkEnforce, true), chainOf(ca, names), time.Time{})
+		if !strings.Contains(detail, "its answer takes more than "+limit+" bytes") {
+			t.Errorf("it says %q", detail)
+		}
+	}
+}
+
+// TestHoldByAnOldAnswer: what can end is not known from what is over.
+func TestHoldByAnOldAnswer(t *testing.T) {
+	t.Parallel()
+	ca := authorityOf(t, certtest.Root("root"))
+	chain := chainOf(ca, ca.NamesResponder())
+	ca.Revoke(chain.Leaf(), revtest.Revoked{Reason: revtest.Hold})
+	for lie, want := range map[revtest.Lie]string{revtest.Works: "revoked", revtest.Stale: "unknown"} {
+		ca.Lie(lie)
+		found, code, detail := standingOf(t, &Sources{HTTP: plain()}, ruled(t, checkEnforce, true), chain, time.Time{})
+		wantStanding(t, found, code, detail, want)
+	}
+}
+
+// TestRevocationOfOneThatAsks: of a chain also one that is asked about has to be known.
+func TestRevocationOfOneThatAsks(t *testing.T) {
+	t.Parallel()
+	for _, leaf := range []bool{true, false} {
+		root := authorityOf(t, certtest.Root("root"))
+		var ofCA, ofLeaf []certtest.Edit
+		if !leaf {
+			ofCA = append(ofCA, root.NamesList())
+		}
+		ca := authorityOf(t, root.Intermediate("ca", ofCA...))
+		if leaf {
+			ofLeaf = append(ofLeaf, ca.NamesList())
+		}
+		chain := chainOf(ca, ofLeaf...)
+		src := &Sources{HTTP: plain()}
+		found, code, detail := standingOf(t, src, ruled(t, checkEnforce, true), chain, time.Time{})
+		wantStanding(t, found, code, detail, "good")
+		src.revocations(t.Context(), []question{{rule: ruled(t, checkEnforce, false), chain: chain}, {chain: chain}}, time.Now())
+		if n := len(root.Requests()) + len(ca.Requests()); n != 1 {
+			t.Errorf("%d requests", n)
+		}
+	}
+	ca := authorityOf(t, certtest.Root("root"))
+	chain := chainOf(ca, ca.NamesList())
+	(&Sources{HTTP: plain()}).revocations(t.Context(), []question{{rule: ruled(t, checkEnforce, false), chain: chain}, {chain: chain}}, time.Now())
+	if n := len(ca.Requests()); n != 0 {
+		t.Errorf("%d requests that no section allows", n)
+	}
+}
+
 // counted counts what goes out.
 type counted struct {
 	n    atomic.Int64
@@ -719,6 +785,18 @@ func TestX15Cache(t *testing.T) {
 	if len(warned) != 1 || !strings.HasPrefix(warned[0], "revocation-list-old: ") {
 		t.Errorf("warned %q", warned)
 	}
+	// What its issuer did not sign is not kept.
+	if err := os.Remove(kept()); err != nil {
+		t.Fatal(err)
+	}
+	ca.Lie(revtest.Forged)
+	run("unknown")
+	if all, err := os.ReadDir(dir); err != nil || len(all) > 0 {
+		t.Errorf("kept %v (%v)", all, err)
+	}
+	ca.Lie(revtest.Works)
+	run("revoked")
+	ca.Lie(revtest.Status404)
 	// Nobody answers, and what is there is over: unknown.
 	if err := os.WriteFile(kept(), forged, 0o600); err != nil {
 		t.Fatal(err)

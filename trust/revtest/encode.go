@@ -166,6 +166,8 @@ func (c *CA) list(lie Lie) []byte {
 		add(extension(oidDelta, true, encode(big.NewInt(c.number-1))))
 	case NamesDelta, NamesDeltaLost:
 		add(extension(oidFreshest, false, points(c.server.URL+"/delta.crl")))
+	case NamesItself:
+		add(extension(oidFreshest, false, points(c.ListURL())))
 	case Indirect:
 		point(element(0x84, yes))
 	case UsersOnly:
@@ -259,6 +261,9 @@ func (c *CA) answer(lie Lie, body []byte) []byte {
 	case OtherName:
 		id.IssuerName = slices.Clone(id.IssuerName)
 		id.IssuerName[0] ^= 1
+	case OtherKey:
+		id.IssuerKey = slices.Clone(id.IssuerKey)
+		id.IssuerKey[0] ^= 1
 	}
 	status := element(0x80) // good
 	var extensions []byte
@@ -320,7 +325,9 @@ func (c *CA) signer(lie Lie, now time.Time) (crypto.Signer, []asn1.RawValue) {
 		return certtest.Key("P-256"), nil
 	case Unauthorised:
 		edits = nil
-	case Delegated:
+	case Delegated, DelegateWeak:
+	case DelegateNoSign:
+		edits = append(edits, func(t *x509.Certificate) { t.KeyUsage = x509.KeyUsageKeyEncipherment })
 	case DelegateExpired:
 		edits = append(edits, certtest.Valid(now.Add(-48*time.Hour), now.Add(-time.Hour)))
 	case DelegateForeign:
@@ -331,5 +338,8 @@ func (c *CA) signer(lie Lie, now time.Time) (crypto.Signer, []asn1.RawValue) {
 		return c.Key, nil
 	}
 	key := certtest.Key("P-256")
+	if lie == DelegateWeak {
+		key = certtest.Key("P-224")
+	}
 	return key, []asn1.RawValue{{FullBytes: by.Leaf(key.Public(), "responder", edits...).Raw}}
 }

@@ -47,6 +47,7 @@ const (
 	Delta           // a delta list, where a full one is meant
 	NamesDelta      // says that there are delta lists; the CA serves one at /delta.crl that works
 	NamesDeltaLost  // says that there are delta lists, where none is
+	NamesItself     // says that it is its own delta list
 	Indirect        // of other issuers' certificates too
 	UsersOnly       // not of authorities
 	AuthoritiesOnly // of authorities only
@@ -65,11 +66,14 @@ const (
 	DelegateExpired // by one whose certificate expired
 	DelegateForeign // by a responder of another authority
 	DelegateForged  // by a responder that another key of the issuer's name certified
+	DelegateWeak    // by one with a key of 224 bits
+	DelegateNoSign  // by one whose key is not for signing
 	UnknownStatus   // "unknown"
 	TryLater
 	Unauthorized // the responder's error of this name
 	OtherSerial  // about another certificate
 	OtherName    // about a certificate of another issuer with the same serial
+	OtherKey     // about a certificate of an issuer of the same name with another key
 	WrongNonce
 	NoNonce // fine: many responders know none
 	BareNonce
