@@ -151,15 +151,22 @@ func bendPolicy(bend func(s *suit, p *outfit, chain []*x509.Certificate)) func(s
 	}
 }
 
+// further adds a root, unless it is there: no certificate has two names.
+func (o *outfit) further(r pinned) {
+	if !slices.ContainsFunc(o.roots, func(p pinned) bool { return slices.ContainsFunc(p.certificates, r.certificates[0].Equal) }) {
+		o.roots = append(o.roots, r)
+	}
+}
+
 func trustsOnly(c ...*x509.Certificate) []pinned { return []pinned{{certificates: c}} }
 
 var policyMutations = []mutation{
 	{"another root", bendPolicy(func(s *suit, p *outfit, _ []*x509.Certificate) { p.roots = trustsOnly(s.attacker.Certificate) })},
 	{"a further root", bendPolicy(func(s *suit, p *outfit, _ []*x509.Certificate) {
-		p.roots = append(p.roots, pinned{certificates: []*x509.Certificate{s.attacker.Certificate}})
+		p.further(pinned{certificates: []*x509.Certificate{s.attacker.Certificate}})
 	})},
 	{"a further certificate of the root", bendPolicy(func(s *suit, p *outfit, _ []*x509.Certificate) {
-		p.roots[0].certificates = append([]*x509.Certificate{s.attacker.Certificate}, p.roots[0].certificates...)
+		p.roots[0].certificates = append([]*x509.Certificate{someone.Certificate}, p.roots[0].certificates...)
 	})},
 	{"X02 the root was issued again", bendPolicy(func(s *suit, p *outfit, chain []*x509.Certificate) {
 		if n := len(chain); n > 1 {
@@ -189,7 +196,7 @@ var policyMutations = []mutation{
 	})},
 	{"the other kind", bendPolicy(func(_ *suit, p *outfit, _ []*x509.Certificate) { p.kind = otherKind(p.kind) })},
 	{"both kinds, of different roots", bendPolicy(func(s *suit, p *outfit, _ []*x509.Certificate) {
-		p.roots = append(p.roots, pinned{certificates: []*x509.Certificate{s.attacker.Certificate}, kind: otherKind(p.kind)})
+		p.further(pinned{certificates: []*x509.Certificate{s.attacker.Certificate}, kind: otherKind(p.kind)})
 	})},
 	{"a root that no scope trusts", bendPolicy(func(s *suit, p *outfit, _ []*x509.Certificate) {
 		for i := range p.roots {

@@ -163,6 +163,7 @@ func (w *wardrobe) draw(r *mathrand.Rand) *suit {
 	} else if s.chance(4) {
 		s.stamp = func(sig []byte) []byte { return w.tsa.Token(sig, signed) } // and nobody looks at it
 	}
+	s.outfit.strict = s.chance(5)
 	if s.chance(3) {
 		s.outfit.identities = []string{"C=DE, ST=BE, O=Acme"}
 	}

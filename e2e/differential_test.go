@@ -107,7 +107,8 @@ var stricter = map[string]struct {
 	},
 	"beyond-spec": {
 		"The policy asks for more than the specification does: strict-x509.",
-		[]string{"strict-x509"},
+		[]string{"strict-x509", "X06 an unknown critical extension", "X06 names are constrained and violated", "X06 an issuer is for servers alone",
+			"the leaf is for anything", "X18 serial number zero", "X05 basic constraints that are not critical"},
 	},
 	"policy-root-invalid": {
 		"A pin that no chain can have is a mistake in the policy, which does not load: notation has no pins.",
@@ -176,7 +177,7 @@ func TestDifferential(t *testing.T) {
 				file := filepath.Join(t.TempDir(), "policy.yaml")
 				for i := part; i < cases; i += workers {
 					if only < 0 || only == i {
-						w.compare(t, rand.New(rand.NewPCG(seed, uint64(i))), fmt.Sprintf("seed %d case %d", seed, i), file, &seen)
+						w.compare(t, rand.New(rand.NewPCG(seed, uint64(i))), i, fmt.Sprintf("seed %d case %d", seed, i), file, &seen)
 					}
 				}
 			})
@@ -185,21 +186,13 @@ func TestDifferential(t *testing.T) {
 	if only >= 0 {
 		return
 	}
-	least := cases / 1000
-	for _, list := range [][]mutation{chainMutations, envelopeMutations, policyMutations} {
-		for _, m := range list {
-			if n := seen.n["mutation: "+m.name]; n < least {
-				t.Errorf("mutation %q was worn %d times, want %d", m.name, n, least)
-			}
-		}
-	}
-	for what, least := range map[string]int{"both accept": cases / 5, "both refuse": cases / 5, "imprint alone refuses": cases / 50, "unbent": cases / 12} {
+	for what, least := range map[string]int{"both accept": cases / 5, "both refuse": cases / 5, "imprint alone refuses": cases / 50, "unbent": cases / 16} {
 		if seen.n[what] < least {
 			t.Errorf("%s: %d of %d cases, want %d", what, seen.n[what], cases, least)
 		}
 	}
 	for code := range stricter {
-		if seen.n["stricter: "+code] == 0 {
+		if seen.n["stricter: "+code] == 0 && !raced {
 			t.Errorf("the list of reasons has %s, which was never given", code)
 		}
 	}
@@ -209,8 +202,19 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// dress draws a suit with up to two mutations.
-func (w *wardrobe) dress(r *rand.Rand) *suit {
+// dress draws a suit with up to two mutations. Of the first cases each wears one mutation alone, until all had their turn several times.
+func (w *wardrobe) dress(r *rand.Rand, i int) *suit {
+	const turns = 4
+	if all := slices.Concat(chainMutations, envelopeMutations, policyMutations); i < turns*len(all) {
+		m := all[i%len(all)]
+		for range 1000 {
+			if s := w.draw(r); m.bend(s) {
+				s.worn = []string{m.name}
+				return s
+			}
+		}
+		panic("differential: nobody can wear " + m.name)
+	}
 	s := w.draw(r)
 	n := []int{0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2}[r.IntN(12)]
 	for len(s.worn) < n {
@@ -224,9 +228,9 @@ func (w *wardrobe) dress(r *rand.Rand) *suit {
 }
 
 // compare makes a case and asks both.
-func (w *wardrobe) compare(t *testing.T, r *rand.Rand, name, file string, seen *tally) {
+func (w *wardrobe) compare(t *testing.T, r *rand.Rand, i int, name, file string, seen *tally) {
 	t.Helper()
-	s := w.dress(r)
+	s := w.dress(r, i)
 	issued := s.issue()
 	s.outfit.roots = trustsOnly(issued[len(issued)-1])
 	for _, bend := range s.policyBends {
