@@ -272,7 +272,7 @@ func TestImportContainers(t *testing.T) {
 		`{"default":[]}`, `{"default":[{}]}`, `{"default":[{"type":"x"}]}`, `{"default":[1]}`, `{"default":[{"type":"reject","x":1}]}`, `{"default":[{"type":"reject"}],"more":1}`,
 		`{"default":[{"type":"reject"}],"default":[{"type":"reject"}]}`, `{"default":[{"type":"reject","type":"insecureAcceptAnything"}]}`,
 		`{"default":[{"type":"reject"}],"transports":{"docker":{"r.example/a":[]}}}`, `{"default":[{"type":"reject"}],"transports":{"oci":{"":[]}}}`,
-		`{"transports":{}}`,
+		`{"transports":{}}`, `{"default":[{"type":"sigstoreSigned","x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}]}`,
 	} {
 		if _, err := Import([]byte(document), nil); !errors.Is(err, ErrDocument) {
 			t.Errorf("%s: %v", document, err)
