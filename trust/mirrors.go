@@ -8,6 +8,9 @@ import (
 	"github.com/imprint-oci/imprint/registry"
 )
 
+// maxScopes limits how many scopes there are with those that mirrors make; the file's size limits those that it writes out.
+const maxScopes = 200_000
+
 // A mirror is one "Y/rest is judged exactly as X/rest" (M1).
 type mirror struct {
 	original, name string
@@ -54,7 +57,7 @@ func (p *parser) mirrors(n *yaml.Node, scopes []*scope) error {
 			return p.wrong(m.at, codeUnsignedWide, "scope %q, which mirrors %q, would accept what is unsigned: that is not allowed on a whole host; name a path",
 				name, s.name)
 		}
-		if len(p.policy.scopes) == maxScopes {
+		if len(p.policy.scopes) >= maxScopes {
 			return p.wrong(m.at, codeTooLarge, "with those of mirrors there are more than %d scopes", maxScopes)
 		}
 		made := *s

@@ -7,9 +7,6 @@ import (
 	yaml "go.yaml.in/yaml/v4"
 )
 
-// maxScopes limits how many scopes a policy has, with those that mirrors make.
-const maxScopes = 200_000
-
 // scopes reads the scopes that stand in the file, and returns them in its order.
 func (p *parser) scopes(n *yaml.Node) ([]*scope, error) {
 	if n.Kind != yaml.MappingNode {
@@ -31,9 +28,6 @@ func (p *parser) scopes(n *yaml.Node) ([]*scope, error) {
 		if first := p.policy.scopes[name]; first != nil {
 			return nil, p.wrong(f.key, codeScopeDuplicate, "scope %q is already defined at %s; "+
 				"scopes must be unique: merge the trust lists, or use a longer scope", name, p.scopeAt(first))
-		}
-		if len(scopes) == maxScopes {
-			return nil, p.wrong(f.key, codeTooLarge, "more than %d scopes", maxScopes)
 		}
 		s, err := p.scope(name, f)
 		if err != nil {
