@@ -141,9 +141,10 @@ mirrors:
 	}
 
 	// R19: retagged and copied, the signatures of vendor and company are both there.
+	both := s.policy("scopes:\n  acme.example: {require: [[vendor], [acme]], claims: ignore}\n")
+	s.rejects("require-unsatisfied", ref, asFor(both, "acme.example/app:1.0")...)
 	s.sign("acme", ref, "--claim", "1.0-20261122")
 	s.does("copy", ref, s.Host+"/mirror/app", "--tag", "1.0-20261122")
-	both := s.policy("scopes:\n  acme.example: {require: [[vendor], [acme]], claims: ignore}\n")
 	s.accepts(s.Host+"/mirror/app:1.0-20261122", asFor(both, "acme.example/app:1.0-20261122")...)
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
@@ -415,7 +416,11 @@ func TestR29R34R36RegistriesAsTheyAre(t *testing.T) {
 		s.accepts(ref, "--root", s.at("mine.pem"))
 		renewed := root.IntermediateWith(ca.Key, "CA", certtest.Valid(time.Now().Add(-time.Hour), time.Now().AddDate(8, 0, 0)))
 		s.file("renewed.pem", certtest.PEM(renewed.Chain(p.leaf)...))
-		s.does("rechain", ref, "--chain", s.at("renewed.pem"), "--allow-shorter")
+		o := s.does("rechain", ref, "--chain", s.at("renewed.pem"), "--replace")
+		fresh := digest.Digest(o.field(t, "signatures.0.new"))
+		if err := judge.VerifyOnly(t.Context(), ref, fresh, root.Certificate); fresh == "" || err != nil {
+			t.Errorf("%s: notation, of the renewed one: %v\n%s%s", kind, err, o.stdout, o.stderr)
+		}
 		s.accepts(ref, "--root", s.at("mine.pem"))
 		s.does("inspect", ref)
 		if err := judge.Verify(t.Context(), ref, root.Certificate); err != nil {
