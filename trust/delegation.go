@@ -433,7 +433,6 @@ func (d *delegation) entries(doc *DelegationDocument) map[string]entry {
 			pin:          pinRoot,
 			kind:         kindCA,
 			used:         true,
-			grantor:      d.root.name,
 		}}
 	}
 	return out

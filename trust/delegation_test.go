@@ -335,6 +335,8 @@ func TestP15DelegationDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	broken := string(d.raw("$CERT"))
+	broken = broken[:60] + `\n` + broken[60:]
 	nine := `"certificates":[` + strings.TrimSuffix(strings.Repeat("$CERT,", MaxGrantCertificates+1), ",") + `]`
 	for name, c := range map[string]struct {
 		old, new string // what of the good one is replaced
@@ -387,6 +389,7 @@ func TestP15DelegationDocument(t *testing.T) {
 		"nine certificates":               {old: `"certificates":[$CERT]`, new: nine},
 		"a leaf that is not self-signed":  {old: `$CERT`, new: string(leaf)},
 		"a certificate in PEM":            {old: `$CERT`, new: `"-----BEGIN CERTIFICATE-----"`},
+		"a certificate with a line break": {old: `$CERT`, new: broken},
 		"a certificate cut off":           {old: `[$CERT]`, new: `["MIIB"]`},
 		"an empty list of identities":     {old: `"certificates"`, new: `"identities":[],"certificates"`},
 		"an identity of nothing":          {old: `"certificates"`, new: `"identities":[""],"certificates"`},
@@ -564,6 +567,20 @@ func TestDelegationMemoForgetsInterruptions(t *testing.T) {
 	}
 	if e := d.sources.document(t.Context(), p, in, now); e.found == nil || e.found.Status != DelegationCounts {
 		t.Errorf("after it: %+v", e.found)
+	}
+	// One that ends while it asks, likewise.
+	ending, cancel := context.WithCancel(t.Context())
+	src := d.run()
+	src.Open = func(context.Context, registry.Reference) (*registry.Repo, error) {
+		cancel()
+		return nil, context.Canceled
+	}
+	if e := src.document(ending, p, in, now); e.found == nil || e.found.Status == DelegationCounts {
+		t.Errorf("in an ending context: %+v", e.found)
+	}
+	src.Open = d.bulletin.Open
+	if e := src.document(t.Context(), p, in, now); e.found == nil || e.found.Status != DelegationCounts {
+		t.Errorf("after that: %+v", e.found)
 	}
 }
 
@@ -870,4 +887,46 @@ func TestDelegationArchive(t *testing.T) {
 			t.Errorf("%s: %v", name, e)
 		}
 	}
+}
+
+// What the scope asks of signatures, it asks of the document's too.
+func TestDelegationByTheScopesSettings(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.bulletin.put(t, d.document(nil), posting{by: d.issuer})
+	for setting, why := range map[string]string{
+		"algorithms: [PS256]":                               codeAlgorithm,
+		"timestamps: {roots: [roots/hub.pem], use: always}": codeStampMissing,
+		"max-age: 1m":    "",
+		"claims: ignore": "",
+	} {
+		p := rooted(t, map[string]*signatory{"hub": d.hub, "ca": d.ca}, "scopes:\n  docker.io:\n    trust: [hub]\n    "+setting+
+			"\n    delegate: {root: ca, from: registry, at: \"docker.io/trust/delegations:v1\", identities: [\"O=Docker Delegations\"]}\n")
+		got := d.judge(t, p, "docker.io/acme2/app:1", d.run(), d.acme).Delegation
+		switch {
+		case why == "" && got.Status != DelegationCounts:
+			t.Errorf("%s: %+v", setting, got)
+		case why != "" && (got.Reason != codeDelegationUntrusted || !strings.Contains(got.Detail, "("+why+")")):
+			t.Errorf("%s: %+v, want it refused for %s", setting, got, why)
+		}
+	}
+}
+
+// A scope of the file under a mirror is no mirror's: what its own document grants is looked up by its own name.
+func TestDelegationUnderAMirrorByItself(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.bulletin.put(t, d.document(func(doc *DelegationDocument) {
+		doc.Scope, doc.Grants = "mirror.example/acme2/own", []Grant{grantOf("mirror.example/acme2/own", d.acme)}
+	}), posting{by: d.issuer})
+	p := rooted(t, map[string]*signatory{"hub": d.hub, "ca": d.ca}, `scopes:
+  docker.io: [hub]
+  mirror.example/acme2/own:
+    trust: [hub]
+    delegate: {root: ca, from: registry, at: "docker.io/trust/delegations:v1", identities: ["O=Docker Delegations"]}
+mirrors:
+  docker.io/acme2: [mirror.example/acme2]
+`)
+	wantReport(t, d.judge(t, p, "mirror.example/acme2/own/app:1", d.run(), d.acme), Accepted, "")
+	wantReport(t, d.judge(t, p, "mirror.example/acme2/app:1", d.run(), d.acme), Rejected, codeNoTrusted)
 }

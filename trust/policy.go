@@ -47,7 +47,6 @@ type root struct {
 	pin          pin
 	kind         kind
 	used         bool
-	grantor      string // of a root that a delegation document granted: the one that the document is judged by
 }
 
 // A pin is where in a chain a root's certificate may stand (P9).

@@ -227,5 +227,5 @@ func (p *Policy) namesOf(entries iter.Seq[entry]) []string {
 }
 
 func (p *Policy) admits(r *root) bool {
-	return p.narrow.roots == nil || p.narrow.roots[cmp.Or(r.grantor, r.name)]
+	return p.narrow.roots == nil || p.narrow.roots[r.name]
 }
