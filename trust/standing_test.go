@@ -497,3 +497,24 @@ func TestLongStrangers(t *testing.T) {
 		}
 	}
 }
+
+// TestStands: a pin says where alone, also of certificates that could not stand there in any chain that is valid.
+func TestStands(t *testing.T) {
+	t.Parallel()
+	top := certtest.Root("root")
+	ca := top.Intermediate("ca")
+	chain := certchain.Chain(ca.Chain(ca.Leaf(certtest.Key("P-256").Public(), "leaf")))
+	for p, want := range map[pin][3]bool{pinLeaf: {true, false, false}, pinIntermediate: {false, true, true}, pinRoot: {false, false, true}} {
+		for i, cert := range chain {
+			if got := (&root{certificates: []*x509.Certificate{cert}, pin: p}).stands(chain); got != want[i] {
+				t.Errorf("pin %s, certificate %d: %v", p, i, got)
+			}
+		}
+	}
+	lone := chain[2:]
+	for p, want := range map[pin]bool{pinLeaf: true, pinIntermediate: false, pinRoot: true} {
+		if got := (&root{certificates: lone, pin: p}).stands(lone); got != want {
+			t.Errorf("pin %s, alone: %v", p, got)
+		}
+	}
+}
