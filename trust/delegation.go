@@ -47,12 +47,9 @@ var delegateGrammar = grammar{
 	},
 }
 
-// delegation reads a section "delegate" of s.
+// delegation reads a section "delegate" of s, whose rule is trust.
 func (p *parser) delegation(f field, s *scope) (*delegation, error) {
 	what := fmt.Sprintf("delegate of scope %q", s.name)
-	if s.rule != "" && s.rule != ruleTrust {
-		return nil, p.wrong(f.key, codeRule, "scope %q has delegate beside %s: grants add to what a scope trusts, and only there", s.name, s.rule)
-	}
 	fields, err := p.object(f.value, what, delegateGrammar)
 	if err != nil {
 		return nil, err

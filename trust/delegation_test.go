@@ -3,6 +3,7 @@ package trust
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,14 +59,20 @@ type posting struct {
 	artifactType string
 	mediaType    string
 	layers       int
-	corrupt      bool // the signature is of other bytes
+	corrupt      bool                                        // the signature is of other bytes
+	note         string                                      // in the manifest
+	bend         func(registry.Signature) registry.Signature // before it is attached
 }
 
 // put makes body the document with the tag v1.
 func (b *bulletin) put(t testing.TB, body []byte, o posting) registry.Manifest {
 	t.Helper()
 	ctx := t.Context()
-	repo, err := clientOf().Create(ctx, registry.Reference{Kind: registry.Layout, Path: b.dir}, registry.CreateOptions{})
+	kind := registry.Layout
+	if strings.HasSuffix(b.dir, ".tar") {
+		kind = registry.Archive
+	}
+	repo, err := clientOf().Create(ctx, registry.Reference{Kind: kind, Path: b.dir}, registry.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +93,9 @@ func (b *bulletin) put(t testing.TB, body []byte, o posting) registry.Manifest {
 	}
 	if o.artifactType != "" {
 		m.ArtifactType = o.artifactType
+	}
+	if o.note != "" {
+		m.Annotations = map[string]string{"note": o.note}
 	}
 	for range max(1, o.layers) {
 		m.Layers = append(m.Layers, layer)
@@ -110,8 +120,12 @@ func (b *bulletin) put(t testing.TB, body []byte, o posting) registry.Manifest {
 		}
 		e, err := envelope.Sign(ctx, envelope.JWS, payload, kmstest.Key(o.by.key), o.by.chain, envelope.Options{SigningTime: o.at})
 		must(err)
-		sig := registry.ByArtifactType.Manifest(manifest.Descriptor, string(envelope.JWS), e.Bytes(), nil)
-		must(repo.PushSignature(ctx, manifest.Descriptor, sig, e.Bytes()))
+		signature := e.Bytes()
+		if o.bend != nil {
+			signature = o.bend(found(string(envelope.JWS), signature)).Envelope
+		}
+		sig := registry.ByArtifactType.Manifest(manifest.Descriptor, string(envelope.JWS), signature, nil)
+		must(repo.PushSignature(ctx, manifest.Descriptor, sig, signature))
 	}
 	must(repo.Commit())
 	return manifest
@@ -885,6 +899,46 @@ func TestDelegationArchive(t *testing.T) {
 		_, err := Load(file)
 		if e := loadError(t, err, c.code, 6); !strings.Contains(e.Error(), "d.tar") {
 			t.Errorf("%s: %v", name, e)
+		}
+	}
+	digests := map[string]bool{}
+	for version := range uint64(2) {
+		file := folderOf(t, text("d.tar"), map[string]string{"ca.pem": d.ca.pem(), "hub.pem": d.hub.pem()})
+		(&bulletin{dir: filepath.Join(filepath.Dir(file), "d.tar")}).put(t, d.document(func(doc *DelegationDocument) { doc.Version = version + 1 }), posting{by: d.issuer})
+		p, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests[p.Digest()] = true
+	}
+	if len(digests) != 2 {
+		t.Error("the policy's digest does not tell two archives apart")
+	}
+}
+
+// One document in two manifests is one document (D8).
+func TestDelegationInAnotherManifest(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	p, body := d.policy(t, ""), d.document(nil)
+	for _, note := range []string{"", "packed again"} {
+		d.bulletin.put(t, body, posting{by: d.issuer, note: note})
+		wantReport(t, d.judge(t, p, "docker.io/acme2/app:1", d.run(), d.acme), Accepted, "")
+	}
+}
+
+// What the scope's strict-x509 asks of chains, it asks of the issuer's.
+func TestDelegationStrictX509(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	lax := d.ca.root.Intermediate("tls only", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+	chain := lax.Chain(lax.Leaf(d.issuer.key.Public(), "delegations", organisation("Docker Delegations")))
+	d.bulletin.put(t, d.document(nil), posting{by: d.issuer, bend: func(sig registry.Signature) registry.Signature { return withX5C(t, sig, chain) }})
+	for more, want := range map[string]string{"": DelegationCounts, "\n    strict-x509: true": DelegationRefused} {
+		p := rooted(t, map[string]*signatory{"hub": d.hub, "ca": d.ca}, "scopes:\n  docker.io:\n    trust: [hub]"+more+
+			"\n    delegate: {root: ca, from: registry, at: \"docker.io/trust/delegations:v1\", identities: [\"O=Docker Delegations\"]}\n")
+		if got := d.judge(t, p, "docker.io/acme2/app:1", d.run(), d.acme).Delegation; got.Status != want {
+			t.Errorf("strict %q: %s %s", more, got.Status, got.Detail)
 		}
 	}
 }
