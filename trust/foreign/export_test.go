@@ -577,7 +577,7 @@ timestamps: {roots: [tsa.pem], use: always}
 revocation: {check: log, network: true}
 scopes:
   r.example: {trust: [root], claims: tag, max-age: 2d}
-  r.example/a: {trust: [{root: other, identities: ["CN=y"], algorithms: [ES256]}], inherit: true, claims: name, enforce: false, timestamps: {roots: [tsa2.pem], use: after-cert-expiry}}
+  r.example/a: {trust: [{root: other, identities: ["CN=y"], algorithms: [ES256], timestamps: {roots: [tsa.pem], use: after-cert-expiry}, revocation: {check: "off"}}], inherit: true, claims: name, enforce: false, timestamps: {roots: [tsa2.pem], use: after-cert-expiry}}
   r.example/a/q: {require: [[root], [other]], distinct: false, strict-x509: true}
 mirrors: {r.example/a/q: [m.example/q]}
 `)
@@ -592,11 +592,12 @@ mirrors: {r.example/a/q: [m.example/q]}
 	own, inherited := a.Trust[0], a.Trust[1]
 	if own.Root.Name != "other" || !slices.Equal(own.Root.Identities, []string{"O=x"}) || !slices.Equal(own.Identities, []string{"CN=y"}) ||
 		!slices.Equal(own.Algorithms, []string{"ES256"}) || own.Claims != "name" || own.MaxAge != 0 || own.Timestamps.Use != "after-cert-expiry" ||
-		!own.Timestamps.Roots[0].Equal(s.certs["tsa2"]) || own.Revocation != (trust.RevocationView{Check: "log", Network: true}) {
+		!own.Timestamps.Roots[0].Equal(s.certs["tsa"]) || own.Revocation.Check != "off" {
 		t.Errorf("%+v", own)
 	}
 	// The settings of the enclosing scope do not come along.
-	if inherited.Root.Name != "root" || inherited.Claims != "name" || inherited.MaxAge != 0 || inherited.Algorithms != nil || inherited.Timestamps.Use != "after-cert-expiry" {
+	if inherited.Root.Name != "root" || inherited.Claims != "name" || inherited.MaxAge != 0 || inherited.Algorithms != nil || inherited.Timestamps.Use != "after-cert-expiry" ||
+		!inherited.Timestamps.Roots[0].Equal(s.certs["tsa2"]) || inherited.Revocation != (trust.RevocationView{Check: "log", Network: true}) {
 		t.Errorf("%+v", inherited)
 	}
 	q := v.Select(repositoriesOf(t, "m.example/q/z")[0].Reference)
