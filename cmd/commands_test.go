@@ -38,7 +38,7 @@ func TestUsageErrors(t *testing.T) {
 		{"an unknown flag", "verify oci:a:1 --polcy p", "unknown flag --polcy", "did you mean --policy?"},
 		{"an unknown flag like none", "verify oci:a:1 --frobnicate", "unknown flag --frobnicate", "imprint verify --help"},
 		{"an unknown letter", "verify oci:a:1 -x", "unknown flag -x", "imprint verify --help"},
-		{"a flag of a later version", "verify oci:a:1 --crl x", "--crl is not built into this version", ""},
+		{"lists and nothing to judge by", "copy oci:a:1 oci:b:1 --crl x", "--crl without a policy or a root", "--policy FILE"},
 		{"a flag without value", "sign oci:a:1 --key", "flag needs an argument: --key", ""},
 		{"another output", "version -o yaml", "--output yaml: it is text or json", ""},
 		{"no key", "sign oci:a:1", "no key to sign with", "--key file:"},
