@@ -120,6 +120,20 @@ var stricter = map[string]struct {
 	},
 }
 
+// alone is what imprint says of a suit that wears such a mutation and no other: without it these checks could go, since notation has none
+// of them.
+var alone = map[string]string{
+	"a short age": "too-old", "algorithms without ours": "algorithm-not-allowed", "reject": "rejected-by-policy",
+	"claims by tag": "claims-missing", "claims by name": "claims-missing", "claims of another tag": "claim-not-covered", "claims that are none": "claims-malformed",
+	"V03 two artifacts": "payload-malformed", "V04 a member in another case": "payload-malformed", "an unknown member of the payload": "payload-malformed",
+	"V03 the payload twice": "envelope-malformed", "V05 a further member": "envelope-malformed", "V06 a newline in the signature": "envelope-malformed",
+	"V10 crit in the unprotected header": "envelope-malformed", "V19 33 as text, too": "envelope-malformed",
+	"V07 b64": "attribute-unknown", "an unknown attribute of the Notary Project": "attribute-unknown",
+	"V08 crit repeats": "critical-invalid", "V09 an unknown critical attribute": "critical-unknown", "V21 the chain is signed, too": "chain-is-signed",
+	"V11 a time with a comma": "time-invalid", "V19 a float as time": "time-invalid", "V17 another salt": "signature-invalid", "seventeen": "chain-malformed",
+	"X07 an issuer's key is RSA-1024": "certificate-weak", "X07 an issuer's key is P-224": "certificate-weak",
+}
+
 // unread are names of leaves that notation cannot compare with any identity, so that a policy with identities has no equivalent: what
 // is asked of them then is that nothing else is in the way.
 var unread = []string{"two units", "several attributes in one relative name", "an attribute of an unknown type", "an organisation that begins with =#", "no province"}
@@ -259,6 +273,9 @@ func (w *wardrobe) compare(t *testing.T, r *rand.Rand, i int, name, file string,
 			fmt.Fprintf(&list, "\n  %s", base64.StdEncoding.EncodeToString(c.Raw))
 		}
 		return fmt.Sprintf("%q\n%s %s\n%s", s.worn, mediaType, base64.StdEncoding.EncodeToString(b), s.outfit.imprint())
+	}
+	if len(s.worn) == 1 && alone[s.worn[0]] != "" && alone[s.worn[0]] != code {
+		t.Errorf("%s: imprint says %s %s, want %s\n%s", name, verdict, code, alone[s.worn[0]], show())
 	}
 	accepted := verdict == trust.Accepted
 	switch {
