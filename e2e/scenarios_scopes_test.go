@@ -335,7 +335,7 @@ func TestS28R31R32EveryLevelOfScope(t *testing.T) {
 func TestS29FourPlacesNotAFifth(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "wabbit")
-	ref, pinned := s.image("networks/monitor:1.0")
+	ref, _ := s.image("networks/monitor:1.0")
 	s.sign("wabbit", ref)
 	places := []string{"wabbit.example/networks/monitor", "docker.io/wabbit/monitor", "acme.example/imports/monitor", "acme.example/prod/monitor"}
 	var rules strings.Builder
@@ -351,7 +351,6 @@ func TestS29FourPlacesNotAFifth(t *testing.T) {
 		s.rejects("no-scope", ref, asFor(policy, "evil.example/wabbit/monitor:1.0")...)
 		s.rejects("no-scope", ref, asFor(policy, "acme.example/other/monitor:1.0")...)
 	}
-	_ = pinned
 }
 
 func TestS30ExclusionAndSquatting(t *testing.T) {
