@@ -518,3 +518,20 @@ func TestStands(t *testing.T) {
 		}
 	}
 }
+
+// TestKnowledge: what refuses for certain outweighs what is not known, of whichever chain it is, and every question is kept.
+func TestKnowledge(t *testing.T) {
+	t.Parallel()
+	fine, unknown, refused := knowledge{asks: make([]question, 1)}, knowledge{code: "u", asks: make([]question, 1)}, knowledge{code: "r", refused: true}
+	for _, row := range []struct {
+		a, b knowledge
+		code string
+		asks int
+	}{
+		{fine, fine, "", 2}, {fine, unknown, "u", 2}, {unknown, fine, "u", 2}, {unknown, refused, "r", 1}, {refused, unknown, "r", 1}, {fine, refused, "r", 1},
+	} {
+		if got := row.a.and(row.b); got.code != row.code || got.refused != (row.code == "r") || len(got.asks) != row.asks {
+			t.Errorf("%+v and %+v: %+v", row.a, row.b, got)
+		}
+	}
+}
