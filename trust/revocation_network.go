@@ -124,8 +124,8 @@ type fetching struct {
 // revocations asks for every certificate of the chains that their own lists do not decide, each once in a run and several at a time. Only
 // chains that would be accepted otherwise may be handed in: who wrote the addresses in them is trusted then.
 func (s *Sources) revocations(ctx context.Context, asks []question, now time.Time) revocationEvidence {
-	out := revocationEvidence{}
-	var mu sync.Mutex
+	out, seen := revocationEvidence{}, map[certificateKey]bool{}
+	var mu sync.Mutex // of out
 	var wait sync.WaitGroup
 	for _, q := range asks {
 		if q.rule == nil || !q.rule.network {
@@ -134,10 +134,10 @@ func (s *Sources) revocations(ctx context.Context, asks []question, now time.Tim
 		for i, cert := range q.chain[:len(q.chain)-1] {
 			issuer := q.chain[i+1]
 			key := keyOf(cert, issuer)
-			if _, ok := out[key]; ok || !asksNetwork(cert) {
+			if seen[key] || !asksNetwork(cert) {
 				continue
 			}
-			out[key] = told{none: "it was not asked for to the end"}
+			seen[key] = true
 			wait.Go(func() {
 				t := s.about(ctx, cert, issuer, now)
 				mu.Lock()
