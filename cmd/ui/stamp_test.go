@@ -73,7 +73,7 @@ func TestPolicyTimestamps(t *testing.T) {
 	PolicyCheck(&b, PolicySummary{Summary: sum}, now)
 	for _, want := range []string{
 		"  TIMESTAMPS of the policy, line 3: count once a certificate has expired\n    C=DE, O=Clock, CN=Clock Root\n    sha256 " + root.Thumbprint + "\n    until 2028-11-20",
-		"  TIMESTAMPS of scope \"harbor.acme.example/release\", line 15: one is always asked for;",
+		"  TIMESTAMPS of scope \"harbor.acme.example/release\", line 15: one is always asked for",
 		"timestamps always (line 15)",
 	} {
 		if !strings.Contains(b.String(), want) {
