@@ -331,3 +331,49 @@ func TestP5Inherits(t *testing.T) {
 		}
 	}
 }
+
+// What is written and means nothing is told.
+func TestSettingsInVain(t *testing.T) {
+	t.Parallel()
+	for rule, says := range map[string]string{
+		"reject: true, claims: tag":           "rejects everything",
+		"accept: unsigned, max-age: 3d":       "accepts what is unsigned",
+		"accept: unsigned, strict-x509: true": "accepts what is unsigned",
+		"trust: [a], claims: tag":             "",
+	} {
+		p, err := loadText(t, head+"  r.example: [b, a]\n  r.example/x: {"+rule+"}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(p.Warnings(time.Now()), "\n")
+		if (got == "") != (says == "") || !strings.Contains(got, says) {
+			t.Errorf("%s: warnings %q, want %q", rule, got, says)
+		}
+	}
+}
+
+// What check and explain tell of each rule.
+func TestRulesAreTold(t *testing.T) {
+	t.Parallel()
+	p, err := loadText(t, head+"  r.example/o: {accept: unsigned}\n  r.example/two: {require: [[a], [b]]}\n  r.example/one: {require: [[a, b], [b]], distinct: false}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2]string{
+		"r.example/o/x:1":   {"accept-unsigned", "it accepts everything, signed or not"},
+		"r.example/two/x:1": {"require", "a signature by a, and one by b, each by another key"},
+		"r.example/one/x:1": {"require", "a signature by a or b, and one by b; one key may stand for several"},
+	} {
+		if e := p.Explain(ref(t, name)); e.Selected == nil || e.Selected.Rule != want[0] || !strings.Contains(e.Text, want[1]) {
+			t.Errorf("%s: got %+v, want %q", name, e, want)
+		}
+	}
+	p, err = loadText(t, head+"  r.example: {require: [[a], [{root: b, claims: tag}]]}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []EntrySummary{{Root: "a", From: "r.example", Group: 1}, {Root: "b", From: "r.example", Group: 2, Claims: "tag"}}
+	if diff := cmp.Diff(want, p.Summary(time.Now()).Scopes[0].Entries); diff != "" {
+		t.Error(diff)
+	}
+}
