@@ -394,6 +394,23 @@ func TestV12SigningAuthority(t *testing.T) {
 	}
 }
 
+// Where an age is asked for, one that is yet to begin is none.
+func TestMaxAge(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	now := time.Now()
+	for reason, signed := range map[string]time.Time{"": now.Add(-time.Hour), "too-old": now.AddDate(0, 0, -31), "signed-in-the-future": now.Add(time.Hour)} {
+		t.Run(orElse(reason, "accepted"), func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, f, t.Name())
+			p := &pit{now: now, subject: d.subject, key: d.key}
+			f.attach(d.repo, d.subject, jwsType, p.seal(trap{format: jwsType, scheme: envelope.SchemeX509, old: d.chain()}, signed, time.Time{}, nil))
+			d.first(t, map[bool]int{true: 0, false: 1}[reason == ""], reason, reason, d.trusting("aged", pinnedRoot{certificate: d.root.Certificate}, ", max-age: 30d")...)
+			d.first(t, 0, "", "", d.trusting("ageless", pinnedRoot{certificate: d.root.Certificate}, "")...)
+		})
+	}
+}
+
 // What Go's parser does not know, or was once made to fall over by, is refused, takes little memory, and hides nothing.
 func TestX18OddCertificates(t *testing.T) {
 	t.Parallel()

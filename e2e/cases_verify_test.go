@@ -263,6 +263,11 @@ func TestCasesVerifyJWS(t *testing.T) {
 			return j.with(`"io.cncf.notary.authenticSigningTime":"2026-01-01T00:00:00Z"`).
 				replace(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.authenticSigningTime"]`)
 		})},
+		{"V12 signing authority with signingTime", "time-invalid", bent(func(j *jws) *jws {
+			return j.replace(scheme, `"io.cncf.notary.signingScheme":"notary.x509.signingAuthority"`).
+				with(`"io.cncf.notary.authenticSigningTime":"2026-01-01T00:00:00Z"`).
+				replace(crit, `"crit":["io.cncf.notary.signingScheme","io.cncf.notary.authenticSigningTime"]`)
+		})},
 		{"V12 signing authority under a CA root", "kind-not-trusted", bent(func(j *jws) *jws {
 			return j.replace(scheme, `"io.cncf.notary.signingScheme":"notary.x509.signingAuthority"`).
 				replace("io.cncf.notary.signingTime", "io.cncf.notary.authenticSigningTime").
