@@ -51,7 +51,7 @@ document in a file or a registry: its grants stay but for those named here, its 
 made for. The same inputs at the same time give the same bytes. It counts for nobody until it is signed: imprint policy delegate publish.`,
 		Example: `  imprint policy delegate make --scope docker.io --grant docker.io/vendor2=vendor2.pem \
       --expires 90d --out delegations.json
-  imprint policy delegate make --from delegations.json --grant docker.io/acme=acme.pem --out next.json
+  imprint policy delegate make --from old.json --grant docker.io/acme=acme.pem --out new.json
   imprint policy delegate make --from docker.io/trust/delegations:v1 --revoke docker.io/vendor2`,
 		Args:        arguments(0, 0, ""),
 		Annotations: map[string]string{exits: "0 written   3 usage, or the document would break a rule   4 registry   5 not authorised   8 local disk"},
