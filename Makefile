@@ -13,7 +13,7 @@ build: ## $(DIST)/imprint, static and stripped, and its plugin for PKCS #11 toke
 	CGO_ENABLED=0 go build -trimpath $(LEAN) -ldflags "-s -w -X github.com/imprint-oci/imprint/cmd.version=$(VERSION) -X main.version=$(VERSION)" -o $(DIST)/ ./cmd/imprint ./cmd/notation-pkcs11
 
 # Some stories are told in part under the race detector, which takes several times their time: here they are told whole.
-WHOLE := TestNeverHalf|TestRotation|TestAllArrives|TestHole|TestAirGap|TestBigCut
+WHOLE := TestNeverHalf|TestRotation|TestAllArrives|TestHole|TestAirGap|TestBigCut|TestDifferential
 
 test: ## everything, with the race detector
 	go test -race -timeout 20m ./...
@@ -47,5 +47,5 @@ fuzz: ## each fuzz target for FUZZTIME
 	  echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; done; done
 
 bench: ## requests, round trips and ratios; copy beside the other tools that are on PATH
-	go test -run '^$$' -bench . -benchtime 3x ./e2e ./e2e/keys
+	go test -run '^$$' -bench . -benchtime 3x ./e2e ./e2e/keys ./trust
 	go run ./e2e/bench
