@@ -455,21 +455,22 @@ func (s *session) newer(ctx context.Context, dst registry.Reference, found found
 		if m, err = repo.Resolve(ctx, dst); err == nil {
 			var b []byte
 			if b, err = trust.ReadDelegation(ctx, repo, m); err == nil {
-				return weighVersions(b, found)
+				moves, err = weighVersions(b, found)
 			}
 		}
 	}
 	if errors.Is(err, registry.ErrNotFound) || errors.Is(err, trust.ErrDelegation) || errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
-	return false, err
+	return moves, err
 }
 
+// weighVersions does so for the bytes that are there. The error of what is no document is [trust.ErrDelegation].
 func weighVersions(there []byte, found foundDelegation) (moves bool, err error) {
 	before, err := trust.ParseDelegation(there)
 	switch {
 	case err != nil:
-		return false, nil
+		return false, err
 	case string(there) == string(found.bytes):
 		return true, nil // published already, or its tag is being written again
 	case before.Scope != found.document.Scope:

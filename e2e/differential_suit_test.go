@@ -71,7 +71,6 @@ type suit struct {
 
 	certificates []*pattern                                      // leaf first
 	listed       []func([]*x509.Certificate) []*x509.Certificate // what becomes of the chain once it is issued
-	renewed      func([]*x509.Certificate) []*x509.Certificate   // the chain that the policy knows; nil: the one that is issued
 	format       string                                          // of the envelope
 	key          crypto.Signer                                   // that signs
 	members      []member                                        // of the protected header

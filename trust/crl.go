@@ -40,7 +40,6 @@ type list struct {
 }
 
 var (
-	oidNumber       = asn1.ObjectIdentifier{2, 5, 29, 20}
 	oidReason       = asn1.ObjectIdentifier{2, 5, 29, 21}
 	oidInvalidity   = asn1.ObjectIdentifier{2, 5, 29, 24}
 	oidDelta        = asn1.ObjectIdentifier{2, 5, 29, 27}

@@ -73,24 +73,6 @@ func seatAll(claimants [][]claimant, shared bool) (taken []int, full bool) {
 	return taken, full
 }
 
-// satisfied decides a rule of trust or require by which keys have a signature that an entry accepts.
-func (s *scope) satisfied(accepted func(entry) []string) bool {
-	groups := s.groups
-	if s.rule == ruleTrust {
-		groups = [][]entry{slices.Collect(s.entries())}
-	}
-	claimants := make([][]claimant, len(groups))
-	for i, group := range groups {
-		for _, e := range group {
-			for _, key := range accepted(e) {
-				claimants[i] = append(claimants[i], claimant{key: key})
-			}
-		}
-	}
-	_, full := seatAll(claimants, s.shared)
-	return full
-}
-
 // assign gives each group a finding that fits it.
 func (c court) assign(findings []finding, fits func(finding, court, int) bool) (taken []int, full bool) {
 	claimants := make([][]claimant, len(c.seats))
