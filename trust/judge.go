@@ -82,9 +82,9 @@ type asks struct {
 // A question is whether a chain was revoked, of one that is accepted otherwise.
 type question struct {
 	rule     *revoking
-	chain    certchain.Chain
-	stamping bool      // the chain is that of a time-stamping authority
-	at       time.Time // by when the signature is proved to exist; zero: nothing proves it
+	chain    certchain.Chain // up to the issuer of the last certificate that is asked about
+	stamping bool            // the chain is that of a time-stamping authority
+	at       time.Time       // by when the signature is proved to exist; zero: nothing proves it
 }
 
 // A grant is what a delegation document adds to the trust of the selected scope.
@@ -371,7 +371,7 @@ func (c court) asked(t *trial, e entry, content envelope.Content) (at stage, cod
 	if code != "" {
 		return atCertificates, code, detail
 	}
-	known := c.unrevoked(t, c.revoking(e), content, proof)
+	known := c.unrevoked(t, c.revoking(e), content, e.root.highest(content.Chain), proof)
 	if known.refused {
 		return atRevocation, known.code, known.detail
 	}
@@ -418,23 +418,24 @@ func (k knowledge) and(o knowledge) knowledge {
 }
 
 // unrevoked looks whether the signer's certificates were revoked, and those of the authority whose timestamp counts: because
-// the validity of the former rests on it, or because it proves that the signature is older than what they were revoked for.
-func (c court) unrevoked(t *trial, rule *revoking, content envelope.Content, p proof) knowledge {
+// the validity of the former rests on it, or because it proves that the signature is older than what they were revoked for. pinned is
+// the signer's certificate that the policy trusts for being itself.
+func (c court) unrevoked(t *trial, rule *revoking, content envelope.Content, pinned int, p proof) knowledge {
 	if p.stamp == nil || p.counts {
-		found, k := c.look(rule, content.Chain, false, p.at)
+		found, k := c.look(rule, content.Chain, pinned, false, p.at)
 		t.revocation = found
 		if p.stamp != nil {
-			found, authority := c.look(rule, p.stamp.Chain, true, time.Time{})
+			found, authority := c.look(rule, p.stamp.Chain, len(p.stamp.Chain)-1, true, time.Time{})
 			t.stamp.Revocation = found
 			k = k.and(authority)
 		}
 		return k
 	}
-	found, k := c.look(rule, content.Chain, false, time.Time{})
+	found, k := c.look(rule, content.Chain, pinned, false, time.Time{})
 	t.revocation = found
 	if k.refused {
-		found, older := c.look(rule, content.Chain, false, p.at)
-		ofAuthority, authority := c.look(rule, p.stamp.Chain, true, time.Time{})
+		found, older := c.look(rule, content.Chain, pinned, false, p.at)
+		ofAuthority, authority := c.look(rule, p.stamp.Chain, len(p.stamp.Chain)-1, true, time.Time{})
 		if !older.refused && !authority.refused {
 			t.revocation, t.stamp.Revocation = found, ofAuthority
 			return older.and(authority)
@@ -443,11 +444,11 @@ func (c court) unrevoked(t *trial, rule *revoking, content envelope.Content, p p
 	return k
 }
 
-func (c court) look(rule *revoking, chain certchain.Chain, stamping bool, at time.Time) (*Revocation, knowledge) {
-	found, code, detail, ask := c.revocation(rule, chain, stamping, at)
+func (c court) look(rule *revoking, chain certchain.Chain, pinned int, stamping bool, at time.Time) (*Revocation, knowledge) {
+	found, code, detail, ask := c.revocationUpTo(pinned, rule, chain, stamping, at)
 	k := knowledge{code: code, detail: detail, refused: code != "" && (found == nil || found.Status != RevocationUnknown)}
 	if ask {
-		k.asks = []question{{rule, chain, stamping, at}}
+		k.asks = []question{{rule, chain[:min(pinned+2, len(chain))], stamping, at}}
 	}
 	return found, k
 }
@@ -486,6 +487,15 @@ func (r *root) stands(chain certchain.Chain) bool {
 		}
 	}
 	return false
+}
+
+// highest returns the place of the root's certificate in a chain where one stands, of several that of the last one.
+func (r *root) highest(chain certchain.Chain) int {
+	from, to := r.pin.within(chain)
+	for to > from && !slices.ContainsFunc(r.certificates, chain[to].Equal) {
+		to--
+	}
+	return to
 }
 
 // skew is how far a signer's clock may be ahead before its signature's age is called unknown.

@@ -127,6 +127,13 @@ func keyOf(cert, issuer *x509.Certificate) certificateKey {
 // revocation judges a chain by the rule and by the lists given for this run. proof is the latest time at which what is judged is
 // proved to have been there; zero: nothing proves it. It is pure; ask says that the network could tell more.
 func (c court) revocation(rule *revoking, chain certchain.Chain, stamping bool, proof time.Time) (found *Revocation, code, detail string, ask bool) {
+	return c.revocationUpTo(len(chain)-1, rule, chain, stamping, proof)
+}
+
+// revocationUpTo is revocation of a chain of which the policy trusts the certificate at pinned for being itself. What stands above that one
+// says nothing, and least of all where to ask: for the public key of who issued it anybody can make another certificate, and put that
+// into the chain of a signature that he only copied. It counts alone what lists that are at hand revoke there.
+func (c court) revocationUpTo(pinned int, rule *revoking, chain certchain.Chain, stamping bool, proof time.Time) (found *Revocation, code, detail string, ask bool) {
 	given := c.policy.narrow.lists
 	if rule == nil && given == nil {
 		return nil, "", "", false
@@ -144,7 +151,12 @@ func (c court) revocation(rule *revoking, chain certchain.Chain, stamping bool, 
 	}
 	worst := -1
 	for i, cert := range chain[:len(chain)-1] {
-		v := c.certificate(rule, given, cert, chain[i+1], proof)
+		of := *rule
+		of.network = rule.network && i <= pinned
+		v := c.certificate(&of, given, cert, chain[i+1], proof)
+		if i > pinned && v.status != RevocationRevoked {
+			continue
+		}
 		found.Certificates = append(found.Certificates, v.describe(cert))
 		worst = max(worst, slices.Index(badness, v.status))
 		said := v.sentence(cert, stamping)
@@ -189,27 +201,37 @@ func (c court) certificate(rule *revoking, given *Lists, cert, issuer *x509.Cert
 		}
 		return standing{ruling: own, enforced: true}
 	}
-	all, _ := c.byLists(slices.Concat(rule.lists, given.all()), cert, issuer, proof)
+	base, _ := c.byLists(rule.lists, cert, issuer, proof)
+	all := base
+	if base.status != RevocationRevoked { // which no list of the run lifts
+		all, _ = c.byLists(slices.Concat(rule.lists, given.all()), cert, issuer, proof)
+	}
 	var ask bool
 	if c.supposed != nil {
 		return standing{ruling: c.supposed.ruling(cert, all), enforced: rule.check == checkEnforce}
 	}
 	switch {
-	case all.status == RevocationGood || all.status == RevocationRevoked:
+	case base.status == RevocationGood || all.status == RevocationRevoked:
 	case !rule.network:
-		if all.why == "" {
+		if all.why == "" && all.status != RevocationGood {
 			all.why = "no list that was given is of its issuer"
 		}
 	case !asksNetwork(cert):
-		if all.why == "" && !rule.files {
+		if all.why == "" && !rule.files && all.status != RevocationGood {
 			all.status, all.why = RevocationNone, "it names neither a list nor a responder"
 		}
 	default:
+		// That a list of the run says good keeps nobody from being asked: it would hide what the policy would have been told.
 		told, ok := c.evidence.revocation[keyOf(cert, issuer)]
 		ask = !ok
-		if ok {
-			all = told.at(c.now, proof, all)
-		} else if all.why == "" {
+		switch {
+		case ok:
+			if by := told.at(c.now, proof, all); by.status == RevocationRevoked || all.status != RevocationGood {
+				all = by
+			}
+		case all.status == RevocationGood:
+			all = ruling{status: RevocationUnknown, why: "its lists and responders were not asked"}
+		case all.why == "":
 			all.why = "its lists and responders were not asked"
 		}
 	}

@@ -1,0 +1,113 @@
+package trust
+
+import (
+	"testing"
+	"time"
+
+	"github.com/imprint-oci/imprint/certchain/certtest"
+	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/trust/revtest"
+)
+
+// TestX17AbovePinned: whoever has a signature can put certificates of his own above the one that is pinned, for the public key of the
+// authority that stands there. They send nobody anywhere, and say nothing of revocation.
+func TestX17AbovePinned(t *testing.T) {
+	t.Parallel()
+	top := certtest.Root("root")
+	upper := top.Intermediate("upper")
+	lower := authorityOf(t, upper.Intermediate("lower"))
+	evil := authorityOf(t, certtest.Root("evil"))
+	s := &signatory{key: certtest.Key("P-256")}
+	s.chain = lower.Chain(lower.Leaf(s.key.Public(), "release", lower.NamesList()))
+	leaf := s.chain.Leaf()
+	genuine := s.sign(t, signing{})
+	s.chain = append(s.chain[:2:2], evil.IntermediateWith(upper.Key, "upper", evil.NamesList(), evil.NamesResponder()).Certificate, evil.Certificate)
+	beside := s.sign(t, signing{})
+	s.chain = append(s.chain[:1:1], evil.IntermediateWith(lower.Key, "lower", evil.NamesList(), evil.NamesResponder()).Certificate, evil.Certificate)
+	above := s.sign(t, signing{})
+
+	for _, row := range []struct {
+		name, policy, pem string
+		sig               registry.Signature
+	}{
+		{"leaf, genuine", "leaf", string(certtest.PEM(leaf)), genuine},
+		{"leaf, another authority of its issuer's key", "leaf", string(certtest.PEM(leaf)), above},
+		{"leaf, another one above its issuer", "leaf", string(certtest.PEM(leaf)), beside},
+		{"intermediate, genuine", "intermediate", string(certtest.PEM(lower.Certificate)), genuine},
+		{"intermediate, another one above it", "intermediate", string(certtest.PEM(lower.Certificate)), beside},
+	} {
+		p, err := Load(folderOf(t, "version: 1\nroots: {it: {certificates: [it.pem], pin: "+row.policy+"}}\n"+
+			"revocation: {check: enforce, network: true}\nscopes: {r.example: [it]}\n", map[string]string{"it.pem": row.pem}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.Examine(t.Context(), ref(t, "r.example/x:1"), artifact, sigs(row.sig), time.Now(), &Sources{HTTP: plain()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != Accepted {
+			t.Errorf("%s: %s %s (%s)", row.name, r.Verdict, r.Reason, r.Detail)
+		}
+	}
+	if asked := evil.Requests(); len(asked) > 0 {
+		t.Errorf("a stranger was asked: %q", asked)
+	}
+	if len(lower.Requests()) == 0 {
+		t.Error("the signer's authority was not asked")
+	}
+
+	// A list that revokes what stands above still counts, and so does a leaf that was revoked.
+	authority := authorityOf(t, upper)
+	authority.Revoke(lower.Certificate, revtest.Revoked{})
+	p, err := Load(folderOf(t, "version: 1\nroots: {it: {certificates: [it.pem], pin: leaf}}\n"+
+		"revocation: {check: enforce, crl: [upper.crl, lower.crl]}\nscopes: {r.example: [it]}\n",
+		map[string]string{"it.pem": string(certtest.PEM(leaf)), "upper.crl": string(authority.List()), "lower.crl": string(lower.List())}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReport(t, p.Judge(ref(t, "r.example/x:1"), artifact, sigs(genuine), time.Now()), Rejected, codeRevoked)
+	wantReport(t, p.Judge(ref(t, "r.example/x:1"), artifact, sigs(above), time.Now()), Accepted, "") // it is another certificate, and the leaf is trusted
+}
+
+// TestGivenGoodAsks (P13): a list of --crl from which a certificate is missing does not hide that the network says it was revoked, and
+// none lifts what a list of the policy says.
+func TestGivenGoodAsks(t *testing.T) {
+	t.Parallel()
+	ca := authorityOf(t, certtest.Root("root"))
+	s := &signatory{root: ca.Authority, key: certtest.Key("P-256")}
+	s.chain = ca.Chain(ca.Leaf(s.key.Public(), "release", ca.NamesList()))
+	sig := s.sign(t, signing{})
+	older := &Lists{ruled(t, checkOff, false, ca.List()).lists}
+	ca.Revoke(s.chain.Leaf(), revtest.Revoked{Reason: revtest.Hold})
+	held := ca.List()
+	examine := func(section string, given *Lists, src *Sources) Report {
+		t.Helper()
+		p, err := Load(folderOf(t, "version: 1\nroots: {it: it.pem}\nrevocation: {"+section+"}\nscopes: {r.example: [it]}\n",
+			map[string]string{"it.pem": s.pem(), "held.crl": string(held)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err = p.Narrow(Narrowing{Lists: given}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.Examine(t.Context(), ref(t, "r.example/x:1"), artifact, sigs(sig), time.Now(), src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	const network = "check: enforce, network: true"
+	wantReport(t, examine(network, nil, &Sources{HTTP: plain()}), Rejected, codeRevoked)
+	wantReport(t, examine(network, older, &Sources{HTTP: plain()}), Rejected, codeRevoked)
+	wantReport(t, examine(network, older, &Sources{}), Accepted, "") // offline it is what there is
+	wantReport(t, examine(network, nil, &Sources{}), Undetermined, codeRevocationUnknown)
+
+	ca.RevokeInDelta(s.chain.Leaf(), revtest.Revoked{Reason: revtest.Remove, At: time.Now()})
+	lifts := &Lists{ruled(t, checkOff, false, ca.DeltaList()).lists}
+	wantReport(t, examine("check: enforce, crl: [held.crl]", nil, &Sources{}), Rejected, codeRevoked)
+	wantReport(t, examine("check: enforce, crl: [held.crl]", lifts, &Sources{}), Rejected, codeRevoked)
+
+	ca.Lie(revtest.Down)
+	wantReport(t, examine(network, older, &Sources{HTTP: plain()}), Accepted, "")
+	wantReport(t, examine(network, nil, &Sources{HTTP: plain()}), Undetermined, codeRevocationUnknown)
+}
