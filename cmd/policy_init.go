@@ -16,6 +16,7 @@ import (
 	"github.com/imprint-oci/imprint/cmd/ui"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/trust"
+	"github.com/imprint-oci/imprint/trust/foreign"
 )
 
 type policyInitInputs struct {
@@ -233,22 +234,13 @@ func tryProposal(s *session, files []trust.ProposedFile, looked []trust.Looked) 
 // writeProposal writes the files, the policy last: what names files that are not there would not load.
 func writeProposal(s *session, in policyInitInputs, files []trust.ProposedFile) ([]string, error) {
 	var out []string
+	var all []foreign.File
 	for _, f := range files {
-		path := filepath.Join(in.out, filepath.FromSlash(f.Name))
-		if _, err := os.Stat(filepath.Dir(path)); err == nil {
-			if err := writable(path, in.overwrite); err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, path)
+		out = append(out, filepath.Join(in.out, filepath.FromSlash(f.Name)))
+		all = append(all, foreign.File{Name: f.Name, Content: f.Content})
 	}
-	if err := os.MkdirAll(filepath.Join(in.out, "roots"), 0o755); err != nil {
-		return nil, unwritable(in.out, err)
-	}
-	for i, f := range files {
-		if err := s.write(out[i], f.Content, 0o644, in.overwrite); err != nil {
-			return nil, err
-		}
+	if err := s.writeAll(in.out, all, in.overwrite); err != nil {
+		return nil, err
 	}
 	return out, nil
 }

@@ -155,3 +155,20 @@ func TestPolicyInitOfWhatCannotBeProposed(t *testing.T) {
 		t.Errorf("%s", got.out)
 	}
 }
+
+// TestPolicyInitTakesBack: a disk that is full after the first file leaves none, nor folders, so that the same command can be run again.
+func TestPolicyInitTakesBack(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "a", "policy")
+	root := trust.ProposedFile{Name: "roots/a.pem", Content: []byte("a")}
+	unwritable := trust.ProposedFile{Name: strings.Repeat("x", 300), Content: []byte("b")} // no file system takes the name
+	if _, err := writeProposal(&session{}, policyInitInputs{out: out}, []trust.ProposedFile{root, unwritable}); err == nil {
+		t.Fatal("it was written")
+	}
+	if _, err := os.Lstat(filepath.Dir(out)); !os.IsNotExist(err) {
+		t.Errorf("left behind: %v", err)
+	}
+	if files, err := writeProposal(&session{}, policyInitInputs{out: out}, []trust.ProposedFile{root}); err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
+	}
+}
