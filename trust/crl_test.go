@@ -228,6 +228,29 @@ func TestListFiles(t *testing.T) {
 	loadError(t, err, codePath, 3)
 }
 
+// All lists together are bounded, and so are all files of a policy, however small each is.
+func TestListsAreBoundedTogether(t *testing.T) {
+	t.Parallel()
+	list := authorityOf(t, certtest.Root("root")).List()
+	at := filepath.Join(t.TempDir(), "a.crl")
+	if err := os.WriteFile(at, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, over := range []int{0, 1} {
+		files := &folder{path: "."}
+		files.read = []named{{"before", make([]byte, maxListsRead-len(list)+over)}} // nobody writes to it, so that it takes no memory
+		if _, err := files.lists(at); (err != nil) != (over > 0) || err != nil && codeOf(err, "") != codeTooLarge {
+			t.Errorf("%d bytes too many: %v", over, err)
+		}
+		files.close()
+		files = &folder{path: ".", bytes: maxFiles - int64(len(list)) + int64(over)}
+		if _, err := files.file(at, MaxListBytes); (err != nil) != (over > 0) || err != nil && codeOf(err, "") != codeTooLarge {
+			t.Errorf("of all files, %d bytes too many: %v", over, err)
+		}
+		files.close()
+	}
+}
+
 func TestListWarnings(t *testing.T) {
 	t.Parallel()
 	ca := authorityOf(t, certtest.Root("root"))

@@ -984,3 +984,30 @@ mirrors:
 	wantReport(t, d.judge(t, p, "mirror.example/acme2/own/app:1", d.run(), d.acme), Accepted, "")
 	wantReport(t, d.judge(t, p, "mirror.example/acme2/app:1", d.run(), d.acme), Rejected, codeNoTrusted)
 }
+
+// A document is asked for only for a signature that it could make count: of this artifact, by a chain that may be looked at.
+func TestDelegationIsNotAskedForWhatItCannotHelp(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.bulletin.err = registry.ErrUnavailable
+	p, at := d.policy(t, ""), ref(t, "docker.io/acme2/app:1")
+	another := payloadOf(describe("another"))
+	for name, sig := range map[string]registry.Signature{
+		"of another artifact": d.acme.sign(t, signing{payload: &another}),
+		"that is broken":      found(string(envelope.JWS), []byte("{")),
+	} {
+		got, err := p.Examine(t.Context(), at, artifact, sigs(sig), time.Now(), d.run())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantReport(t, got, Rejected, codeNoTrusted)
+		if n := d.bulletin.opened.Load(); n > 0 {
+			t.Errorf("%s: the document was asked for", name)
+		}
+	}
+	got, err := p.Examine(t.Context(), at, artifact, sigs(d.acme.sign(t, signing{})), time.Now(), d.run())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReport(t, got, Undetermined, codeDelegationUnavailable)
+}

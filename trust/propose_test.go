@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/envelope/tsatest"
@@ -178,6 +180,35 @@ func TestProposeScopes(t *testing.T) {
 	if strings.Contains(strings.ReplaceAll(text, "trust: [", ""), "trusted") {
 		t.Errorf("it says trusted:\n%s", text)
 	}
+}
+
+// TestProposeNameless: to ask the others of a root for their names would refuse the leaf that has none, and of that it is told.
+func TestProposeNameless(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	org := newSignatory("org", organisation("Acme"))
+	nameless := org.under("nameless", certtest.Subject(pkix.Name{}))
+	a, b := ref(t, "a.example/x:1.0"), ref(t, "b.example/x:1.0")
+	looked := []Looked{
+		{a, artifact, sigs(org.sign(t, signing{}), nameless.sign(t, signing{}))},
+		{b, artifact, sigs(org.sign(t, signing{}))},
+	}
+	p, err := Propose(looked, now).Choose(prints(org))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []ProposedScope{{Scope: "a.example/x", Trust: []ProposedEntry{{Root: "org-root"}}},
+		{Scope: "b.example/x", Trust: []ProposedEntry{{Root: "org-root", Identities: []string{"C=US, ST=WA, O=Acme, CN=release"}}}}}; !cmp.Equal(p.Scopes, want) {
+		t.Error(cmp.Diff(want, p.Scopes))
+	}
+	if want := []string{"a leaf under root org-root has no name that a policy could ask for: any leaf under that root would do"}; !slices.Equal(p.Notes, want) {
+		t.Errorf("notes %q", p.Notes)
+	}
+	policy := written(t, p)
+	for _, sig := range looked[0].Signatures {
+		wantReport(t, policy.Judge(a, artifact, sigs(sig), now), Accepted, "")
+	}
+	wantReport(t, policy.Judge(b, artifact, looked[0].Signatures[1:], now), Rejected, codeMismatch)
 }
 
 // TestProposeNames: whatever a certificate calls itself, the policy reads back, and asks for no less.

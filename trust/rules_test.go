@@ -13,6 +13,7 @@ import (
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/trust/revtest"
 )
 
 // A rowOfErrors is a policy that does not load, and what its error must tell.
@@ -272,14 +273,31 @@ func TestP06Pins(t *testing.T) {
 // L4: every file that the policy names is in the digest, whichever section names it.
 func TestDigestHasEverySectionsFiles(t *testing.T) {
 	t.Parallel()
-	s, stamps, hub := newSignatory("a"), newSignatory("stamps"), newSignatory("hub")
-	files := map[string]string{"a.pem": s.pem(), "tsa.pem": stamps.pem(), "scope.pem": hub.pem()}
+	s, stamps, hub, revoking := newSignatory("a"), newSignatory("stamps"), newSignatory("hub"), authorityOf(t, certtest.Root("revoking"))
+	list := func() string { return string(revtest.PEM(revoking.List())) }
+	files := map[string]string{"a.pem": s.pem(), "tsa.pem": stamps.pem(), "scope.pem": hub.pem(), "all.crl": list(), "crl/scope.crl": list(), "entry.crl": list()}
 	file := folderOf(t, `version: 1
 roots: {a: a.pem}
 timestamps: {roots: [tsa.pem], use: always}
+revocation: {check: enforce, crl: [all.crl]}
 scopes:
-  r.example: {trust: [a], timestamps: {roots: [scope.pem], use: always}}
+  r.example:
+    trust: [{root: a, revocation: {check: enforce, crl: [entry.crl]}}]
+    timestamps: {roots: [scope.pem], use: always}
+    revocation: {check: log, crl: [crl]}
+    delegate: {root: a, from: "file:documents", identities: [CN=documents]}
 `, files)
+	now := time.Now().UTC().Truncate(time.Second)
+	document := DelegationDocument{Version: 1, Issued: now, Expires: now.Add(time.Hour), Scope: "r.example", Grants: []Grant{grantOf("r.example/x", hub)}}
+	post := func(version uint64) {
+		document.Version = version
+		at := filepath.Join(filepath.Dir(file), "documents")
+		if err := os.RemoveAll(at); err != nil {
+			t.Fatal(err)
+		}
+		(&bulletin{dir: at}).put(t, must(document.Encode()), posting{})
+	}
+	post(1)
 	load := func() string {
 		p, err := Load(file)
 		if err != nil {
@@ -302,6 +320,12 @@ scopes:
 		if load() != before {
 			t.Errorf("%s is as it was, and the digest is not", name)
 		}
+	}
+	if post(2); load() == before {
+		t.Error("the delegation document changed, and the digest did not")
+	}
+	if post(1); load() != before {
+		t.Error("the delegation document is as it was, and the digest is not")
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/envelope/tsatest"
 	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/trust/revtest"
 )
 
 const (
@@ -231,6 +232,66 @@ func TestTimestampVerdicts(t *testing.T) {
 				t.Errorf("stamped, and holds until %v (%s)", j.HoldsUntil, j.FirstToEnd)
 			case status != StampGood && (j.HoldsUntil == nil || !j.HoldsUntil.Equal(w.end)):
 				t.Errorf("not stamped, and holds until %v", j.HoldsUntil)
+			}
+		})
+	}
+}
+
+// A timestamp excuses what was revoked for a later loss of the key only as long as its own authority is not revoked, and where the
+// signature's validity does not rest on it a revoked authority harms nothing.
+func TestTimestampOfARevokedAuthority(t *testing.T) {
+	t.Parallel()
+	lost := time.Now().Add(-10 * aDay).Truncate(time.Second)
+	for _, row := range []struct {
+		name            string
+		use             string
+		leaf            bool // it is revoked, since its key was lost after the timestamp
+		token, ca       bool // so is the certificate that signed the timestamp, or its issuer
+		uncovered       bool // no list is of the authority
+		verdict, reason string
+		status          string // of the authority's certificates; "": not looked at
+	}{
+		{"nothing", useAfterward, false, false, false, false, Accepted, "", ""},
+		{"the leaf", useAfterward, true, false, false, false, Accepted, "", RevocationGood},
+		{"the leaf, and who stamped", useAfterward, true, true, false, false, Rejected, codeRevoked, ""},
+		{"the leaf, and who issued him", useAfterward, true, false, true, false, Rejected, codeRevoked, ""},
+		{"the leaf, and nobody knows of the authority", useAfterward, true, false, false, true, Undetermined, codeRevocationUnknown, RevocationUnknown},
+		{"who stamped", useAfterward, false, true, true, false, Accepted, "", ""},
+		{"nobody knows of the authority", useAfterward, false, false, false, true, Accepted, "", ""},
+		{"nothing, always asked for", useAlways, false, false, false, false, Accepted, "", RevocationGood},
+		{"the leaf, always asked for", useAlways, true, false, false, false, Accepted, "", RevocationGood},
+		{"who stamped, always asked for", useAlways, false, true, false, false, Rejected, codeRevoked, RevocationRevoked},
+		{"who issued him, always asked for", useAlways, false, false, true, false, Rejected, codeRevoked, RevocationRevoked},
+		{"nobody knows of the authority, always asked for", useAlways, false, false, false, true, Undetermined, codeRevocationUnknown, RevocationUnknown},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newStampedWorld(t)
+			root, tsa, tsaRoot := authorityOf(t, w.s.root), authorityOf(t, w.tsa.CA), authorityOf(t, w.tsa.Root)
+			if row.leaf {
+				root.Revoke(w.s.chain.Leaf(), revtest.Revoked{Reason: revtest.KeyCompromise, Invalid: lost})
+			}
+			if row.token {
+				tsa.Revoke(w.tsa.Certificate, revtest.Revoked{Reason: revtest.KeyCompromise})
+			}
+			if row.ca {
+				tsaRoot.Revoke(w.tsa.CA.Certificate, revtest.Revoked{Reason: revtest.KeyCompromise})
+			}
+			lists := map[string]string{"crl/root.crl": string(root.List())}
+			if !row.uncovered {
+				lists["crl/tsa.crl"], lists["crl/tsa-root.crl"] = string(tsa.List()), string(tsaRoot.List())
+			}
+			files := map[string]string{"r.pem": w.s.pem(), "tsa.pem": string(certtest.PEM(w.tsa.Root.Certificate))}
+			maps.Copy(files, lists)
+			p := must(Load(folderOf(t, "version: 1\nroots: {r: r.pem}\ntimestamps: {roots: [tsa.pem], use: "+row.use+"}\nrevocation: {check: enforce, crl: [crl]}\n"+trustR, files)))
+			got := p.Judge(ref(t, "r.example/x:1"), artifact, sigs(w.with(w.sign(signing{}), w.at(w.tsa, w.begin.Add(aDay)))), time.Now())
+			wantReport(t, got, row.verdict, row.reason)
+			status := ""
+			if of := got.Signatures[0].Timestamp.Revocation; of != nil {
+				status = of.Status
+			}
+			if status != row.status {
+				t.Errorf("the authority is %q, want %q", status, row.status)
 			}
 		})
 	}
