@@ -31,7 +31,7 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{"no command", "", "which command?", ""},
 		{"an unknown command", "sing oci:a:1", `unknown command "sing"`, "did you mean imprint sign?"},
-		{"a command of a later version", "policy export", "export is not built into this version", "imprint policy --help"},
+		{"an unknown command of a family", "policy exprot", `unknown command "exprot"`, "did you mean imprint policy export?"},
 		{"a surplus argument", "copy oci:a:1 oci:b oci:c", `imprint copy takes SRC DST: "oci:c" is one too many`, "usage: imprint copy SRC DST"},
 		{"a missing argument", "copy oci:a:1", "imprint copy takes SRC DST", "usage: imprint copy SRC DST"},
 		{"an argument where there is none", "version now", `"now" is one too many`, "usage: imprint version"},

@@ -3,7 +3,6 @@ package cmd
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -122,23 +121,10 @@ func unknownCommand(c *cobra.Command, word string) error {
 			known = append(known, sub.Aliases...)
 		}
 	}
-	later := notBuilt[""]
-	if c.HasParent() {
-		later = notBuilt[c.Name()]
-	}
-	if slices.Contains(later, word) {
-		return usageHint(c.CommandPath()+" --help lists what there is", "%s is not built into this version", word)
-	}
 	if near := nearest(word, known); near != "" {
 		return usageHint("did you mean "+c.CommandPath()+" "+near+"?", "unknown command %q", word)
 	}
 	return usageHint(c.CommandPath()+" --help lists the commands", "unknown command %q", word)
-}
-
-// notBuilt names, for each command and "" for all, what the design has and this version has not, so that nobody takes it for a
-// misspelling.
-var notBuilt = map[string][]string{
-	"policy": {"init", "test"},
 }
 
 // flagError explains a flag that could not be parsed.
@@ -159,9 +145,6 @@ func flagProblem(c *cobra.Command, err error) error {
 	name := unknown.GetSpecifiedName()
 	if len(name) < 2 || unknown.GetSpecifiedShortnames() != "" {
 		return usageHint(path+" --help lists its flags", "unknown flag -%s", name)
-	}
-	if slices.Contains(notBuilt[c.Name()], name) {
-		return usageHint(path+" --help lists its flags", "--%s is not built into this version", name)
 	}
 	if near := nearest(name, names(c)); near != "" {
 		return usageHint("did you mean --"+near+"?", "unknown flag --%s", name)

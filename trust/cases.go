@@ -450,7 +450,7 @@ func (row caseNode) judge(w *supposition, file string, contents []*supposedConte
 func Keys() []string {
 	all := map[string]bool{}
 	for _, g := range []grammar{topGrammar, rootGrammar, scopeGrammar, entryGrammar, delegateGrammar, revocationGrammar, timestampsGrammar, casesGrammar, supposedGrammar} {
-		for _, key := range slices.Concat(g.known, g.later) {
+		for _, key := range g.known {
 			all[key] = true
 		}
 	}

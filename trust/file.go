@@ -149,7 +149,7 @@ func (p *parser) version(n *yaml.Node) error {
 func (p *parser) limits(fields map[string]field, of string) (l settings, set bool, err error) {
 	if f, ok := fields["claims"]; ok {
 		set = true
-		word, err := p.oneOf(f.value, "claims", claimsModes, nil)
+		word, err := p.oneOf(f.value, "claims", claimsModes)
 		if err != nil {
 			return l, set, err
 		}
@@ -168,7 +168,7 @@ func (p *parser) limits(fields map[string]field, of string) (l settings, set boo
 			return l, set, err
 		}
 		for _, item := range items {
-			name, err := p.oneOf(item, "algorithms", allAlgorithms, nil)
+			name, err := p.oneOf(item, "algorithms", allAlgorithms)
 			if err != nil {
 				return l, set, err
 			}

@@ -10,7 +10,6 @@ const (
 	codeFeature        = "policy-yaml-feature"
 	codeDuplicateKey   = "policy-key-duplicate"
 	codeKeyUnknown     = "policy-key-unknown"
-	codeKeyNotBuilt    = "policy-key-not-built"
 	codeMissing        = "policy-key-missing"
 	codeType           = "policy-type"
 	codeValue          = "policy-value"
@@ -95,7 +94,6 @@ func Reasons() map[string]string {
 		codeFeature:        "The policy uses a YAML anchor, alias, merge key or tag, which policies do without.",
 		codeDuplicateKey:   "A key stands twice in the same mapping of the policy.",
 		codeKeyUnknown:     "The policy holds a key that means nothing there.",
-		codeKeyNotBuilt:    "The policy holds a key or a value that this version of imprint does not carry out yet, and therefore does not ignore.",
 		codeMissing:        "A key that the policy must have is not there.",
 		codeType:           "A value of the policy has another type than its key asks for.",
 		codeValue:          "A value of the policy is not one of those that its key allows.",

@@ -49,7 +49,7 @@ func (p *parser) revocation(f field, of string) (*revoking, error) {
 	if !ok {
 		return nil, p.wrong(n, codeMissing, "%s: no check; write check: %s, check: %s, or check: %s", what, checkEnforce, checkLog, checkOff)
 	}
-	if r.check, err = p.oneOf(check.value, "check of "+what, []string{checkEnforce, checkLog, checkOff}, nil); err != nil {
+	if r.check, err = p.oneOf(check.value, "check of "+what, []string{checkEnforce, checkLog, checkOff}); err != nil {
 		return nil, err
 	}
 	if crl, ok := fields["crl"]; ok {

@@ -42,14 +42,14 @@ func (p *parser) root(f field) error {
 		return err
 	}
 	if c, ok := fields["pin"]; ok {
-		word, err := p.oneOf(c.value, "pin", []string{string(pinRoot), string(pinIntermediate), string(pinLeaf)}, nil)
+		word, err := p.oneOf(c.value, "pin", []string{string(pinRoot), string(pinIntermediate), string(pinLeaf)})
 		if err != nil {
 			return err
 		}
 		r.pin = pin(word)
 	}
 	if c, ok := fields["kind"]; ok {
-		word, err := p.oneOf(c.value, "kind", []string{string(kindCA), string(kindAuthority)}, nil)
+		word, err := p.oneOf(c.value, "kind", []string{string(kindCA), string(kindAuthority)})
 		if err != nil {
 			return err
 		}

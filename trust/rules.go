@@ -149,7 +149,7 @@ func (p *parser) rule(s *scope, key *yaml.Node, fields map[string]field) error {
 		return err
 	}
 	s.rule = ruleUnsigned
-	if _, err := p.oneOf(value, "accept", []string{"unsigned"}, nil); err != nil {
+	if _, err := p.oneOf(value, "accept", []string{"unsigned"}); err != nil {
 		return err
 	}
 	if wide(s.name) {

@@ -71,7 +71,7 @@ func (p *parser) timestamps(f field, of string) (*timestamping, error) {
 	if !ok {
 		return nil, p.wrong(n, codeMissing, "%s: when? write use: %s, or use: %s", what, useAlways, useAfterward)
 	}
-	t.use, err = p.oneOf(use.value, "use of "+what, []string{useAlways, useAfterward}, nil)
+	t.use, err = p.oneOf(use.value, "use of "+what, []string{useAlways, useAfterward})
 	p.policy.stampings = append(p.policy.stampings, t)
 	return t, err
 }

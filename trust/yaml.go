@@ -124,6 +124,9 @@ func (d document) syntax(err error) error {
 		if at.ContextMsg != "" {
 			text = at.ContextMsg + ": " + text
 		}
+		if strings.Contains(text, "alias") || strings.Contains(text, "unknown anchor") {
+			text += `; what begins with * stands in quotes: "*"`
+		}
 		e.Err = fmt.Errorf("not YAML: %s", text)
 	}
 	return e
@@ -183,7 +186,7 @@ func (d document) mapping(n *yaml.Node, what string) ([]field, error) {
 
 func (d document) isKey(n *yaml.Node, what string) error {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
-		return d.wrong(n, codeType, "a key of %s must be text, not %s", what, kindOf(n))
+		return d.wrong(n, codeType, "a key of %s must be text, not %s", what, untextual(n))
 	}
 	return nil
 }
@@ -193,7 +196,6 @@ func (d document) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d:%d", d.fil
 // A grammar is which keys a mapping may have.
 type grammar struct {
 	known []string
-	later []string          // designed, not built yet: an error that says so
 	other map[string]string // what people write by habit, and what to write here
 }
 
@@ -209,12 +211,10 @@ func (d document) object(n *yaml.Node, what string, g grammar) (map[string]field
 		switch {
 		case slices.Contains(g.known, k):
 			out[k] = f
-		case slices.Contains(g.later, k):
-			return nil, d.wrong(f.key, codeKeyNotBuilt, "%q is not built yet in this version of imprint", k)
 		case g.other[k] != "":
 			return nil, d.wrong(f.key, codeKeyUnknown, "unknown key %q in %s: %s", k, what, g.other[k])
 		default:
-			return nil, d.wrong(f.key, codeKeyUnknown, "unknown key %q in %s%s", k, what, suggest(k, slices.Concat(g.known, g.later)))
+			return nil, d.wrong(f.key, codeKeyUnknown, "unknown key %q in %s%s", k, what, suggest(k, g.known))
 		}
 	}
 	return out, nil
@@ -233,7 +233,7 @@ func (d document) list(n *yaml.Node, what string) ([]*yaml.Node, error) {
 
 func (d document) text(n *yaml.Node, what string) (string, error) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
-		return "", d.wrong(n, codeType, "%s must be text, not %s", what, kindOf(n))
+		return "", d.wrong(n, codeType, "%s must be text, not %s", what, untextual(n))
 	}
 	if n.Value == "" {
 		return "", d.wrong(n, codeValue, "%s is empty", what)
@@ -250,15 +250,13 @@ func (d document) truth(n *yaml.Node, what string) (bool, error) {
 }
 
 // oneOf reads a word out of a closed set.
-func (d document) oneOf(n *yaml.Node, what string, words, later []string) (string, error) {
+func (d document) oneOf(n *yaml.Node, what string, words []string) (string, error) {
 	s, err := d.text(n, what)
 	switch {
 	case err != nil:
 		return "", err
 	case slices.Contains(words, s):
 		return s, nil
-	case slices.Contains(later, s):
-		return "", d.wrong(n, codeKeyNotBuilt, "%s: %s is not built yet in this version of imprint", what, s)
 	}
 	return "", d.wrong(n, codeValue, "%s: %q is none of %s%s", what, s, strings.Join(words, ", "), suggest(s, words))
 }
@@ -275,10 +273,17 @@ func kindOf(n *yaml.Node) string {
 		return "nothing"
 	case "!!str":
 		return fmt.Sprintf("the text %q", shorten(n.Value))
-	case "!!bool":
-		return n.Value
 	}
-	return fmt.Sprintf("%s (in quotes it would be text)", shorten(n.Value))
+	return shorten(n.Value)
+}
+
+// untextual is kindOf where text was meant, and says how a number becomes that.
+func untextual(n *yaml.Node) string {
+	switch n.ShortTag() {
+	case "!!int", "!!float", "!!timestamp":
+		return kindOf(n) + " (in quotes it would be text)"
+	}
+	return kindOf(n)
 }
 
 func shorten(s string) string {
@@ -291,9 +296,9 @@ func shorten(s string) string {
 
 // suggest names the word that is nearest to s, if one is near enough to have been meant.
 func suggest(s string, words []string) string {
-	best, distance := "", 1+max(1, min(len(s)/3, 3))
+	best, distance := "", 1+max(1, min((len(s)+1)/3, 3))
 	for _, w := range words {
-		if n := edits(s, w); n < distance {
+		if n := edits(strings.ToLower(s), strings.ToLower(w)); n < distance {
 			best, distance = w, n
 		}
 	}
