@@ -37,8 +37,9 @@ func (p *Policy) Examine(ctx context.Context, ref registry.Reference, subject oc
 	return p.examine(ctx, ref, subject, sigs, now, src, digest.Digest.String)
 }
 
-// maxRounds bounds what can follow from what was found out: revocation, then the delegation document, then the revocation of what it grants.
-const maxRounds = 4
+// maxRounds bounds what can follow from what was found out: revocation, then that of the authority whose timestamp may be from before it,
+// the delegation document, both again for what it grants, and the last word.
+const maxRounds = 6
 
 func (p *Policy) examine(ctx context.Context, ref registry.Reference, subject ocispec.Descriptor, sigs []registry.Signature, now time.Time, src *Sources,
 	name func(digest.Digest) string) (Report, error) {

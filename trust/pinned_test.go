@@ -1,10 +1,13 @@
 package trust
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/imprint-oci/imprint/certchain/certtest"
+	"github.com/imprint-oci/imprint/envelope/tsatest"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/trust/revtest"
 )
@@ -110,4 +113,36 @@ func TestGivenGoodAsks(t *testing.T) {
 	ca.Lie(revtest.Down)
 	wantReport(t, examine(network, older, &Sources{HTTP: plain()}), Accepted, "")
 	wantReport(t, examine(network, nil, &Sources{HTTP: plain()}), Undetermined, codeRevocationUnknown)
+}
+
+// TestRoundsAreEnough: a signature that is found to be revoked in two steps, by its own authority and then by that of its timestamp, leaves
+// room for asking of the document and of whom it grants.
+func TestRoundsAreEnough(t *testing.T) {
+	t.Parallel()
+	d, w := newDesk(t), newStampedWorld(t)
+	lost := w.begin.Add(10 * aDay)
+	root, stamping := authorityOf(t, w.s.root), authorityOf(t, w.tsa.CA)
+	tsa := tsatest.New(tsatest.Options{Root: w.tsa.Root, CA: w.tsa.CA, Edits: []certtest.Edit{stamping.NamesList()}})
+	stamping.Revoke(tsa.Certificate, revtest.Revoked{Reason: revtest.KeyCompromise})
+	w.s.chain = root.Chain(root.Leaf(w.s.key.Public(), "lost", certtest.Valid(w.begin, w.end), root.NamesList()))
+	root.Revoke(w.s.chain.Leaf(), revtest.Revoked{Reason: revtest.KeyCompromise, Invalid: lost})
+	lostOne := w.with(w.sign(signing{}), w.at(tsa, w.begin.Add(aDay)))
+	granted := authorityOf(t, d.acme.root)
+	d.acme.chain = granted.Chain(granted.Leaf(d.acme.key.Public(), "acme", granted.NamesList()))
+	d.bulletin.put(t, d.document(nil), posting{by: d.issuer})
+
+	d.hub = w.s
+	p := rooted(t, map[string]*signatory{"hub": d.hub, "ca": d.ca, "vendor": d.other}, fmt.Sprintf(
+		"revocation: {check: enforce, network: true}\ntimestamps: {roots: [%q], use: after-cert-expiry}\n", certtest.PEM(tsa.Root.Certificate))+
+		strings.Replace(delegating, "%s", "", 1))
+	src := d.run()
+	src.HTTP = plain()
+	r, err := p.Examine(t.Context(), ref(t, "docker.io/acme2/x:1"), artifact, sigs(lostOne, d.acme.sign(t, signing{})), time.Now(), src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReport(t, r, Accepted, "")
+	if len(stamping.Requests()) != 1 || len(root.Requests()) != 1 || len(granted.Requests()) != 1 {
+		t.Errorf("asked %q, %q, %q", root.Requests(), stamping.Requests(), granted.Requests())
+	}
 }
