@@ -146,3 +146,15 @@ func TestRoundsAreEnough(t *testing.T) {
 		t.Errorf("asked %q, %q, %q", root.Requests(), stamping.Requests(), granted.Requests())
 	}
 }
+
+// TestX17DeltasOfAStranger: a list that the issuer did not sign, which anybody on the way may send, leads nowhere else.
+func TestX17DeltasOfAStranger(t *testing.T) {
+	t.Parallel()
+	ca, forger := authorityOf(t, certtest.Root("root")), authorityOf(t, certtest.Root("root"))
+	forger.Lie(revtest.NamesDelta)
+	found, code, detail := standingOf(t, &Sources{HTTP: plain()}, ruled(t, checkEnforce, true), chainOf(ca, forger.NamesList()), time.Time{})
+	wantStanding(t, found, code, detail, RevocationUnknown)
+	if asked := forger.Requests(); len(asked) != 1 || asked[0] != "GET /ca.crl" {
+		t.Errorf("asked %q", asked)
+	}
+}

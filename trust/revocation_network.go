@@ -248,6 +248,9 @@ func (s *Sources) listed(ctx context.Context, address string, cert, issuer *x509
 		return fails(address, err)
 	}
 	f := fetched{list: l.about(cert, issuer)}
+	if f.list.unfit != "" {
+		return f // whoever wrote it, perhaps on the way, sends us nowhere
+	}
 	// Delta lists have the scope of the list that names them: their addresses are for choice.
 	for i, at := range l.deltas[:min(len(l.deltas), maxAddresses)] {
 		d, err := s.fetchList(ctx, at, issuer, now)
