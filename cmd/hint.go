@@ -32,6 +32,7 @@ var reasonHints = map[string]string{
 	"credential-helper":      "docker's config.json names that program: run it by hand to see what it lacks",
 	"root-not-found":         "imprint policy init without --root-sha256 shows what was found; if yours is not there, nobody signed under your root",
 	"fingerprint-invalid":    "give all of it: what only begins alike can be made by anybody; openssl x509 -noout -fingerprint -sha256 -in FILE prints it",
+	"policy-unreadable":      "see how its name is spelled; a relative one starts in the working folder, and in a policy in that policy's folder",
 	"policy-digest":          "the policy is not the one that was pinned: find out who changed it",
 	"metadata-invalid":       "metadata is KEY=VALUE in plain text; names that begin with io.cncf.notary or io.imprint are taken",
 	"disk":                   "check space and permissions: nothing half-written was left behind",

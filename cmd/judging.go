@@ -1,6 +1,8 @@
 package cmd
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -100,7 +102,8 @@ func (j judgingFlags) unnarrowed(s *session) (*trust.Policy, error) {
 		}
 		policy, err := trust.Single(rootName(j.roots), certs, j.identities)
 		if err != nil {
-			return nil, &handedIn{fmt.Errorf("judging by --root %s: %w", strings.Join(j.roots, ", "), err)}
+			return nil, &hinted{&handedIn{fmt.Errorf("judging by --root %s: %w", strings.Join(j.roots, ", "), err)},
+				"--root takes the certificate that chains end in, --identity attributes of the signer: \"C=DE, O=Acme\", or uri:, dns:, email:"}
 		}
 		return policy, nil
 	case len(j.identities) > 0 && s.rank("identity") >= max(byRoot, byFile):
@@ -134,7 +137,11 @@ func rootName(files []string) string {
 // pinned checks the policy's digest, where one is asked for. The policy that --root makes has none: a root nearer to
 // the command line than the digest stands in the place of the policy that was pinned.
 func (j judgingFlags) pinned(p *trust.Policy) error {
-	if want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:")); j.sha256 != "" && p.File() != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
+	want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:"))
+	if raw, err := hex.DecodeString(want); j.sha256 != "" && (err != nil || len(raw) != sha256.Size) {
+		return usageHint("give all of it, as imprint policy check prints it", "--policy-sha256 %s: a SHA-256 has 64 hex digits", j.sha256)
+	}
+	if j.sha256 != "" && p.File() != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
 		return &usageError{code: "policy-digest", hint: reasonHints["policy-digest"],
 			err: fmt.Errorf("the policy %s has the digest %s, not %s", p.File(), p.Digest(), want)}
 	}
@@ -164,7 +171,7 @@ func (j judgingFlags) narrow(s *session, p *trust.Policy) (*trust.Policy, error)
 	}
 	narrower, err := p.Narrow(narrow)
 	if err != nil {
-		return nil, &handedIn{err}
+		return nil, &hinted{&handedIn{err}, "correct the flag: --only-root takes names of this policy's roots, --algorithms those of signatures, as ES384,PS256"}
 	}
 	return narrower, nil
 }

@@ -42,7 +42,7 @@ func (p policyFlags) load(s *session, doing string) (*trust.Policy, error) {
 		return nil, &usageError{code: none.Reason(), err: fmt.Errorf("%s: %w", doing, err),
 			hint: "name it: --policy FILE; how one is written: imprint help policy"}
 	}
-	if errors.Is(err, trust.ErrPolicy) { // the usual hint names this command
+	if errors.Is(err, trust.ErrPolicy) && reason(err) != "policy-unreadable" { // the usual hint names this command
 		return nil, &hinted{err, "correct it there: nothing is judged by a policy that does not load; how one is written: imprint help policy"}
 	}
 	if err != nil {
@@ -63,7 +63,12 @@ without --policy: IMPRINT_POLICY, ~/.config/imprint/policy.yaml,
 /etc/imprint/policy.yaml. A policy that loads cannot fail later.`,
 		Example: `  imprint policy check --policy prod.yaml
   imprint policy check -o json`,
-		Args:        arguments(0, 0, ""),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 { // as lint programs are called
+				return usageHint("imprint policy check --policy "+args[0], "imprint policy check takes no argument: %q is one too many", args[0])
+			}
+			return arguments(0, 0, "")(c, args)
+		},
 		Annotations: map[string]string{exits: "0 it loads   3 it does not, or there is none"},
 		RunE: s.run(func(context.Context, []string) error {
 			policy, err := in.load(s, "policy check")
@@ -97,7 +102,7 @@ With --all it lists every scope, those that mirrors make too, with what it asks 
 				return arguments(1, many, "REF…")(c, args)
 			}
 			if len(args) > 0 {
-				return usage("policy explain: references and --all exclude each other")
+				return usageHint("imprint policy explain --help", "policy explain: references and --all exclude each other")
 			}
 			for _, name := range []string{"batch", "jobs", "shard", "fail-fast"} {
 				if c.Flags().Changed(name) {

@@ -51,7 +51,7 @@ func TestPolicyExportRefuses(t *testing.T) {
 		{"policy-loss", "not everything can be said", "--to kyverno --out OUT --policy POLICY"},
 		{"export-nothing", "nothing is left", "--to notation --out OUT --policy ONLY --accept-loss prefix,claims"},
 		{"export-nothing", "nothing is left", "--to kyverno --out OUT --policy ONLY --accept-loss claims"},
-		{"policy-digest", "not 00", "--to notation --out OUT --policy POLICY --policy-sha256 00"},
+		{"policy-digest", "not 00", "--to notation --out OUT --policy POLICY --policy-sha256 0000000000000000000000000000000000000000000000000000000000000000"},
 		{"no-policy", "no trust policy", "--to notation --out OUT"},
 		{"usage", "no such file", "--to notation --out OUT --policy POLICY --batch missing.txt"},
 	} {

@@ -135,7 +135,7 @@ func (p *Policy) Narrow(n Narrowing) (*Policy, error) {
 	out.narrow.maxAge = shorter(p.narrow.maxAge, n.MaxAge)
 	for _, a := range n.Algorithms {
 		if !slices.Contains(allAlgorithms, a) {
-			return nil, wrong(codeValue, "algorithm %q is none of %s%s", a, strings.Join(allAlgorithms, ", "), suggest(a, allAlgorithms))
+			return nil, wrong(codeValue, "narrowing it: algorithm %q is none of %s%s", a, strings.Join(allAlgorithms, ", "), suggest(a, allAlgorithms))
 		}
 	}
 	if len(n.Algorithms) > 0 {
