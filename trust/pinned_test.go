@@ -2,6 +2,7 @@ package trust
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -156,5 +157,47 @@ func TestX17DeltasOfAStranger(t *testing.T) {
 	wantStanding(t, found, code, detail, RevocationUnknown)
 	if asked := forger.Requests(); len(asked) != 1 || asked[0] != "GET /ca.crl" {
 		t.Errorf("asked %q", asked)
+	}
+}
+
+// TestX15CacheIsNotRolledBack: an older list that still holds, served by whoever is on the way, does not take the place of a newer one.
+func TestX15CacheIsNotRolledBack(t *testing.T) {
+	t.Parallel()
+	top := certtest.Root("root")
+	older, newer := authorityOf(t, top), authorityOf(t, top)
+	chain := chainOf(older, older.NamesList())
+	newer.Revoke(chain.Leaf(), revtest.Revoked{})
+	src := func(kept []byte, age time.Duration) *Sources {
+		s := &Sources{HTTP: plain(), Cache: t.TempDir()}
+		if kept != nil {
+			name, day := s.cacheName(older.ListURL()), time.Now().Add(-age)
+			if err := os.WriteFile(name, kept, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(name, day, day); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s
+	}
+	list := newer.List()
+	newer.Lie(revtest.Forged)
+	for _, row := range []struct {
+		name string
+		kept []byte
+		age  time.Duration
+		want string
+	}{
+		{"nothing kept", nil, 0, RevocationGood},
+		{"a newer one", list, 25 * time.Hour, RevocationRevoked},
+		{"a newer one of a day that is yet to come", list, -48 * time.Hour, RevocationRevoked},
+		{"a newer one, forged", newer.List(), 25 * time.Hour, RevocationGood},
+	} {
+		found, code, detail := standingOf(t, src(row.kept, row.age), ruled(t, checkEnforce, true), chain, time.Time{})
+		t.Log(row.name)
+		wantStanding(t, found, code, detail, row.want)
+	}
+	if n := len(older.Requests()); n != 4 {
+		t.Errorf("%d requests", n)
 	}
 }

@@ -313,7 +313,7 @@ func (s *Sources) fetchList(ctx context.Context, address string, issuer *x509.Ce
 func (s *Sources) getList(ctx context.Context, address string, issuer *x509.Certificate, now time.Time) (*list, error) {
 	cached, at := s.cached(address)
 	usable := cached != nil && cached.authentic(issuer) == nil && timely(cached.header.ThisUpdate, cached.header.NextUpdate, now) == ""
-	if usable && !at.Before(now.Add(-maxAgeOfList)) {
+	if usable && !at.Before(now.Add(-maxAgeOfList)) && !at.After(now.Add(skew)) {
 		return cached, nil
 	}
 	b, err := s.exchange(ctx, http.MethodGet, address, nil, MaxListBytes, "", "")
@@ -330,9 +330,18 @@ func (s *Sources) getList(ctx context.Context, address string, issuer *x509.Cert
 		return nil, err
 	}
 	if l.authentic(issuer) == nil {
+		if usable && l.before(cached) {
+			return cached, nil // it came of somebody on the way, or of a server that has not heard yet
+		}
 		s.keep(address, l)
 	}
 	return l, nil
+}
+
+// before reports whether l is an older list than other, of the same scope, by their numbers.
+func (l *list) before(other *list) bool {
+	a, b := l.header.Number, other.header.Number
+	return a != nil && b != nil && a.Cmp(b) < 0 && bytes.Equal(l.scope, other.scope) && (l.base == nil) == (other.base == nil)
 }
 
 func (s *Sources) warn(code, message string) {
