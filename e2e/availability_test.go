@@ -135,7 +135,7 @@ func newFlood(t testing.TB, kind regtest.Kind, junk, size int) *flood {
 			m, claims = f.signature(i, "application/spdx+json", garbage, false), 0
 			m.ArtifactType = []string{spdxType, "application/vnd.acme.report", "application/vnd.dev.cosign.artifact.sig.v1+json"}[i%8]
 		case 3:
-			m = f.signature(i, jwsType, garbage, true)
+			m = f.signature(i, jwsType, large, true)
 		case 4:
 			m, blob = f.signature(i, coseType, large, false), 1
 		case 5: // two layers

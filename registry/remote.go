@@ -205,7 +205,7 @@ func (s *remote) readOnce(ctx context.Context, c call, limit int64) (*http.Respo
 	}
 	in := &incoming{ctx: ctx, body: resp.Body, pace: newPace(s.client.retry.patience, cancel)}
 	defer func() { _ = in.Close() }()
-	body, err := io.ReadAll(io.LimitReader(in, limit+1))
+	body, err := readExpected(io.LimitReader(in, limit+1), min(resp.ContentLength, limit+1))
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errSlow) {
 			err = errSlow
@@ -236,6 +236,11 @@ func (s *remote) exec(ctx context.Context, c call) (*http.Response, error) {
 // manifest reads by tag or digest. Bytes that do not have the digest (asked for, or stated) are asked for once more:
 // a broken cache on the way is more frequent than a lie.
 func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (string, []byte, error) {
+	return s.manifestWithin(ctx, tag, d, MaxManifest)
+}
+
+// manifestWithin is manifest of at most limit bytes (ErrTooLarge).
+func (s *remote) manifestWithin(ctx context.Context, tag string, d digest.Digest, limit int64) (string, []byte, error) {
 	by := tag
 	if by == "" {
 		by = d.String()
@@ -243,7 +248,7 @@ func (s *remote) manifest(ctx context.Context, tag string, d digest.Digest) (str
 	for try := 1; ; try++ {
 		resp, body, err := s.read(ctx, call{
 			method: http.MethodGet, path: "manifests/" + by, action: actionPull, header: map[string]string{"Accept": acceptManifest},
-		}, MaxManifest)
+		}, limit)
 		if err != nil {
 			return "", nil, err
 		}

@@ -193,6 +193,11 @@ func (r *Repo) Manifest(ctx context.Context, d ocispec.Descriptor) (Manifest, er
 		return Manifest{}, fail(codeTooLarge, "manifest %s: %w: %d bytes", d.Digest, ErrTooLarge, d.Size)
 	}
 	mediaType, body, err := r.store.manifest(ctx, "", d.Digest)
+	return r.manifestOf(d, mediaType, body, err)
+}
+
+// manifestOf is what [Repo.Manifest] makes of an answer.
+func (r *Repo) manifestOf(d ocispec.Descriptor, mediaType string, body []byte, err error) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, fmt.Errorf("reading manifest %s of %s: %w", d.Digest, r.ref, err)
 	}
@@ -277,11 +282,19 @@ func (r *Repo) readAll(ctx context.Context, d ocispec.Descriptor) ([]byte, error
 		return nil, err
 	}
 	defer rc.Close()
-	b, err := io.ReadAll(rc)
+	b, err := readExpected(rc, d.Size)
 	if err != nil {
 		return nil, fmt.Errorf("reading from %s: %w", r.ref, err)
 	}
 	return b, nil
+}
+
+// readExpected is [io.ReadAll] of what has so many bytes by all that is known: it is not copied while it grows.
+func readExpected(r io.Reader, bytesExpected int64) ([]byte, error) {
+	const most = 4 << 20 // what is expected is anybody's word
+	b := bytes.NewBuffer(make([]byte, 0, min(max(bytesExpected, 0), most)+bytes.MinRead))
+	_, err := b.ReadFrom(r)
+	return b.Bytes(), err
 }
 
 // checkBytes reports whether b is what d describes.

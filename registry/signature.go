@@ -80,6 +80,16 @@ func (r *Repo) signaturesIn(ctx context.Context, subject ocispec.Descriptor, lis
 
 func isGone(s Signature) bool { return errors.Is(s.Err, ErrNotFound) }
 
+// Bytes of signatures that are read and shown at the same time, where what is shown is let go of. Thirty-two signatures as they are made,
+// which are all that are read at once, are less; of any size, what is parsed of them is a few times as much.
+const (
+	manifestsShown = 1 << 20
+	envelopesShown = 2 * maxEnvelope
+)
+
+// A showing bounds the memory of signatures on their way to who lets go of them.
+type showing struct{ manifests, envelopes *scale }
+
 // readSignatures reads those of list that are not in read, and adds them to it unless they are gone.
 func (r *Repo) readSignatures(ctx context.Context, subject ocispec.Descriptor, list []Referrer, read map[digest.Digest]Signature,
 	allowed *allowance, take func(*Signature)) ([]Signature, error) {
@@ -87,17 +97,19 @@ func (r *Repo) readSignatures(ctx context.Context, subject ocispec.Descriptor, l
 	for i, ref := range list {
 		signatures[i] = Signature{Subject: subject, Descriptor: ref.Descriptor}
 	}
+	shown := showing{newScale(manifestsShown), newScale(envelopesShown)}
 	if err := parallel(ctx, len(list), func(ctx context.Context, i int) error {
 		if known, ok := read[list[i].Digest]; ok {
 			signatures[i] = known
 			return nil
 		}
-		signatures[i] = r.ReadSignature(ctx, subject, list[i])
+		if take == nil {
+			signatures[i] = r.ReadSignature(ctx, subject, list[i])
+		} else {
+			signatures[i] = r.showSignature(ctx, subject, list[i], shown, take)
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if take != nil {
-			take(&signatures[i])
 		}
 		return allowed.keep(subject.Digest.String(), len(signatures[i].Manifest.Bytes)+len(signatures[i].Envelope))
 	}); err != nil {
@@ -114,6 +126,65 @@ func (r *Repo) readSignatures(ctx context.Context, subject ocispec.Descriptor, l
 // ReadSignature reads one: manifest (one request), and envelope (none if inline, else one more).
 func (r *Repo) ReadSignature(ctx context.Context, subject ocispec.Descriptor, ref Referrer) Signature {
 	m, err := r.Manifest(ctx, ref.Descriptor)
+	return signatureAt(ctx, subject, ref, m, err, r.readEnvelope)
+}
+
+// showSignature is [Repo.ReadSignature] that reads when there is room for it, and makes it again after take. Who waits for an envelope's
+// room may have a manifest's, and nobody waits for that with an envelope's: so each goes on in the end.
+func (r *Repo) showSignature(ctx context.Context, subject ocispec.Descriptor, ref Referrer, shown showing, take func(*Signature)) Signature {
+	var held []func()
+	defer func() {
+		for _, release := range held {
+			release()
+		}
+	}()
+	m, release, err := r.heldManifest(ctx, ref.Descriptor, shown.manifests)
+	held = append(held, release)
+	s := signatureAt(ctx, subject, ref, m, err, func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+		release, err := shown.envelopes.hold(ctx, d.Size)
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, release)
+		return r.readEnvelope(ctx, d)
+	})
+	if ctx.Err() == nil {
+		take(&s)
+	}
+	return s
+}
+
+// heldManifest is [Repo.Manifest] with as much of the scale as the manifest has bytes. Anybody may write into a fallback index that it
+// has fewer: then it is read again with all there is.
+func (r *Repo) heldManifest(ctx context.Context, d ocispec.Descriptor, of *scale) (m Manifest, release func(), err error) {
+	s, far := r.store.(*remote)
+	most := d.Size
+	if !far || most <= 0 { // from a disk they are read as fast one after another
+		most = of.most
+	}
+	release, err = of.hold(ctx, most)
+	if err != nil {
+		return Manifest{}, func() {}, err
+	}
+	if !far || most >= MaxManifest || checkDescriptor(d) != nil {
+		m, err = r.Manifest(ctx, d)
+		return m, release, err
+	}
+	mediaType, body, err := s.manifestWithin(ctx, "", d.Digest, most)
+	if errors.Is(err, ErrTooLarge) {
+		release()
+		if release, err = of.hold(ctx, of.most); err != nil {
+			return Manifest{}, func() {}, err
+		}
+		m, err = r.Manifest(ctx, d)
+		return m, release, err
+	}
+	m, err = r.manifestOf(d, mediaType, body, err)
+	return m, release, err
+}
+
+func signatureAt(ctx context.Context, subject ocispec.Descriptor, ref Referrer, m Manifest, err error,
+	envelope func(context.Context, ocispec.Descriptor) ([]byte, error)) Signature {
 	if err != nil {
 		s := Signature{Subject: subject, Descriptor: ref.Descriptor, Err: err}
 		if errors.Is(err, ErrTooLarge) {
@@ -121,7 +192,7 @@ func (r *Repo) ReadSignature(ctx context.Context, subject ocispec.Descriptor, re
 		}
 		return s
 	}
-	s := r.SignatureOf(ctx, subject, m)
+	s := SignatureIn(ctx, subject, m, envelope)
 	s.Misdescribed = !ref.Describes(m.Descriptor)
 	return s
 }
@@ -133,9 +204,11 @@ func (r Referrer) Describes(d ocispec.Descriptor) bool {
 
 // SignatureOf reads the signature whose manifest m is at hand already.
 func (r *Repo) SignatureOf(ctx context.Context, subject ocispec.Descriptor, m Manifest) Signature {
-	return SignatureIn(ctx, subject, m, func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-		return r.ReadBlob(ctx, d, maxEnvelope)
-	})
+	return SignatureIn(ctx, subject, m, r.readEnvelope)
+}
+
+func (r *Repo) readEnvelope(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	return r.ReadBlob(ctx, d, maxEnvelope)
 }
 
 // SignatureIn is [Repo.SignatureOf] for an envelope that the caller reads, of at most 1 MiB: its bytes are verified by read.

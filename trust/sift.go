@@ -23,7 +23,7 @@ type sieve struct {
 	kept  atomic.Int64
 }
 
-func newSieve(court func() court) *sieve { return &sieve{court: court, slots: make(chan struct{}, 2)} }
+func newSieve(court func() court) *sieve { return &sieve{court: court, slots: make(chan struct{}, 1)} }
 
 // A heard is what stands in place of a signature that was judged.
 type heard struct{ finding finding }
