@@ -113,7 +113,9 @@ func newRotation(t *testing.T, kind regtest.Kind, n int) *rotation {
 					args = append(args, r.timestamp...)
 				}
 				if time.Until(r.ends) > time.Second {
-					r.done(t, "sign", args...)
+					if o := r.run(t, append(args, "-o", "json")...); o.code != 0 && time.Now().Before(r.ends) {
+						t.Fatalf("imprint %s: exit %d\n%.3000s\n%.3000s", strings.Join(args, " "), o.code, o.stdout, o.stderr)
+					}
 				}
 			}
 		}
