@@ -670,16 +670,17 @@ func TestX17Addresses(t *testing.T) {
 		edits []certtest.Edit
 		why   string
 	}{
-		"metadata":       {[]certtest.Edit{revtest.NamesLists("http://169.254.169.254/latest")}, "link-local"},
-		"localhost":      {[]certtest.Edit{revtest.NamesLists("http://localhost/ca.crl")}, "this machine"},
-		"loopback":       {[]certtest.Edit{ca.NamesList()}, "this machine"},
-		"responder":      {[]certtest.Edit{ca.NamesResponder()}, "this machine"},
-		"file":           {[]certtest.Edit{revtest.NamesLists("file:///etc/passwd")}, "not http"},
-		"ldap":           {[]certtest.Edit{revtest.NamesLists("ldap://ca.example/cn=x")}, "not http"},
-		"https":          {[]certtest.Edit{revtest.NamesLists("https://ca.example/ca.crl")}, "not http"},
-		"responder ldap": {[]certtest.Edit{revtest.NamesResponders("ldap://ca.example/")}, "not http"},
-		"too many":       {[]certtest.Edit{revtest.NamesLists(many...)}, "more than 8 addresses"},
-		"too long":       {[]certtest.Edit{revtest.NamesLists("http://ca.example/" + strings.Repeat("x", maxAddress))}, "more than 2048 bytes"},
+		"metadata":            {[]certtest.Edit{revtest.NamesLists("http://169.254.169.254/latest")}, "link-local"},
+		"localhost":           {[]certtest.Edit{revtest.NamesLists("http://localhost/ca.crl")}, "this machine"},
+		"loopback":            {[]certtest.Edit{ca.NamesList()}, "this machine"},
+		"responder":           {[]certtest.Edit{ca.NamesResponder()}, "this machine"},
+		"file":                {[]certtest.Edit{revtest.NamesLists("file:///etc/passwd")}, "not http"},
+		"ldap":                {[]certtest.Edit{revtest.NamesLists("ldap://ca.example/cn=x")}, "not http"},
+		"https":               {[]certtest.Edit{revtest.NamesLists("https://ca.example/ca.crl")}, "not http"},
+		"responder ldap":      {[]certtest.Edit{revtest.NamesResponders("ldap://ca.example/")}, "not http"},
+		"too many":            {[]certtest.Edit{revtest.NamesLists(many...)}, "more than 8 addresses"},
+		"too many responders": {[]certtest.Edit{revtest.NamesResponders(slices.Repeat([]string{ca.ResponderURL()}, maxAddresses+1)...)}, "more than 8 addresses"},
+		"too long":            {[]certtest.Edit{revtest.NamesLists("http://ca.example/" + strings.Repeat("x", maxAddress))}, "more than 2048 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -801,7 +802,33 @@ func TestX15Cache(t *testing.T) {
 	if err := os.WriteFile(kept(), forged, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run("unknown")
+	if run("unknown"); len(warned) > 0 {
+		t.Errorf("warned %q of a list that was not used", warned)
+	}
+}
+
+// TestListsOfARun: a list is fetched once for all that it is about, as long as there is room for it.
+func TestListsOfARun(t *testing.T) {
+	t.Parallel()
+	src, rule := &Sources{HTTP: plain()}, ruled(t, checkEnforce, true)
+	for _, tt := range []struct {
+		before  int // bytes of lists that are kept
+		fetched int
+	}{{0, 1}, {maxListsKept, 3}} {
+		ca := authorityOf(t, certtest.Root("root"))
+		src.revocation.kept += tt.before
+		kept := src.revocation.kept
+		for range 3 {
+			found, code, detail := standingOf(t, src, rule, chainOf(ca, ca.NamesList()), time.Time{})
+			wantStanding(t, found, code, detail, "good")
+		}
+		if n := len(ca.Requests()); n != tt.fetched {
+			t.Errorf("%d bytes before: fetched %d times, want %d", tt.before, n, tt.fetched)
+		}
+		if more := src.revocation.kept - kept; (more > 0) != (tt.before == 0) || more > len(ca.List())+16 {
+			t.Errorf("%d bytes before: %d more are counted", tt.before, more)
+		}
+	}
 }
 
 // TestX15CacheOfNoUse: it is worked without.
