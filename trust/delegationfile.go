@@ -28,8 +28,9 @@ func (d *folder) document(name string) (*servedDocument, error) {
 	}
 	ctx := context.Background() // of files
 	var repo *registry.Repo
+	var index []byte
 	if info.IsDir() {
-		repo, err = d.layout(ctx, name)
+		repo, index, err = d.layout(ctx, name)
 	} else {
 		repo, err = d.archive(ctx, name, f)
 	}
@@ -40,6 +41,10 @@ func (d *folder) document(name string) (*servedDocument, error) {
 	m, err := repo.Only(ctx)
 	if err != nil {
 		return nil, err
+	}
+	// What the digest covers of a layout names the document, also where somebody exchanges files just then.
+	if info.IsDir() && !bytes.Contains(index, []byte(m.Descriptor.Digest)) {
+		return nil, errChanged
 	}
 	served, err := serveDocument(ctx, repo, m)
 	if err != nil {
@@ -60,12 +65,15 @@ func (d *folder) document(name string) (*servedDocument, error) {
 	return served, nil
 }
 
-func (d *folder) layout(ctx context.Context, name string) (*registry.Repo, error) {
+var errChanged = errors.New("it was changed while it was read")
+
+func (d *folder) layout(ctx context.Context, name string) (repo *registry.Repo, index []byte, err error) {
 	// Which also says that the folder does not lead out of the policy's, and that not everybody may write its index.
-	if _, err := d.file(filepath.ToSlash(filepath.Join(name, "index.json")), registry.MaxManifest); err != nil {
-		return nil, fmt.Errorf("index.json: %w", err)
+	if index, err = d.file(filepath.ToSlash(filepath.Join(name, "index.json")), registry.MaxManifest); err != nil {
+		return nil, nil, fmt.Errorf("index.json: %w", err)
 	}
-	return d.repository(ctx, registry.Layout, name)
+	repo, err = d.repository(ctx, registry.Layout, name)
+	return repo, index, err
 }
 
 func (d *folder) archive(ctx context.Context, name string, f *os.File) (*registry.Repo, error) {
@@ -79,7 +87,7 @@ func (d *folder) archive(ctx context.Context, name string, f *os.File) (*registr
 	}
 	// The digest is of what was opened, also where somebody exchanges the file just then.
 	if after, err := d.whole(name); err != nil || !bytes.Equal(after, before) {
-		return nil, errors.Join(errors.New("it was changed while it was read"), err, repo.Close())
+		return nil, errors.Join(errChanged, err, repo.Close())
 	}
 	d.read = append(d.read, named{name, before})
 	return repo, nil

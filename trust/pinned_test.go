@@ -1,8 +1,10 @@
 package trust
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -199,5 +201,27 @@ func TestX15CacheIsNotRolledBack(t *testing.T) {
 	}
 	if n := len(older.Requests()); n != 4 {
 		t.Errorf("%d requests", n)
+	}
+}
+
+// TestDelegationFileIsTheDigests: a document in a layout is the one that the policy's digest covers, also if the layout is exchanged while
+// the policy loads.
+func TestDelegationFileIsTheDigests(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	dir := t.TempDir()
+	d.bulletin.dir = filepath.Join(dir, "document")
+	d.bulletin.put(t, d.document(nil), posting{by: d.issuer})
+	files := &folder{path: dir}
+	defer files.close()
+	if _, err := files.document("document"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(d.bulletin.dir); err != nil {
+		t.Fatal(err)
+	}
+	d.bulletin.put(t, d.document(func(doc *DelegationDocument) { doc.Version = 1 }), posting{by: d.issuer})
+	if _, err := files.document("document"); !errors.Is(err, errChanged) {
+		t.Errorf("another document than the digest is of: %v", err)
 	}
 }
