@@ -537,6 +537,35 @@ func TestD9DocumentUnavailable(t *testing.T) {
 	})
 }
 
+// TestDelegationUnasked: judging alone asks nobody, and does not take that for a document that grants nothing.
+func TestDelegationUnasked(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	p := d.policy(t, "")
+	judged := func(reference string, by ...*signatory) Report {
+		var sigs []registry.Signature
+		for _, s := range by {
+			sigs = append(sigs, s.sign(t, signing{}))
+		}
+		return p.Judge(ref(t, reference), artifact, sigs, time.Now())
+	}
+	for name, c := range map[string]struct {
+		verdict, reason string
+		r               Report
+	}{
+		"a grant could help":            {Undetermined, codeNoDocument, judged("docker.io/acme2/app:v1", d.acme)},
+		"it could, under the mirror":    {Undetermined, codeNoDocument, judged("mirror.example/acme2/app:v1", d.acme)},
+		"the scope accepts by itself":   {Accepted, "", judged("docker.io/acme2/app:v1", d.acme, d.hub)},
+		"there is nothing to help":      {Rejected, codeUnsigned, judged("docker.io/acme2/app:v1")},
+		"the scope delegates nothing":   {Rejected, codeNoTrusted, judged("docker.io/vendor/app:v1", d.acme)},
+		"the scope rejects in any case": {Rejected, codeRejected, judged("docker.io/closed/app:v1", d.acme)},
+	} {
+		if c.r.Verdict != c.verdict || c.r.Reason != c.reason {
+			t.Errorf("%s: %s %s (%s), want %s %s", name, c.r.Verdict, c.r.Reason, c.r.Detail, c.verdict, c.reason)
+		}
+	}
+}
+
 // A run judges everything by one document, whatever the tag names meanwhile, and fetches it once.
 func TestDelegationIsFetchedOnce(t *testing.T) {
 	t.Parallel()
