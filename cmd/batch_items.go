@@ -165,7 +165,7 @@ func readList(r io.Reader, f form) (list, error) {
 			}
 		}
 		if has := len(g.words); has != f.words && (!g.own || !f.copies && !f.signatures || has < 2) {
-			return out, fmt.Errorf("line %d: %d words where %d are expected", n, has, f.words)
+			return out, fmt.Errorf("line %d: %s, and %d expected", n, counted(has, "word"), f.words)
 		}
 		if out.items = append(out.items, g); len(out.items) > maxBatchItems {
 			return out, fmt.Errorf("more than %d items", maxBatchItems)

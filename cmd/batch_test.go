@@ -30,8 +30,8 @@ func TestReadItems(t *testing.T) {
 		{"references", "a:1\n\n# words\n  b:2  \nc:3 # why\n", 1, []item{{"a:1"}, {"b:2"}, {"c:3"}}, ""},
 		{"pairs", "a b\nc\td\n", 2, []item{{"a", "b"}, {"c", "d"}}, ""},
 		{"a byte order mark and CRLF", "\ufeffa:1\r\nb:2\r\n", 1, []item{{"a:1"}, {"b:2"}}, ""},
-		{"too many words", "a b\n", 1, nil, "line 1: 2 words where 1 are expected"},
-		{"too few words", "a b\nc\n", 2, nil, "line 2: 1 words where 2 are expected"},
+		{"too many words", "a b\n", 1, nil, "line 1: 2 words, and 1 expected"},
+		{"too few words", "a b\nc\n", 2, nil, "line 2: 1 word, and 2 expected"},
 		{"a result is pinned", `{"kind":"sign","reference":"r.example/a:1","digest":"` + d + `"}`, 1, []item{{"r.example/a:1@" + d}}, ""},
 		{"a result that is pinned", `{"kind":"sign","reference":"r.example/a@` + d + `","digest":"` + d + `"}`, 1, []item{{"r.example/a@" + d}}, ""},
 		{"a copy", `{"kind":"copy","source":"r.example/a:1","destination":"q.example/a","digest":"` + d + `"}`, 2, []item{{"r.example/a:1@" + d, "q.example/a"}}, ""},
@@ -311,7 +311,7 @@ func TestBatchFlags(t *testing.T) {
 		{[]string{"inspect", "--batch", w.mkdir("folder")}, "not a regular file"},
 		{[]string{"inspect", "--batch", w.file("empty.txt", "# nothing\n")}, "holds no item"},
 		{[]string{"inspect", "oci:a:1", "--jobs", "0"}, "--jobs 0"},
-		{[]string{"copy", "--batch", list}, "line 1: 1 words where 2 are expected"},
+		{[]string{"copy", "--batch", list}, "line 1: 1 word, and 2 expected"},
 	} {
 		if got := w.want(3, tt.args...); !strings.Contains(got.err, tt.says) {
 			t.Errorf("imprint %v: %s, want %q", tt.args, got.err, tt.says)

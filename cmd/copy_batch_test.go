@@ -419,7 +419,7 @@ func TestCopyUsage(t *testing.T) {
 		{[]string{"--batch", list, "--shard", "2/2"}, "--shard \"2/2\": it is I/N"},
 		{[]string{lay + ":1.0", "--map", "x"}, "it is FROM=TO"},
 		{[]string{"--map", "a.example=b.example"}, "SRC… is missing"},
-		{[]string{"--batch", list, "--map", "a.example=b.example"}, "line 1: 2 words where 1 are expected"},
+		{[]string{"--batch", list, "--map", "a.example=b.example"}, "line 1: 2 words, and 1 expected"},
 		{[]string{lay + ":1.0", archive, "--tag", "a/b"}, `--tag "a/b" is not a tag`},
 	} {
 		got := w.want(3, append([]string{"copy"}, tt.args...)...)

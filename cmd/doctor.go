@@ -188,7 +188,7 @@ func (in doctorInputs) examinePolicy(s *session, d *diagnosis, policy *trust.Pol
 	if s.rank("policy") > fromDefault {
 		how = "by " + s.sources["policy"].name
 	}
-	d.add("configuration", "policy", ui.OK, fmt.Sprintf("%s, %s: %d roots, %d scopes; sha256:%s", sum.File, how, len(sum.Roots), len(sum.Scopes), sum.Digest), "")
+	d.add("configuration", "policy", ui.OK, fmt.Sprintf("%s, %s: %s, %s; sha256:%s", sum.File, how, counted(len(sum.Roots), "root"), counted(len(sum.Scopes), "scope"), sum.Digest), "")
 	for _, w := range sum.Warnings {
 		d.add("configuration", "policy", ui.Warning, w, "imprint policy check --policy "+sum.File+" shows all of it")
 	}
@@ -349,4 +349,12 @@ func (in doctorInputs) examineMatch(d *diagnosis, key kms.Key, chain certchain.C
 		return
 	}
 	d.add(section, "matches", ui.OK, "the key is the leaf certificate's", "")
+}
+
+// counted is a number and its noun: "1 root", "2 roots".
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }

@@ -239,7 +239,7 @@ func TestP10DoctorNamesThePolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	says(file + ", the first of --policy, IMPRINT_POLICY, " + w.path("home/.config/imprint/policy.yaml") + ", " + file + ": 1 roots, 1 scopes; sha256:" + p.Digest())
+	says(file + ", the first of --policy, IMPRINT_POLICY, " + w.path("home/.config/imprint/policy.yaml") + ", " + file + ": 1 root, 1 scope; sha256:" + p.Digest())
 	w.setenv("IMPRINT_POLICY", file)
-	says(file + ", by IMPRINT_POLICY: 1 roots, 1 scopes; sha256:" + p.Digest())
+	says(file + ", by IMPRINT_POLICY: 1 root, 1 scope; sha256:" + p.Digest())
 }

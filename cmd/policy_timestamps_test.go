@@ -32,7 +32,7 @@ scopes:
 	got := w.want(0, "policy", "check", "--policy", file)
 	for _, want := range []string{
 		"TIMESTAMPS of the policy, line 3: count once a certificate has expired\n", "CN=tsa root\n    sha256 " + certchain.Thumbprint(tsa.Certificate) + "\n    until ",
-		`TIMESTAMPS of scope "harbor.example/release", line 6: one is always asked for`, "trusts org, does not inherit; timestamps\n",
+		`TIMESTAMPS of scope "harbor.example/release", line 6: one is always asked for`, "trusts org, does not inherit; timestamps always (line 6)\n",
 	} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("no %q in\n%s", want, got.out)

@@ -298,8 +298,19 @@ func policyScopes(w io.Writer, sum trust.Summary) {
 		rows = append(rows, []string{
 			indent + strings.Join(fold(Escape(s.Scope), 44-len(indent)), "\n"+indent),
 			fmt.Sprint(s.Line),
-			strings.Join(fold(Escape(strings.Join(append([]string{ruleOf(s)}, settings(s)...), "; ")), 42), "\n"),
+			Escape(strings.Join(append([]string{ruleOf(s)}, settings(s)...), "; ")),
 		})
+	}
+	// The rule has what the others leave of the screen.
+	names, lines := Width("SCOPE"), Width("LINE")
+	for _, row := range rows {
+		for l := range strings.SplitSeq(row[0], "\n") {
+			names = max(names, Width(l))
+		}
+		lines = max(lines, Width(row[1]))
+	}
+	for _, row := range rows {
+		row[2] = strings.Join(fold(row[2], Columns-names-lines-6), "\n")
 	}
 	table(w, []column{{head: "SCOPE"}, {head: "LINE", right: true}, {head: "RULE"}}, rows)
 }

@@ -113,7 +113,16 @@ func proposedScopes(w io.Writer, scopes []trust.ProposedScope) {
 		if s.Claims != "" {
 			text += "; claims " + s.Claims
 		}
-		rows = append(rows, []string{strings.Join(fold(Escape(s.Scope), 50), "\n"), strings.Join(fold(Escape(text), 44), "\n")})
+		rows = append(rows, []string{strings.Join(fold(Escape(s.Scope), 50), "\n"), Escape(text)})
+	}
+	names := Width("SCOPE")
+	for _, row := range rows {
+		for l := range strings.SplitSeq(row[0], "\n") {
+			names = max(names, Width(l))
+		}
+	}
+	for _, row := range rows {
+		row[1] = strings.Join(fold(row[1], Columns-names-4), "\n")
 	}
 	table(w, []column{{head: "SCOPE"}, {head: "WOULD ASK FOR"}}, rows)
 }

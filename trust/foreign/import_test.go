@@ -294,3 +294,13 @@ func TestCodes(t *testing.T) {
 		}
 	}
 }
+
+// TestImportOfHalf: a file that ends too early is told of in words.
+func TestImportOfHalf(t *testing.T) {
+	t.Parallel()
+	for document, want := range map[string]string{"": "nothing in it", " \n": "nothing in it", "{": "ends in the middle", `{"version":"1.`: "ends in the middle"} {
+		if _, err := Import([]byte(document), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", document, err, want)
+		}
+	}
+}

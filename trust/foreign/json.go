@@ -49,7 +49,12 @@ func decode(b []byte, v any) error {
 	case !utf8.Valid(b):
 		return wrong("it is not UTF-8")
 	}
-	if err := once(json.NewDecoder(bytes.NewReader(b))); err != nil {
+	if len(bytes.TrimSpace(b)) == 0 {
+		return wrong("there is nothing in it")
+	}
+	if err := once(json.NewDecoder(bytes.NewReader(b))); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return wrong("it is not JSON as it should be: it ends in the middle")
+	} else if err != nil {
 		return wrong("it is not JSON as it should be: %w", err)
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
