@@ -49,7 +49,7 @@ func newStage(t *testing.T) stage {
 	return s
 }
 
-func (s stage) write(t *testing.T, name, text string) string {
+func (s stage) write(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(s.dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -538,7 +538,7 @@ func TestPinned(t *testing.T) {
 				want = "leaf own"
 			}
 			var got []string
-			x := exporter{to: to}
+			x := newExporter(trust.View{}, to)
 			for _, name := range []string{"root", "ca", "leaf", "own"} {
 				for range x.pinned(trust.RootView{Pin: pin, Certificates: []*x509.Certificate{s.certs[name]}}, func(string, string) {}) {
 					got = append(got, name)

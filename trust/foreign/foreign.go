@@ -10,11 +10,13 @@ package foreign
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/registry"
 	"github.com/imprint-oci/imprint/trust"
 )
@@ -163,7 +165,18 @@ var ErrNothing = errors.New("nothing is left")
 // Export says a policy in the words of a target. repos are the repositories that its scopes stand for, nil if they were not
 // listed; a target that knows prefixes does not need them. The losses are for the caller to accept or not.
 func Export(v trust.View, to Target, repos []Repository) (Translation, error) {
-	x := exporter{view: v, to: to, seen: map[any]bool{}, who: map[Target]string{Notation: "notation", Kyverno: "Kyverno", Ratify: "Ratify"}[to]}
+	x := newExporter(v, to)
+	err := x.export(repos)
+	return x.Translation, err
+}
+
+func newExporter(v trust.View, to Target) *exporter {
+	return &exporter{view: v, to: to, seen: map[any]bool{}, self: map[*x509.Certificate]bool{},
+		who: map[Target]string{Notation: "notation", Kyverno: "Kyverno", Ratify: "Ratify"}[to]}
+}
+
+func (x *exporter) export(repos []Repository) error {
+	to := x.to
 	var err error
 	switch to {
 	case Notation:
@@ -172,20 +185,22 @@ func Export(v trust.View, to Target, repos []Repository) (Translation, error) {
 		err = x.ratify(repos)
 	case Kyverno:
 		if repos != nil {
-			return Translation{}, fmt.Errorf("exporting to %s: it knows prefixes, so there are no repositories to list", to)
+			return fmt.Errorf("exporting to %s: it knows prefixes, so there are no repositories to list", to)
 		}
 		err = x.kyverno()
 	default:
-		return Translation{}, fmt.Errorf("exporting to %q: it is none of %v", to, Targets())
+		return fmt.Errorf("exporting to %q: it is none of %v", to, Targets())
 	}
 	sortLosses(x.Losses)
-	return x.Translation, err
+	return err
 }
 
 // Losses returns what an export would lose.
 func Losses(v trust.View, to Target) []Loss {
-	t, _ := Export(v, to, nil) // that nothing is left, the losses say
-	return t.Losses
+	x := newExporter(v, to)
+	x.unwritten = true
+	_ = x.export(nil) // that nothing is left, the losses say
+	return x.Losses
 }
 
 // An exporter gathers a translation.
@@ -194,6 +209,10 @@ type exporter struct {
 	to   Target
 	who  string       // to, as its people write it
 	seen map[any]bool // losses and notes
+	// unwritten: only the losses are wanted; documents of a hundred thousand scopes take long to write.
+	unwritten bool
+	// self says of certificates whether they are self-signed: each is in the roots of many scopes.
+	self map[*x509.Certificate]bool
 	Translation
 }
 
@@ -216,6 +235,15 @@ func (x *exporter) first(v any) bool {
 	}
 	x.seen[v] = true
 	return true
+}
+
+func (x *exporter) selfSigned(c *x509.Certificate) bool {
+	self, known := x.self[c]
+	if !known {
+		self = certchain.Describe(c).SelfSigned
+		x.self[c] = self
+	}
+	return self
 }
 
 func (x *exporter) add(name string, content []byte) { x.Files = append(x.Files, File{name, content}) }

@@ -100,7 +100,7 @@ func (x *exporter) kyverno() error {
 		case !said:
 			rejected[s.Name] = true
 			continue
-		case rule != nil:
+		case rule != nil && !x.unwritten:
 			rule.References = references(s.Name)
 			for _, name := range longer[s.Name] {
 				rule.Skip = append(rule.Skip, references(name)...)
@@ -113,6 +113,9 @@ func (x *exporter) kyverno() error {
 		return fmt.Errorf("%w that %s could say: everything would be rejected", ErrNothing, x.who)
 	}
 	p.Rules = append([]kyvernoRule{x.denials(rejected, longer)}, p.Rules...)
+	if x.unwritten {
+		return nil
+	}
 	x.note("Kyverno compares names as they are written: hosts with capital letters, :443 or a dot at the end, and other names of docker.io, are denied")
 	b, err := documents(resource{"kyverno.io/v1", "ClusterPolicy", metadata{"imprint"}, p})
 	x.add(KyvernoFile, b)
@@ -146,7 +149,9 @@ func (x *exporter) kyvernoScope(s trust.ScopeView) (rule *kyvernoVerify, said bo
 		set := kyvernoAttestorSet{Count: 1}
 		for _, v := range x.voices(s, group) {
 			var a kyvernoAttestor
-			a.Certificates.Cert = string(pemOf(v.certificates))
+			if !x.unwritten {
+				a.Certificates.Cert = string(pemOf(v.certificates))
+			}
 			set.Entries = append(set.Entries, a)
 		}
 		if len(set.Entries) == 0 {

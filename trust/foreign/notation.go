@@ -271,7 +271,7 @@ const OCIPolicyFile = "trustpolicy.oci.json"
 
 func (x *exporter) notation(repos []Repository) error {
 	statements, stores, err := x.statements(repos)
-	if err != nil {
+	if err != nil || x.unwritten {
 		return err
 	}
 	for _, s := range stores.stores {

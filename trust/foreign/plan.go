@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/trust"
 )
 
@@ -97,7 +96,7 @@ func (x *exporter) pinned(r trust.RootView, silent func(code, why string)) []*x5
 	var out []*x509.Certificate
 	unsaid := false
 	for _, c := range r.Certificates {
-		ca, own := c.BasicConstraintsValid && c.IsCA, certchain.Describe(c).SelfSigned
+		ca, own := c.BasicConstraintsValid && c.IsCA, x.selfSigned(c)
 		switch {
 		case r.Pin == "root" && own,
 			r.Pin == "intermediate" && ca, // a CA never stands first

@@ -44,7 +44,7 @@ const RatifyFile = "ratify.yaml"
 // ratify writes one provider of keys for each trust store, and the verifier of notation with its trust policy.
 func (x *exporter) ratify(repos []Repository) error {
 	statements, stores, err := x.statements(repos)
-	if err != nil {
+	if err != nil || x.unwritten {
 		return err
 	}
 	var out []resource
