@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -62,10 +61,6 @@ func runAll[T any](ctx context.Context, s *session, flags batchFlags, items []it
 	// An artifact has a few requests in flight at once, and the walk goes on meanwhile: with as many as there are jobs they would
 	// wait for one another's.
 	s.network.perHost = max(s.network.perHost, min(3*flags.jobs, mostPerHost), leastPerHost)
-	if s.env.Getenv("GOGC") == "" {
-		// Such a run lasts: garbage that piles up over thousands of artifacts costs more memory than its collector takes time.
-		defer debug.SetGCPercent(debug.SetGCPercent(100))
-	}
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	a := &all[T]{s: s, b: b, o: o, flags: flags, do: do, run: ctx, stop: stop,
