@@ -37,7 +37,7 @@ func TestReadItems(t *testing.T) {
 		{"a copy", `{"kind":"copy","source":"r.example/a:1","destination":"q.example/a","digest":"` + d + `"}`, 2, []item{{"r.example/a:1@" + d, "q.example/a"}}, ""},
 		{"a failure", `{"kind":"error","item":["a","b"],"error":"x"}`, 2, []item{{"a", "b"}}, ""},
 		{"a summary", `{"kind":"summary","items":3}`, 1, nil, ""},
-		{"a failure of another width", `{"kind":"error","item":["a"],"error":"x"}`, 2, nil, "line 1: 1 words"},
+		{"a failure of another width", `{"kind":"error","item":["a"],"error":"x"}`, 2, nil, "line 1: 1 word, and 2"},
 		{"JSON of somebody else", `{"a":1}`, 1, nil, "names no item"},
 		{"broken JSON", `{"a":`, 1, nil, "line 1: not a line"},
 		{"an endless line", strings.Repeat("x", maxBatchLine+1), 1, nil, "longer than"},
