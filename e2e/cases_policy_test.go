@@ -300,7 +300,7 @@ func TestP10PolicyOfTheEnvironment(t *testing.T) {
 	for _, name := range []string{"imprint.yaml", ".imprint.yaml", "config.yaml"} {
 		must(t, os.Link(theirs, name))
 	}
-	d.want(t, 3, "", "verify", d.ref) // none is found, though policy.yaml lies in the working folder
+	d.want(t, 3, "no-policy", "verify", d.ref) // none is found, though policy.yaml lies in the working folder
 	d.env = append(d.env, "IMPRINT_POLICY="+theirs)
 	o := d.want(t, 0, "", "verify", d.ref)
 	if got := o.field(t, "policyFile"); got != theirs {
@@ -356,7 +356,7 @@ func TestP13PrefixesAreNoScopes(t *testing.T) {
 		d.want(t, 1, "no-scope", append(args, "--as", as)...)
 	}
 	for _, as := range []string{"docker.io@evil.com/vendor/app:v1", "docker.io/vendor/../vendor/app:v1", "docker.io/vendor%2fapp:v1", "docker.io\\vendor/app:v1", "docker.io//vendor/app:v1", "docker.io/Vendor/app:v1"} {
-		d.want(t, 3, "", append(args, "--as", as)...)
+		d.want(t, 3, "reference-invalid", append(args, "--as", as)...)
 	}
 }
 

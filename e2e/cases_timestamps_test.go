@@ -61,6 +61,7 @@ func TestCasesTimestamps(t *testing.T) {
 		{"X10 accurate to a year", false, by(below(tsatest.Options{Accuracy: 365 * 24 * time.Hour}), inside), said{expired, "timestamp-inexact", "timestamp-inexact"}, false},
 		{"X10 in the future", true, by(mine, now.Add(time.Hour)), said{"", "timestamp-in-the-future", ""}, true},
 		{"X11 over another signature", false, func([]byte) []byte { return mine.Token([]byte("another"), inside) }, said{expired, malformed, malformed}, false},
+		{"X11 over the payload", false, by(mine, inside), said{expired, malformed, malformed}, false},
 		{"X11 another authority", false, by(tsatest.New(tsatest.Options{}), inside), said{expired, untrusted, untrusted}, false},
 		{"X11 usage not critical", false, by(usage(false, stamping), inside), said{expired, untrusted, untrusted}, false},
 		{"X11 usage not alone", false, by(usage(true, stamping, serving), inside), said{expired, untrusted, untrusted}, false},
@@ -78,7 +79,11 @@ func TestCasesTimestamps(t *testing.T) {
 				chain := root.Chain(root.Leaf(d.key.Public(), "desk", certtest.Valid(begun, until)))
 				p := &pit{now: now, subject: d.subject, key: d.key}
 				c := trap{format: format, scheme: envelope.SchemeX509, old: chain, stamped: row.token != nil}
-				signature := f.attach(d.repo, d.subject, format, p.seal(c, begun, time.Time{}, row.token))
+				token := row.token
+				if strings.HasSuffix(row.name, "over the payload") {
+					token = func([]byte) []byte { return mine.Token([]byte(newJWS(d.key, chain, d.subject).payload), inside) }
+				}
+				signature := f.attach(d.repo, d.subject, format, p.seal(c, begun, time.Time{}, token))
 				d.file("stamp-root.pem", certtest.PEM(root.Certificate))
 				d.file("tsa.pem", certtest.PEM(mine.Root.Certificate))
 				for setting, want := range map[judge.Setting]string{judge.NoTSARoot: row.want.none, judge.Always: row.want.always, judge.AfterCertExpiry: row.want.after} {

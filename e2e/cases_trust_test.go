@@ -202,18 +202,22 @@ func TestX06BeyondTheSpecification(t *testing.T) {
 	f := newFake(t)
 	odd := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 98}
 	none := func(*x509.Certificate) {}
-	for name, c := range map[string]struct{ ca, leaf certtest.Edit }{
+	for name, c := range map[string]struct {
+		ca, leaf certtest.Edit
+		rule     string // by which who signs is refused
+	}{
 		"name constraints violated": {
 			func(c *x509.Certificate) {
 				c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"acme.example"}
 			},
 			func(c *x509.Certificate) { c.DNSNames = []string{"evil.example"} },
+			"name-constraints",
 		},
 		"unknown critical extension": {none, func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: odd, Critical: true, Value: []byte{5, 0}}}
-		}},
-		"an authority for servers": {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, none},
-		"a leaf for anything":      {none, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }},
+		}, "critical-extension"},
+		"an authority for servers": {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, none, "ca-extended-key-usage"},
+		"a leaf for anything":      {none, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }, "leaf-extended-key-usage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -234,7 +238,7 @@ func TestX06BeyondTheSpecification(t *testing.T) {
 			// Who signs is held to it.
 			d.file("leaf.key", certtest.KeyPEM(d.key))
 			d.file("odd.pem", certtest.PEM(chain...))
-			d.want(t, 3, "", "sign", d.ref, "--key", "file:"+d.at("leaf.key"), "--chain", d.at("odd.pem"))
+			d.want(t, 3, c.rule, "sign", d.ref, "--key", "file:"+d.at("leaf.key"), "--chain", d.at("odd.pem"))
 		})
 	}
 	t.Run("nothing", func(t *testing.T) {

@@ -196,6 +196,14 @@ func TestListFiles(t *testing.T) {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
+	// Where a person says so, a name may lead up.
+	up, err := filepath.Rel(must(os.Getwd()), good)
+	if err != nil || !strings.HasPrefix(up, "..") {
+		t.Fatalf("%s %v", up, err)
+	}
+	if l, err := ReadLists([]string{up}); err != nil || l.lists[0].name != up {
+		t.Errorf("%s: %v", up, err)
+	}
 	// As a ConfigMap of Kubernetes lays it out.
 	write("map/..2026/a.crl", ca.List(), 0o644)
 	for link, to := range map[string]string{"..data": "..2026", "a.crl": "..data/a.crl"} {
@@ -224,8 +232,22 @@ func TestListFiles(t *testing.T) {
 	if err := os.Symlink(good, filepath.Join(filepath.Dir(file), "crl", "out.crl")); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Load(file)
+	_, err = Load(file)
 	loadError(t, err, codePath, 3)
+}
+
+// Lists for a run are added to those that there are, which others may have added others to.
+func TestListsAreAdded(t *testing.T) {
+	t.Parallel()
+	a, b, c := &list{name: "a"}, &list{name: "b"}, &list{name: "c"}
+	roomy := &Lists{append(make([]*list, 0, 8), a)}
+	with := roomy.and(&Lists{[]*list{b}})
+	if other := roomy.and(&Lists{[]*list{c}}); !slices.Equal(with.all(), []*list{a, b}) || !slices.Equal(other.all(), []*list{a, c}) || len(roomy.lists) != 1 {
+		t.Errorf("got %v and %v of %v", with.all(), other.all(), roomy.lists)
+	}
+	if none := (*Lists)(nil); none.and(roomy) != roomy || roomy.and(none) != roomy || none.and(none).all() != nil {
+		t.Error("nothing is not nothing")
+	}
 }
 
 // All lists together are bounded, and so are all files of a policy, however small each is.

@@ -87,7 +87,7 @@ scopes:
 	}
 }
 
-// Rows and columns without delegation and mirrors, which are not built yet.
+// Rows and columns without delegation and mirrors; all of them are told through the command.
 func TestT2ScopeSelection(t *testing.T) {
 	t.Parallel()
 	by := map[string]*signatory{}
@@ -149,7 +149,7 @@ scopes:
 	}
 }
 
-// Rows without require, which is not built yet.
+// Rows without require, which is with its groups.
 func TestT3Composition(t *testing.T) {
 	t.Parallel()
 	by := map[string]*signatory{"P": newSignatory("P"), "C": newSignatory("C"), "G": newSignatory("G")}
