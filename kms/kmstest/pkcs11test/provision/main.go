@@ -1,3 +1,5 @@
+//go:build linux || darwin
+
 // Command provision fills SoftHSM with tokens and objects for tests. SoftHSM reads its configuration from the environment of its
 // process, so that tests with tokens of their own cannot do it in theirs.
 package main
