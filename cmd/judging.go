@@ -136,10 +136,10 @@ func rootName(files []string) string {
 
 // pinned checks the policy's digest, where one is asked for. The policy that --root makes has none: a root nearer to
 // the command line than the digest stands in the place of the policy that was pinned.
-func (j judgingFlags) pinned(p *trust.Policy) error {
+func (j judgingFlags) pinned(s *session, p *trust.Policy) error {
 	want := strings.ToLower(strings.TrimPrefix(j.sha256, "sha256:"))
-	if raw, err := hex.DecodeString(want); j.sha256 != "" && (err != nil || len(raw) != sha256.Size) {
-		return usageHint("give all of it, as imprint policy check prints it", "--policy-sha256 %s: a SHA-256 has 64 hex digits", j.sha256)
+	if raw, err := hex.DecodeString(want); j.sha256 != "" && p.File() != "" && (err != nil || len(raw) != sha256.Size) {
+		return usageHint("give all of it, as imprint policy check prints it", "%s %s: a SHA-256 has 64 hex digits", s.sources["policy-sha256"].name, j.sha256)
 	}
 	if j.sha256 != "" && p.File() != "" && want != strings.TrimPrefix(p.Digest(), "sha256:") {
 		return &usageError{code: "policy-digest", hint: reasonHints["policy-digest"],
@@ -150,7 +150,7 @@ func (j judgingFlags) pinned(p *trust.Policy) error {
 
 // narrow checks the policy's digest and applies the flags that only narrow.
 func (j judgingFlags) narrow(s *session, p *trust.Policy) (*trust.Policy, error) {
-	if err := j.pinned(p); err != nil {
+	if err := j.pinned(s, p); err != nil {
 		return nil, err
 	}
 	for _, w := range p.Warnings(s.now) {

@@ -35,7 +35,7 @@ func (p *policyFlags) bind(c *cobra.Command) {
 func (p policyFlags) load(s *session, doing string) (*trust.Policy, error) {
 	policy, err := p.judging.unnarrowed(s)
 	if err == nil {
-		err = p.judging.pinned(policy)
+		err = p.judging.pinned(s, policy)
 	}
 	var none *noPolicy
 	if errors.As(err, &none) {
