@@ -152,27 +152,32 @@ var networkLies = []struct {
 	{"cut off", revtest.Cut}, {"500 MB", revtest.Huge}, {"no answer", revtest.Hangs}, {"down", revtest.Down}, {"redirect to a file", revtest.Redirects},
 }
 
-// TestX13ListsOverTheNetwork: the same, fetched from where the certificate says.
-func TestX13ListsOverTheNetwork(t *testing.T) {
-	t.Parallel()
-	run := func(name string, lie revtest.Lie, good, revokedWant string) {
+// askedOf returns what asks of a chain that is good and of one that is revoked, which name where to ask, somebody who lies.
+func askedOf(t *testing.T, names func(*revtest.CA) certtest.Edit) func(name string, lie revtest.Lie, good, revoked string) {
+	return func(name string, lie revtest.Lie, good, revoked string) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ca := authorityOf(t, certtest.Root("root"))
 			ca.RedirectTo("file:///etc/passwd")
-			chain, revoked := chainOf(ca, ca.NamesList()), chainOf(ca, ca.NamesList())
-			ca.Revoke(revoked.Leaf(), revtest.Revoked{Reason: revtest.KeyCompromise})
+			chain, withdrawn := chainOf(ca, names(ca)), chainOf(ca, names(ca))
+			ca.Revoke(withdrawn.Leaf(), revtest.Revoked{Reason: revtest.KeyCompromise})
 			ca.Lie(lie)
 			src := &Sources{HTTP: plain()}
 			for _, c := range []struct {
 				chain certchain.Chain
 				want  string
-			}{{chain, good}, {revoked, revokedWant}} {
+			}{{chain, good}, {withdrawn, revoked}} {
 				found, code, detail := standingOf(t, src, ruled(t, checkEnforce, true), c.chain, time.Time{})
 				wantStanding(t, found, code, detail, c.want)
 			}
 		})
 	}
+}
+
+// TestX13ListsOverTheNetwork: the same, fetched from where the certificate says.
+func TestX13ListsOverTheNetwork(t *testing.T) {
+	t.Parallel()
+	run := askedOf(t, (*revtest.CA).NamesList)
 	for _, tt := range listLies {
 		if tt.good == "load" {
 			tt.good, tt.revoked = "unknown", "unknown"
@@ -223,24 +228,7 @@ var answerLies = []struct {
 
 func TestX14Answers(t *testing.T) {
 	t.Parallel()
-	run := func(name string, lie revtest.Lie, good, revokedWant string) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ca := authorityOf(t, certtest.Root("root"))
-			ca.RedirectTo("file:///etc/passwd")
-			chain, revoked := chainOf(ca, ca.NamesResponder()), chainOf(ca, ca.NamesResponder())
-			ca.Revoke(revoked.Leaf(), revtest.Revoked{Reason: revtest.KeyCompromise})
-			ca.Lie(lie)
-			src := &Sources{HTTP: plain()}
-			for _, c := range []struct {
-				chain certchain.Chain
-				want  string
-			}{{chain, good}, {revoked, revokedWant}} {
-				found, code, detail := standingOf(t, src, ruled(t, checkEnforce, true), c.chain, time.Time{})
-				wantStanding(t, found, code, detail, c.want)
-			}
-		})
-	}
+	run := askedOf(t, (*revtest.CA).NamesResponder)
 	for _, tt := range answerLies {
 		run(tt.name, tt.lie, tt.good, tt.revoked)
 	}
