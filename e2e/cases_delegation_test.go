@@ -27,7 +27,8 @@ const delegationType = "application/vnd.imprint.delegation.v1+json"
 // An office is a desk of tables with those who issue delegation documents.
 type office struct {
 	*tables
-	documents string // repository of the documents, in the registry
+	documents string    // repository of the documents, in the registry
+	opened    time.Time // what documents of hand go by, so that one made twice is the same
 }
 
 func newOffice(t testing.TB) *office {
@@ -38,7 +39,7 @@ func newOffice(t testing.TB) *office {
 	o := &office{newTables(t, map[string]*signatory{
 		"mine": newSignatory("mine"), "vendor": newSignatory("vendor", ofOrganization("DE", "BE", "Vendor GmbH", "vendor")), "hub": newSignatory("hub"),
 		"hub-ca": ca, "acme": newSignatory("acme"), "other": newSignatory("other"),
-	}), "trust/delegations"}
+	}), "trust/delegations", time.Now().UTC()}
 	o.by["issuer"] = issuer
 	o.file("issuer.key", certtest.KeyPEM(issuer.key))
 	o.file("issuer.pem", certtest.PEM(issuer.chain...))
@@ -110,7 +111,7 @@ func (o *office) serve(body []byte, by ...string) ocispec.Descriptor {
 
 // text is a document of hand: a version, from when until when, and the rest of it.
 func (o *office) text(version string, issued, expires time.Duration, scope, grants string) []byte {
-	at := func(d time.Duration) string { return time.Now().UTC().Add(d).Format("2006-01-02T15:04:05Z") }
+	at := func(d time.Duration) string { return o.opened.Add(d).Format("2006-01-02T15:04:05Z") }
 	cert := base64.StdEncoding.EncodeToString(o.by["acme"].root.Certificate.Raw)
 	return []byte(strings.ReplaceAll(fmt.Sprintf(`{"version":%s,"issued":"%s","expires":"%s","scope":"%s","grants":[%s]}`,
 		version, at(issued), at(expires), scope, grants), "$CERT", `"`+cert+`"`))
@@ -221,7 +222,7 @@ func TestT5Delegation(t *testing.T) {
 		}, reason: "delegation-malformed"},
 		"P15 version 2^64": {body: func(o *office) []byte { return o.text("18446744073709551616", -time.Hour, 90*day, "docker.io", acme2) }, reason: "delegation-malformed"},
 		"P15 expires 9999": {body: func(o *office) []byte {
-			return []byte(replaced(string(valid(o)), time.Now().UTC().Add(90*day).Format(`"expires":"2006-01-02T`), `"expires":"9999-12-31T`))
+			return []byte(replaced(string(valid(o)), o.opened.Add(90*day).Format(`"expires":"2006-01-02T`), `"expires":"9999-12-31T`))
 		}, reason: "delegation-malformed"},
 		"P15 expires in 100 years": {body: func(o *office) []byte { return o.text("3", -time.Hour, 100*365*day, "docker.io", acme2) }, reason: "delegation-malformed"},
 		"P15 scope *": {body: func(o *office) []byte {
