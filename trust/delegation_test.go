@@ -136,10 +136,12 @@ type desk struct {
 	hub, ca, issuer, acme, other *signatory
 	bulletin                     *bulletin
 	sources                      *Sources
+	opened                       time.Time // what documents go by, so that one made twice is the same
 }
 
 func newDesk(t testing.TB) *desk {
-	d := &desk{hub: newSignatory("hub"), ca: newSignatory("signer of artifacts", organisation("Docker")), acme: newSignatory("acme"), other: newSignatory("other"), bulletin: newBulletin(t)}
+	d := &desk{hub: newSignatory("hub"), ca: newSignatory("signer of artifacts", organisation("Docker")), acme: newSignatory("acme"), other: newSignatory("other"), bulletin: newBulletin(t),
+		opened: time.Now().UTC().Truncate(time.Second)}
 	d.issuer = d.ca.under("delegations", organisation("Docker Delegations"))
 	d.sources = &Sources{Open: d.bulletin.Open, State: filepath.Join(t.TempDir(), "state", "delegations.json")}
 	return d
@@ -164,7 +166,7 @@ func (d *desk) policy(t testing.TB, more string) *Policy {
 
 // document is one that grants docker.io/acme2 to acme.
 func (d *desk) document(edit func(*DelegationDocument)) []byte {
-	now := time.Now().UTC().Truncate(time.Second)
+	now := d.opened
 	doc := &DelegationDocument{Version: 3, Issued: now.Add(-time.Hour), Expires: now.Add(90 * 24 * time.Hour), Scope: "docker.io",
 		Grants: []Grant{grantOf("docker.io/acme2", d.acme)}}
 	if edit != nil {
