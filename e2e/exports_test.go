@@ -580,7 +580,8 @@ func TestT1ByKyverno(t *testing.T) {
 		d.byKyverno(t, policies[row.cluster], row.image, row.rule, row.want, t1Columns)
 	}
 	// Another spelling of a registry would be in another scope.
-	for _, image := range []string{"MIRROR.acme.example/wordpress", "mirror.acme.example:443/wordpress", "mirror.acme.example./wordpress", "index.docker.io/library/x"} {
+	for _, image := range []string{"MIRROR.acme.example/wordpress", "mirror.acme.example:443/wordpress", "mirror.acme.example./wordpress", "mirror.acme.example.:5000/wordpress", "index.docker.io/library/x",
+		"registry-1.docker.io/library/x"} {
 		d.byKyverno(t, policies["dev"], image, "", "", nil)
 	}
 }
