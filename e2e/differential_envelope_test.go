@@ -336,7 +336,7 @@ var envelopeMutations = []mutation{
 		return derOf(new(big.Int).SetBytes(sig[:n]), new(big.Int).SetBytes(sig[n:]))
 	})},
 	{"V16 a byte longer", reshaped(func(_ *suit, sig []byte) []byte { return append([]byte{0}, sig...) })},
-	{"V16 a byte shorter", reshaped(func(_ *suit, sig []byte) []byte { return sig[:len(sig)-1] })},
+	{"V16 a byte shorter", reshaped(func(_ *suit, sig []byte) []byte { return sig[:max(len(sig)-1, 0)] })},
 	{"V16 zeros", reshaped(func(_ *suit, sig []byte) []byte { return make([]byte, len(sig)) })},
 	{"an empty signature", reshaped(func(*suit, []byte) []byte { return nil })},
 	{"V17 another salt", func(s *suit) bool {

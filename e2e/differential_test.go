@@ -107,7 +107,7 @@ var stricter = map[string]struct {
 	},
 	"beyond-spec": {
 		"The policy asks for more than the specification does: strict-x509.",
-		[]string{"strict-x509", "X06 an unknown critical extension", "X06 names are constrained and violated", "X06 an issuer is for servers alone",
+		[]string{"strict-x509", "X07 signed with SHA-1", "X06 an unknown critical extension", "X06 names are constrained and violated", "X06 an issuer is for servers alone",
 			"the leaf is for anything", "X18 serial number zero", "X05 basic constraints that are not critical"},
 	},
 	"policy-root-invalid": {
