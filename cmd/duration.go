@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// A duration is a flag like 90d, 12h, 30m or 45s, or several in that order: 1d12h. It is never zero or negative.
+// A duration is a flag like 2w, 90d, 12h, 30m or 45s, or several in that order: 1d12h. It is never zero or negative.
 type duration time.Duration
 
 func (d *duration) Type() string { return "duration" }
 
-// String writes the duration as Set reads it; "" is none.
+// String writes the duration as Set reads it, in days and less; "" is none.
 func (d *duration) String() string {
 	if *d == 0 {
 		return ""
 	}
 	out, rest := "", time.Duration(*d)
-	for _, u := range durationUnits {
+	for _, u := range durationUnits[1:] { // 30d reads better than 4w2d
 		if n := rest / u.length; n > 0 {
 			out += strconv.FormatInt(int64(n), 10) + string(u.letter)
 			rest %= u.length
@@ -30,9 +30,9 @@ func (d *duration) String() string {
 var durationUnits = []struct {
 	letter byte
 	length time.Duration
-}{{'d', 24 * time.Hour}, {'h', time.Hour}, {'m', time.Minute}, {'s', time.Second}}
+}{{'w', 7 * 24 * time.Hour}, {'d', 24 * time.Hour}, {'h', time.Hour}, {'m', time.Minute}, {'s', time.Second}}
 
-var errDuration = errors.New("a duration is written as 90d, 12h, 30m or 45s")
+var errDuration = errors.New("a duration is written as 2w, 90d, 12h, 30m or 45s")
 
 func (d *duration) Set(s string) error {
 	var sum time.Duration
