@@ -192,6 +192,28 @@ func (in doctorInputs) examinePolicy(s *session, d *diagnosis, policy *trust.Pol
 	for _, w := range sum.Warnings {
 		d.add("configuration", "policy", ui.Warning, w, "imprint policy check --policy "+sum.File+" shows all of it")
 	}
+	if slices.ContainsFunc(sum.Scopes, func(s trust.ScopeSummary) bool { return s.Delegate != nil }) {
+		examineDelegations(s, d)
+	}
+}
+
+// examineDelegations looks at what a policy that delegates remembers.
+func examineDelegations(s *session, d *diagnosis) {
+	const section, name = "configuration", "delegations"
+	file := s.delegationState()
+	if file == "" {
+		d.add(section, name, ui.Warning, "none is remembered: there is no home and no IMPRINT_STATE, so min-version in the policy alone holds", "set IMPRINT_STATE to a folder that lasts")
+		return
+	}
+	if err := trust.CheckDelegations(file); err != nil {
+		d.problem(section, name, &handedIn{err})
+		return
+	}
+	if _, err := os.Stat(file); err != nil {
+		d.add(section, name, ui.OK, "none seen yet; they will be remembered in "+file, "")
+		return
+	}
+	d.add(section, name, ui.OK, "those seen are remembered in "+file, "")
 }
 
 // places names where a file of imprint's own is looked for.

@@ -324,3 +324,35 @@ func TestA23DoctorKeepsSecrets(t *testing.T) {
 		t.Error("nobody logged in: the test proves nothing")
 	}
 }
+
+// What a policy that delegates remembers is looked at before verify has to refuse by it.
+func TestDoctorDelegations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	exampleRoots(w)
+	w.setenv("IMPRINT_POLICY", w.file("p.yaml", "version: 1\nroots: {org: roots/org.pem, hub: roots/mine.pem}\nscopes:\n"+
+		"  a.example: {trust: [org], delegate: {root: hub, from: registry, at: \"a.example/d:1\", identities: [\"O=hub\"]}}\n"))
+	w.setenv("IMPRINT_STATE", w.path("state"))
+	file := w.path("state/delegations.json")
+	one := func(code int, status, words string) {
+		t.Helper()
+		var got struct {
+			Checks []struct{ Name, Status, Detail, Reason string }
+		}
+		if err := json.Unmarshal([]byte(w.want(code, "doctor", "-o", "json").out), &got); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range got.Checks {
+			if c.Name == "delegations" {
+				if c.Status != status || !strings.Contains(c.Detail, words) || !strings.Contains(c.Detail, file) || c.Reason != "" && c.Reason != "delegation-state" {
+					t.Errorf("%+v", c)
+				}
+				return
+			}
+		}
+		t.Errorf("nothing of delegations in %+v", got.Checks)
+	}
+	one(0, "ok", "none seen yet")
+	w.file("state/delegations.json", "{")
+	one(3, "problem", "cannot be trusted")
+}

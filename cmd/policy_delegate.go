@@ -58,7 +58,7 @@ made for. The same inputs at the same time give the same bytes. It counts for no
 		RunE:        s.run(func(ctx context.Context, _ []string) error { return runDelegateMake(ctx, s, in) }),
 	}
 	f := c.Flags()
-	f.StringVar(&in.scope, "scope", "", "everything granted is under `SCOPE`, a host or a host with a path")
+	f.StringVar(&in.scope, "scope", "", "everything granted is under `SCOPE`, a host, a host with a path, or *")
 	f.StringArrayVar(&in.grants, "grant", nil, "grant `SCOPE=FILE`, the certificates in a file; of one scope several files add up")
 	f.StringArrayVar(&in.identities, "identity", nil, "of a grant only leaves of this identity: `[SCOPE=]IDENTITY`")
 	f.StringArrayVar(&in.revoke, "revoke", nil, "leave out the grant for `SCOPE` that --from has")

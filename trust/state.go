@@ -103,6 +103,13 @@ func weigh(known []seenDocument, roots []string, scope string, version uint64, d
 	return all, news, nil
 }
 
+// CheckDelegations says what is wrong with a file of delegation documents that were seen ([Sources].State), which [Policy.Examine]
+// would refuse to go by. One that is not there yet is fine. Reason delegation-state.
+func CheckDelegations(file string) error {
+	_, err := readState(file)
+	return err
+}
+
 // readState reads the file strictly. One that is not there holds nothing; one that is and cannot be understood is an error for ever.
 func readState(file string) ([]seenDocument, error) {
 	f, err := os.Open(file)
