@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/trust/revocation"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 )
 
 // Lists are revocation lists that were given for one run. What they cover is enforced, whatever the policy asks for.
-type Lists struct{ lists []*list }
+type Lists struct{ lists []*revocation.List }
 
 // and returns the lists of both; nil if there are none.
 func (l *Lists) and(more *Lists) *Lists {
@@ -34,7 +35,7 @@ func (l *Lists) and(more *Lists) *Lists {
 	return &Lists{append(slices.Clip(l.lists), more.lists...)}
 }
 
-func (l *Lists) all() []*list {
+func (l *Lists) all() []*revocation.List {
 	if l == nil {
 		return nil
 	}
@@ -64,10 +65,10 @@ func ReadLists(names []string) (*Lists, error) {
 }
 
 // lists reads the lists of a file, or of a folder's files.
-func (d *folder) lists(name string) ([]*list, error) { return d.listsAs(name, name) }
+func (d *folder) lists(name string) ([]*revocation.List, error) { return d.listsAs(name, name) }
 
 // listsAs is lists, for a name that is shown as another.
-func (d *folder) listsAs(name, shown string) ([]*list, error) {
+func (d *folder) listsAs(name, shown string) ([]*revocation.List, error) {
 	unreadable := func(err error) error {
 		return &fileError{codeOf(err, codeListUnreadable), fmt.Errorf("reading revocation list %s: %w", shown, err)}
 	}
@@ -103,7 +104,7 @@ func (d *folder) listsAs(name, shown string) ([]*list, error) {
 		return nil, &fileError{codeListInvalid, fmt.Errorf("folder %s holds no revocation list", shown)}
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	var out []*list
+	var out []*revocation.List
 	for _, e := range entries {
 		// The names of a policy have slashes on every system.
 		lists, err := d.listsIn(strings.TrimSuffix(name, "/")+"/"+e.Name(), strings.TrimSuffix(shown, "/")+"/"+e.Name())
@@ -115,8 +116,8 @@ func (d *folder) listsAs(name, shown string) ([]*list, error) {
 	return out, nil
 }
 
-func (d *folder) listsIn(name, shown string) ([]*list, error) {
-	b, err := d.file(name, MaxListBytes)
+func (d *folder) listsIn(name, shown string) ([]*revocation.List, error) {
+	b, err := d.file(name, revocation.MaxListBytes)
 	if err != nil {
 		return nil, &fileError{codeOf(err, codeListUnreadable), fmt.Errorf("reading revocation list %s: %w", shown, err)}
 	}
@@ -127,7 +128,7 @@ func (d *folder) listsIn(name, shown string) ([]*list, error) {
 	if total > maxListsRead {
 		return nil, &fileError{codeTooLarge, fmt.Errorf("with %s the revocation lists take more than %d bytes", shown, maxListsRead)}
 	}
-	lists, err := parseLists(shown, b)
+	lists, err := revocation.ParseLists(shown, b)
 	if err != nil {
 		return nil, &fileError{codeListInvalid, fmt.Errorf("revocation list %s: %w", shown, err)}
 	}
@@ -135,8 +136,8 @@ func (d *folder) listsIn(name, shown string) ([]*list, error) {
 }
 
 // sortLists puts lists in an order that does not depend on the one in which they were named.
-func sortLists(lists []*list) {
-	slices.SortStableFunc(lists, func(a, b *list) int { return strings.Compare(a.name, b.name) })
+func sortLists(lists []*revocation.List) {
+	slices.SortStableFunc(lists, func(a, b *revocation.List) int { return strings.Compare(a.Name(), b.Name()) })
 }
 
 // Check judges a chain by these lists alone: a certificate that is revoked, or covered by a list of no use, is an error (reason revoked,

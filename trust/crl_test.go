@@ -1,9 +1,9 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/certchain/certtest"
+	"github.com/imprint-oci/imprint/trust/revocation"
 	"github.com/imprint-oci/imprint/trust/revtest"
 )
 
@@ -186,13 +187,13 @@ func TestListFiles(t *testing.T) {
 	}
 	good := write("good.crl", ca.List(), 0o600)
 	for _, names := range [][]string{{good}, {good, good}, {dir + "/./good.crl"}} {
-		if l, err := ReadLists(names); err != nil || len(l.lists) != len(names) || l.lists[0].name != names[0] {
+		if l, err := ReadLists(names); err != nil || len(l.lists) != len(names) || l.lists[0].Name() != names[0] {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
 	other := write("another.crl", ca.List(), 0o600)
 	for _, names := range [][]string{{good, other}, {other, good}} {
-		if l, err := ReadLists(names); err != nil || l.lists[0].name != other || l.lists[1].name != good {
+		if l, err := ReadLists(names); err != nil || l.lists[0].Name() != other || l.lists[1].Name() != good {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
@@ -201,7 +202,7 @@ func TestListFiles(t *testing.T) {
 	if err != nil || !strings.HasPrefix(up, "..") {
 		t.Fatalf("%s %v", up, err)
 	}
-	if l, err := ReadLists([]string{up}); err != nil || l.lists[0].name != up {
+	if l, err := ReadLists([]string{up}); err != nil || l.lists[0].Name() != up {
 		t.Errorf("%s: %v", up, err)
 	}
 	// As a ConfigMap of Kubernetes lays it out.
@@ -217,7 +218,7 @@ func TestListFiles(t *testing.T) {
 	refused(codeListUnreadable, filepath.Join(dir, "none"))
 	refused(codeUnsafe, write("everybodys.crl", ca.List(), 0o646))
 	refused(codeListInvalid, write("junk", []byte("junk"), 0o600))
-	refused(codeTooLarge, write("huge", make([]byte, MaxListBytes+1), 0o600))
+	refused(codeTooLarge, write("huge", make([]byte, revocation.MaxListBytes+1), 0o600))
 	many := filepath.Join(dir, "many")
 	for i := range maxListFiles + 1 {
 		write("many/"+big.NewInt(int64(i)).String(), nil, 0o600)
@@ -239,10 +240,10 @@ func TestListFiles(t *testing.T) {
 // Lists for a run are added to those that there are, which others may have added others to.
 func TestListsAreAdded(t *testing.T) {
 	t.Parallel()
-	a, b, c := &list{name: "a"}, &list{name: "b"}, &list{name: "c"}
-	roomy := &Lists{append(make([]*list, 0, 8), a)}
-	with := roomy.and(&Lists{[]*list{b}})
-	if other := roomy.and(&Lists{[]*list{c}}); !slices.Equal(with.all(), []*list{a, b}) || !slices.Equal(other.all(), []*list{a, c}) || len(roomy.lists) != 1 {
+	a, b, c := &revocation.List{}, &revocation.List{}, &revocation.List{}
+	roomy := &Lists{append(make([]*revocation.List, 0, 8), a)}
+	with := roomy.and(&Lists{[]*revocation.List{b}})
+	if other := roomy.and(&Lists{[]*revocation.List{c}}); !slices.Equal(with.all(), []*revocation.List{a, b}) || !slices.Equal(other.all(), []*revocation.List{a, c}) || len(roomy.lists) != 1 {
 		t.Errorf("got %v and %v of %v", with.all(), other.all(), roomy.lists)
 	}
 	if none := (*Lists)(nil); none.and(roomy) != roomy || roomy.and(none) != roomy || none.and(none).all() != nil {
@@ -266,7 +267,7 @@ func TestListsAreBoundedTogether(t *testing.T) {
 		}
 		files.close()
 		files = &folder{path: ".", bytes: maxFiles - int64(len(list)) + int64(over)}
-		if _, err := files.file(at, MaxListBytes); (err != nil) != (over > 0) || err != nil && codeOf(err, "") != codeTooLarge {
+		if _, err := files.file(at, revocation.MaxListBytes); (err != nil) != (over > 0) || err != nil && codeOf(err, "") != codeTooLarge {
 			t.Errorf("of all files, %d bytes too many: %v", over, err)
 		}
 		files.close()
@@ -318,163 +319,29 @@ func TestManyEntries(t *testing.T) {
 	}
 }
 
-// TestPoints: which list of one distribution point is for a certificate.
-func TestPoints(t *testing.T) {
-	t.Parallel()
-	named := func(uris ...string) []byte {
-		var names []byte
-		for _, u := range uris {
-			names = append(names, wrap(0x86, []byte(u))...)
-		}
-		return wrap(0xa0, wrap(0xa0, names))
-	}
-	point := func(parts ...[]byte) []byte { return wrap(tagSequence, slices.Concat(parts...)) }
-	reasons, indirect := wrap(0x81, []byte{6, 0x40}), wrap(0xa2, wrap(0xa4, nil))
-	relative := wrap(0xa0, wrap(0xa1, []byte{5, 0}))
-	for _, tt := range []struct {
-		what           string
-		points         []byte // nil: the certificate has none
-		list           []byte
-		unfit, partial bool
-	}{
-		{"the same", point(point(named("http://a"))), named("http://a"), false, false},
-		{"one of several names", point(point(named("ldap://a", "http://a"))), named("http://a", "http://b"), false, false},
-		{"one of several points", point(point(named("http://a")), point(named("http://b"))), named("http://b"), false, false},
-		{"another", point(point(named("http://a"))), named("http://b"), true, false},
-		{"the certificate has none", nil, named("http://a"), true, false},
-		{"malformed", []byte{0x30, 0x05}, named("http://a"), true, false},
-		{"of another issuer", point(point(named("http://a"), indirect)), named("http://a"), true, false},
-		{"for some reasons", point(point(named("http://a"), reasons)), named("http://a"), false, true},
-		{"for some reasons, and for all", point(point(named("http://a"), reasons), point(named("http://a"))), named("http://a"), false, false},
-		{"relative to the issuer", point(point(relative)), relative, false, false},
-		{"relative, and another", point(point(relative)), named("http://a"), true, false},
-	} {
-		d, err := parseDistribution(wrap(tagSequence, tt.list))
-		if err != nil {
-			t.Fatalf("%s: %v", tt.what, err)
-		}
-		cert := &x509.Certificate{}
-		if tt.points != nil {
-			cert.Extensions = []pkix.Extension{{Id: oidPoints, Value: tt.points}}
-		}
-		unfit, partial := fitting(cert, d.names)
-		if (unfit != "") != tt.unfit || (partial != "") != tt.partial {
-			t.Errorf("%s: unfit %q, partial %q", tt.what, unfit, partial)
-		}
-	}
-	for _, wrong := range [][]byte{{}, {0x30}, {0x31, 0}, {0x30, 3, 0x81, 1, 2}, {0x30, 3, 0x86, 1, 0xff}, {0x30, 6, 0x82, 1, 0xff, 0x81, 1, 0xff}, {0x30, 6, 0x81, 1, 0xff, 0x81, 1, 0xff},
-		{0x30, 2, 0xa0, 0}, {0x30, 4, 0xa0, 2, 0xa0, 0}, {0x30, 3, 0x01, 1, 0xff}, {0x30, 0, 0}} {
-		if d, err := parseDistribution(wrong); err == nil {
-			t.Errorf("%x is %+v", wrong, d)
-		}
-	}
-}
-
 // TestListsThatNameDeltas: a certificate may say so, too; and a delta list has a number.
 func TestListsThatNameDeltas(t *testing.T) {
 	t.Parallel()
 	ca := authorityOf(t, certtest.Root("root"))
 	names := func(c *x509.Certificate) {
-		c.ExtraExtensions = []pkix.Extension{{Id: oidFreshest, Value: wrap(tagSequence, wrap(tagSequence, wrap(0xa0, wrap(0xa0, wrap(0x86, []byte("http://a"))))))}}
+		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 46}, Value: append([]byte{0x30, 16, 0x30, 14, 0xa0, 12, 0xa0, 10, 0x86, 8}, "http://a"...)}}
 	}
 	chain := chainOf(ca, names)
 	found, code, detail := standingOf(t, &Sources{}, ruled(t, checkEnforce, false, ca.List()), chain, time.Time{})
 	wantStanding(t, found, code, detail, "unknown")
 	found, code, detail = standingOf(t, &Sources{}, ruled(t, checkEnforce, false, ca.List(), ca.DeltaList()), chain, time.Time{})
 	wantStanding(t, found, code, detail, "good")
-	l := &list{header: &x509.RevocationList{Extensions: []pkix.Extension{{Id: oidDelta, Critical: true, Value: []byte{2, 1, 1}}}}}
-	if err := l.extensions(); err != nil || l.unfit == "" {
-		t.Errorf("a delta list without a number: %v, %q", err, l.unfit)
-	}
 }
 
-// TestNextDelta: of several the newest that goes on from the list and holds now, and it may end sooner.
-func TestNextDelta(t *testing.T) {
+// TestListOfSomebodyElse: whose list it is that came from where the certificate points is told by name.
+func TestListOfSomebodyElse(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	hours := func(n int) time.Time { return now.Add(time.Duration(n) * time.Hour) }
-	delta := func(base, number int64, until int, entries ...listed) said {
-		return said{by: big.NewInt(number).String(), base: big.NewInt(base), number: big.NewInt(number), from: hours(-1), until: hours(until), entries: entries}
+	ca := authorityOf(t, certtest.Root("root"))
+	chain := chainOf(ca, ca.NamesList())
+	ca.Lie(revtest.OtherIssuer)
+	found, code, detail := standingOf(t, &Sources{HTTP: plain()}, ruled(t, checkEnforce, true), chain, time.Time{})
+	wantStanding(t, found, code, detail, "unknown")
+	if !strings.Contains(detail, "/ca.crl: it is of C=") {
+		t.Errorf("it says %q", detail)
 	}
-	hold, remove := listed{since: hours(-4), reason: reasonHold}, listed{since: hours(-3), reason: reasonRemove}
-	again := listed{since: hours(-2), reason: reasonHold}
-	full := said{by: "full", number: big.NewInt(10), from: hours(-1), until: hours(9), partly: true, entries: []listed{hold}}
-	for _, tt := range []struct {
-		what   string
-		deltas []said
-		status string
-		by     string
-		until  int
-	}{
-		{"the newest", []said{delta(9, 12, 5, remove), delta(9, 11, 3)}, "good", "12", 5},
-		{"the newest, in another order", []said{delta(9, 11, 3), delta(9, 12, 5, remove)}, "good", "12", 5},
-		{"of the same number as the list", []said{delta(9, 10, 5, remove)}, "unknown", "full", 0},
-		{"older than the list", []said{delta(8, 9, 5, remove)}, "unknown", "full", 0},
-		{"that goes on from a newer list", []said{delta(11, 12, 5, remove)}, "unknown", "full", 0},
-		{"that goes on from the list", []said{delta(10, 11, 5, remove)}, "good", "11", 5},
-		{"over", []said{delta(9, 12, -1, remove)}, "unknown", "full", 0},
-		{"that holds longer than the list", []said{delta(9, 12, 50, remove)}, "good", "12", 9},
-		{"on hold again", []said{delta(9, 12, 5, remove, again)}, "revoked", "12", 0},
-		{"on hold again, in another order", []said{delta(9, 12, 5, again, remove)}, "revoked", "12", 0},
-	} {
-		r := full.at(now, time.Time{}, tt.deltas)
-		if r.status != tt.status || r.by != tt.by || tt.until != 0 && !r.until.Equal(hours(tt.until)) {
-			t.Errorf("%s: %s by %s until %v (%s); want %s by %s", tt.what, r.status, r.by, r.until, r.why, tt.status, tt.by)
-		}
-	}
-}
-
-// FuzzLists: what is taken for a list is one for crypto/x509 too, with the same entries.
-func FuzzLists(f *testing.F) {
-	ca := revtest.New(certtest.Root("root"))
-	f.Cleanup(ca.Stop)
-	for _, serial := range []int64{5, 1, 300} {
-		ca.Revoke(&x509.Certificate{SerialNumber: big.NewInt(serial)}, revtest.Revoked{Reason: revtest.Hold, Invalid: time.Now()})
-	}
-	for _, tt := range listLies {
-		ca.Lie(tt.lie)
-		f.Add(ca.List())
-	}
-	f.Add(revtest.PEM(ca.List(), ca.DeltaList()))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		lists, err := parseLists("fuzz", b)
-		if err != nil {
-			return
-		}
-		for _, l := range lists {
-			theirs, err := x509.ParseRevocationList(l.raw)
-			if err != nil {
-				t.Fatalf("crypto/x509: %v", err)
-			}
-			if len(theirs.RevokedCertificateEntries) != len(l.starts) || !bytes.Equal(theirs.RawIssuer, l.header.RawIssuer) ||
-				!theirs.NextUpdate.Equal(l.header.NextUpdate) || !bytes.Equal(theirs.RawTBSRevocationList, l.header.RawTBSRevocationList) {
-				t.Fatalf("crypto/x509 reads another list: %d entries, and %d here", len(theirs.RevokedCertificateEntries), len(l.starts))
-			}
-			for _, e := range theirs.RevokedCertificateEntries {
-				found, err := l.find(e.SerialNumber)
-				if err == nil && !slices.ContainsFunc(found, func(x listed) bool { return x.since.Equal(e.RevocationTime) && x.reason == e.ReasonCode }) {
-					t.Fatalf("serial %v: crypto/x509 finds reason %d of %v, here is %v", e.SerialNumber, e.ReasonCode, e.RevocationTime, found)
-				}
-			}
-			l.about(ca.Certificate, ca.Certificate)
-		}
-	})
-}
-
-// FuzzReplies: no answer makes it panic, and none that the issuer did not sign is of use.
-func FuzzReplies(f *testing.F) {
-	a := certtest.Root("root")
-	cert := a.Leaf(certtest.Key("P-256").Public(), "release")
-	nonce := make([]byte, 32)
-	ask, err := askOCSP(cert, a.Certificate, nonce)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(ask)
-	f.Add([]byte{0x30, 0x03, 0x0a, 0x01, 0x03})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if r := readReply("fuzz", b, cert, a.Certificate, nonce); r.unfit == "" {
-			t.Fatalf("it is of use: %+v", r)
-		}
-	})
 }

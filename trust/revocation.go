@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/imprint-oci/imprint/certchain"
+	"github.com/imprint-oci/imprint/trust/revocation"
 )
 
 // What counts of revocation.
@@ -23,9 +25,9 @@ type revoking struct {
 	of      string // what it stands at
 	line    int
 	check   string
-	lists   []*list // sorted by name
-	files   bool    // it names lists, even if these are none
-	network bool    // ask what the certificates name, too
+	lists   []*revocation.List // sorted by name
+	files   bool               // it names lists, even if these are none
+	network bool               // ask what the certificates name, too
 }
 
 var revocationGrammar = grammar{
@@ -85,11 +87,11 @@ func (p *parser) revocation(f field, of string) (*revoking, error) {
 
 // What is known of the revocation of a certificate.
 const (
-	RevocationGood       = "good"          // a list or a responder that holds now says so
-	RevocationRevoked    = "revoked"       // it was revoked when it mattered
-	RevocationUnknown    = "unknown"       // nobody who may say it said it
-	RevocationNotChecked = "not-checked"   // nobody was asked to look
-	RevocationNone       = "not-revocable" // it names neither lists nor responders, and none were given
+	RevocationGood       = revocation.Good    // a list or a responder that holds now says so
+	RevocationRevoked    = revocation.Revoked // it was revoked when it mattered
+	RevocationUnknown    = revocation.Unknown // nobody who may say it said it
+	RevocationNotChecked = "not-checked"      // nobody was asked to look
+	RevocationNone       = "not-revocable"    // it names neither lists nor responders, and none were given
 )
 
 // A Revocation is what was found out of the revocation of a chain. Status is that of the certificate that stands worst.
@@ -154,19 +156,19 @@ func (c court) revocationUpTo(pinned int, rule *revoking, chain certchain.Chain,
 		of := *rule
 		of.network = rule.network && i <= pinned
 		v := c.certificate(&of, given, cert, chain[i+1], proof)
-		if i > pinned && v.status != RevocationRevoked {
+		if i > pinned && v.Status != RevocationRevoked {
 			continue
 		}
 		found.Certificates = append(found.Certificates, v.describe(cert))
-		worst = max(worst, slices.Index(badness, v.status))
+		worst = max(worst, slices.Index(badness, v.Status))
 		said := v.sentence(cert, stamping)
 		switch {
-		case v.status != RevocationRevoked && v.status != RevocationUnknown:
+		case v.Status != RevocationRevoked && v.Status != RevocationUnknown:
 		case !v.enforced:
 			found.Warnings = append(found.Warnings, said)
-		case v.status == RevocationRevoked && code != codeRevoked:
+		case v.Status == RevocationRevoked && code != codeRevoked:
 			code, detail = codeRevoked, said
-		case v.status == RevocationUnknown && code == "":
+		case v.Status == RevocationUnknown && code == "":
 			code, detail = codeRevocationUnknown, said
 		}
 		ask = ask || v.ask
@@ -188,7 +190,7 @@ var badness = []string{RevocationNone, RevocationGood, RevocationNotChecked, Rev
 
 // A standing is what is made of one certificate.
 type standing struct {
-	ruling
+	revocation.Ruling
 	enforced bool
 	ask      bool
 }
@@ -197,28 +199,28 @@ func (c court) certificate(rule *revoking, given *Lists, cert, issuer *x509.Cert
 	own, covered := c.byLists(given.all(), cert, issuer, proof)
 	if rule.check == checkOff {
 		if !covered {
-			return standing{ruling: ruling{status: RevocationNotChecked, why: "no list that was given is of its issuer"}}
+			return standing{Ruling: revocation.Ruling{Status: RevocationNotChecked, Why: "no list that was given is of its issuer"}}
 		}
-		return standing{ruling: own, enforced: true}
+		return standing{Ruling: own, enforced: true}
 	}
 	base, _ := c.byLists(rule.lists, cert, issuer, proof)
 	all := base
-	if base.status != RevocationRevoked { // which no list of the run lifts
+	if base.Status != RevocationRevoked { // which no list of the run lifts
 		all, _ = c.byLists(slices.Concat(rule.lists, given.all()), cert, issuer, proof)
 	}
 	var ask bool
 	if c.supposed != nil {
-		return standing{ruling: c.supposed.ruling(cert, all), enforced: rule.check == checkEnforce}
+		return standing{Ruling: c.supposed.ruling(cert, all), enforced: rule.check == checkEnforce}
 	}
 	switch {
-	case base.status == RevocationGood || all.status == RevocationRevoked:
+	case base.Status == RevocationGood || all.Status == RevocationRevoked:
 	case !rule.network:
-		if all.why == "" && all.status != RevocationGood {
-			all.why = "no list that was given is of its issuer"
+		if all.Why == "" && all.Status != RevocationGood {
+			all.Why = "no list that was given is of its issuer"
 		}
 	case !asksNetwork(cert):
-		if all.why == "" && !rule.files && all.status != RevocationGood {
-			all.status, all.why = RevocationNone, "it names neither a list nor a responder"
+		if all.Why == "" && !rule.files && all.Status != RevocationGood {
+			all.Status, all.Why = RevocationNone, "it names neither a list nor a responder"
 		}
 	default:
 		// That a list of the run says good keeps nobody from being asked: it would hide what the policy would have been told.
@@ -226,27 +228,27 @@ func (c court) certificate(rule *revoking, given *Lists, cert, issuer *x509.Cert
 		ask = !ok
 		switch {
 		case ok:
-			if by := told.at(c.now, proof, all); by.status == RevocationRevoked || all.status != RevocationGood {
+			if by := told.at(c.now, proof, all); by.Status == RevocationRevoked || all.Status != RevocationGood {
 				all = by
 			}
-		case all.status == RevocationGood:
-			all = ruling{status: RevocationUnknown, why: "its lists and responders were not asked"}
-		case all.why == "":
-			all.why = "its lists and responders were not asked"
+		case all.Status == RevocationGood:
+			all = revocation.Ruling{Status: RevocationUnknown, Why: "its lists and responders were not asked"}
+		case all.Why == "":
+			all.Why = "its lists and responders were not asked"
 		}
 	}
-	if all.why == "" && all.status == RevocationUnknown {
-		all.why = "it names neither a list nor a responder, and no list that was given is of its issuer"
+	if all.Why == "" && all.Status == RevocationUnknown {
+		all.Why = "it names neither a list nor a responder, and no list that was given is of its issuer"
 	}
 	switch {
 	case rule.check == checkEnforce:
-		return standing{ruling: all, enforced: true, ask: ask}
-	case covered && own.status != RevocationGood && all.status != RevocationRevoked:
-		return standing{ruling: own, enforced: true}
-	case covered && own.status == RevocationRevoked:
-		return standing{ruling: own, enforced: true}
+		return standing{Ruling: all, enforced: true, ask: ask}
+	case covered && own.Status != RevocationGood && all.Status != RevocationRevoked:
+		return standing{Ruling: own, enforced: true}
+	case covered && own.Status == RevocationRevoked:
+		return standing{Ruling: own, enforced: true}
 	}
-	return standing{ruling: all, ask: ask}
+	return standing{Ruling: all, ask: ask}
 }
 
 // asksNetwork reports whether a certificate says where to ask.
@@ -255,60 +257,44 @@ func asksNetwork(cert *x509.Certificate) bool {
 }
 
 // byLists judges a certificate by what lists say. covered is whether there is one for it, be it of use or not.
-func (c court) byLists(lists []*list, cert, issuer *x509.Certificate, proof time.Time) (r ruling, covered bool) {
-	var full, deltas []said
+func (c court) byLists(lists []*revocation.List, cert, issuer *x509.Certificate, proof time.Time) (r revocation.Ruling, covered bool) {
+	var full, deltas []revocation.Said
 	for _, l := range lists {
-		if !l.issued(cert) {
+		if !l.Issued(cert) {
 			continue
 		}
-		switch s := l.about(cert, issuer); {
-		case s.apart:
-		case l.base != nil:
+		switch s := about(l, cert, issuer); {
+		case s.Apart:
+		case l.Delta():
 			deltas = append(deltas, s)
 		default:
 			full = append(full, s)
 		}
 	}
-	return combine(c.now, proof, full, deltas), len(full)+len(deltas) > 0
+	return revocation.Judge(c.now, proof, full, deltas), len(full)+len(deltas) > 0
 }
 
-// combine judges by full lists and the delta lists beside them: one that says revoked is enough, and else one that says good.
-func combine(now, proof time.Time, full, deltas []said) ruling {
-	out := ruling{status: RevocationUnknown}
-	for _, s := range append(slices.Clip(full), deltas...) {
-		r := s.at(now, proof, deltas)
-		switch {
-		case r.status == RevocationRevoked && r.entry.reason == reasonHold && lifted(s, now, proof, full, deltas):
-		case r.status == RevocationRevoked:
-			return r
-		case r.status == RevocationGood && out.status != RevocationGood, out.why == "" && out.status == RevocationUnknown:
-			out = r
-		}
+// about asks a list for a certificate. That a list is of somebody else is said with the name, as every screen shows it.
+func about(l *revocation.List, cert, issuer *x509.Certificate) revocation.Said {
+	if !bytes.Equal(l.Issuer(), issuer.RawSubject) {
+		return revocation.Said{By: l.Name(), Unfit: "it is of " + certchain.NameOf(l.Issuer())}
 	}
-	return out
-}
-
-// lifted reports whether a newer list of the same scope no longer holds what s does.
-func lifted(s said, now, proof time.Time, full, deltas []said) bool {
-	return slices.ContainsFunc(full, func(newer said) bool {
-		return s.number != nil && newer.number != nil && newer.number.Cmp(s.number) > 0 && string(newer.scope) == string(s.scope) &&
-			newer.at(now, proof, deltas).status == RevocationGood
-	})
+	return l.About(cert, issuer)
 }
 
 func (s standing) describe(cert *x509.Certificate) Standing {
 	out := Standing{
 		Certificate: certchain.NameOf(cert.RawSubject),
 		SHA256:      certchain.Thumbprint(cert),
-		Status:      s.status,
-		By:          s.by,
-		Detail:      s.why,
+		Status:      s.Status,
+		By:          s.By,
+		Detail:      s.Why,
 	}
-	if s.status == RevocationRevoked {
-		out.RevokedAt, out.Cause = new(s.entry.since.UTC()), reasonName(s.entry.reason)
+	if s.Status == RevocationRevoked {
+		out.RevokedAt, out.Cause = new(s.Entry.Since.UTC()), s.Entry.Cause()
 	}
-	if s.status == RevocationGood {
-		out.HoldsUntil = new(s.until.UTC())
+	if s.Status == RevocationGood {
+		out.HoldsUntil = new(s.Until.UTC())
 	}
 	return out
 }
@@ -318,12 +304,12 @@ func (s standing) sentence(cert *x509.Certificate, stamping bool) string {
 	if stamping {
 		name += ", of the timestamp's authority,"
 	}
-	if s.status == RevocationRevoked {
-		return fmt.Sprintf("%s was revoked %s (%s), says %s", name, minute(s.entry.since), reasonName(s.entry.reason), s.by)
+	if s.Status == RevocationRevoked {
+		return fmt.Sprintf("%s was revoked %s (%s), says %s", name, minute(s.Entry.Since), s.Entry.Cause(), s.By)
 	}
-	why := s.why
-	if s.by != "" {
-		why = s.by + ": " + why
+	why := s.Why
+	if s.By != "" {
+		why = s.By + ": " + why
 	}
 	return fmt.Sprintf("whether %s is revoked could not be determined: %s", name, why)
 }
@@ -380,17 +366,17 @@ func count(n int, what string) string {
 // listWarnings returns which lists of the policy do not hold at a time.
 func (p *Policy) listWarnings(at time.Time) []string {
 	var out []string
-	seen := map[*list]bool{}
+	seen := map[*revocation.List]bool{}
 	for _, r := range p.revokings {
 		for _, l := range r.lists {
 			if seen[l] || r.check == checkOff {
 				continue
 			}
 			seen[l] = true
-			if why := l.unfit; why != "" {
-				out = append(out, fmt.Sprintf("revocation list %s is of no use: %s", l.name, why))
-			} else if why := timely(l.header.ThisUpdate, l.header.NextUpdate, at); why != "" {
-				out = append(out, fmt.Sprintf("revocation list %s of %s: %s", l.name, certchain.NameOf(l.header.RawIssuer), why))
+			if why := l.Unfit(); why != "" {
+				out = append(out, fmt.Sprintf("revocation list %s is of no use: %s", l.Name(), why))
+			} else if why := l.Untimely(at); why != "" {
+				out = append(out, fmt.Sprintf("revocation list %s of %s: %s", l.Name(), certchain.NameOf(l.Issuer()), why))
 			}
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/imprint-oci/imprint/trust/revocation"
 )
 
 // cacheName is the file that keeps the list of an address.
@@ -19,18 +21,18 @@ func (s *Sources) cacheName(address string) string {
 
 // cached returns the list of an address that was kept, and when it was. Nothing of it is believed for having been there: who signed it
 // is asked again. The cache is a convenience: what is wrong with it is a warning.
-func (s *Sources) cached(address string) (*list, time.Time) {
+func (s *Sources) cached(address string) (*revocation.List, time.Time) {
 	if s.Cache == "" {
 		return nil, time.Time{}
 	}
-	b, info, err := readRegular(s.cacheName(address), MaxListBytes)
+	b, info, err := readRegular(s.cacheName(address), revocation.MaxListBytes)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			s.unkept(err)
 		}
 		return nil, time.Time{}
 	}
-	l, err := parseList(shownAddress(address), b)
+	l, err := revocation.ParseList(shownAddress(address), b)
 	if err != nil {
 		return nil, time.Time{} // it is written anew
 	}
@@ -39,11 +41,11 @@ func (s *Sources) cached(address string) (*list, time.Time) {
 
 // keep writes a list whole or not at all: to a file of its own in the same folder first, since no rename crosses devices
 // (CVE-2024-51491).
-func (s *Sources) keep(address string, l *list) {
+func (s *Sources) keep(address string, l *revocation.List) {
 	if s.Cache == "" {
 		return
 	}
-	if err := s.write(s.cacheName(address), l.raw); err != nil {
+	if err := s.write(s.cacheName(address), l.Bytes()); err != nil {
 		s.unkept(err)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/imprint-oci/imprint/trust/revocation"
 )
 
 const (
@@ -36,35 +38,35 @@ type revocationEvidence map[certificateKey]told
 // told is all that was said of one certificate. It depends on no time.
 type told struct {
 	none    string // why nobody was asked; "": somebody was
-	replies []reply
+	replies []revocation.Reply
 	lists   []fetched
 }
 
 // fetched is what the list at one of a certificate's addresses says.
 type fetched struct {
 	failed string // why there is none
-	list   said
-	deltas []said
+	list   revocation.Said
+	deltas []revocation.Said
 }
 
 // at rules by what was told, on top of what lists say that were given. The order is the reference library's: a responder that says
 // good or revoked decides, else every address of lists has to say good.
-func (t told) at(now, proof time.Time, given ruling) ruling {
+func (t told) at(now, proof time.Time, given revocation.Ruling) revocation.Ruling {
 	if t.none != "" {
-		if given.why == "" {
-			given.why = t.none
+		if given.Why == "" {
+			given.Why = t.none
 		}
 		return given
 	}
-	out := ruling{status: RevocationUnknown}
-	note := func(r ruling) {
-		if out.why == "" {
+	out := revocation.Ruling{Status: RevocationUnknown}
+	note := func(r revocation.Ruling) {
+		if out.Why == "" {
 			out = r
 		}
 	}
-	var good *ruling
+	var good *revocation.Ruling
 	for _, r := range t.replies {
-		switch by := r.at(now, proof); by.status {
+		switch by := r.At(now, proof); by.Status {
 		case RevocationRevoked:
 			return by
 		case RevocationGood:
@@ -76,13 +78,13 @@ func (t told) at(now, proof time.Time, given ruling) ruling {
 		}
 	}
 	all := len(t.lists) > 0
-	var last ruling
+	var last revocation.Ruling
 	for _, f := range t.lists {
-		by := ruling{status: RevocationUnknown, by: f.list.by, why: f.failed}
+		by := revocation.Ruling{Status: RevocationUnknown, By: f.list.By, Why: f.failed}
 		if f.failed == "" {
-			by = combine(now, proof, []said{f.list}, f.deltas)
+			by = revocation.Judge(now, proof, []revocation.Said{f.list}, f.deltas)
 		}
-		switch by.status {
+		switch by.Status {
 		case RevocationRevoked:
 			return by
 		case RevocationGood:
@@ -117,7 +119,7 @@ type asking struct {
 
 type fetching struct {
 	done chan struct{}
-	list *list
+	list *revocation.List
 	err  error
 }
 
@@ -207,8 +209,8 @@ func (s *Sources) ask(ctx context.Context, cert, issuer *x509.Certificate, now t
 	for _, address := range cert.OCSPServer {
 		r := s.respond(ctx, address, cert, issuer)
 		t.replies = append(t.replies, r)
-		if r.unfit == "" {
-			if status := r.at(now, time.Time{}).status; status == RevocationGood || status == RevocationRevoked {
+		if r.Unfit == "" {
+			if status := r.At(now, time.Time{}).Status; status == RevocationGood || status == RevocationRevoked {
 				return t
 			}
 		}
@@ -220,50 +222,50 @@ func (s *Sources) ask(ctx context.Context, cert, issuer *x509.Certificate, now t
 }
 
 // respond asks a responder.
-func (s *Sources) respond(ctx context.Context, address string, cert, issuer *x509.Certificate) reply {
+func (s *Sources) respond(ctx context.Context, address string, cert, issuer *x509.Certificate) revocation.Reply {
 	nonce := make([]byte, 32) // RFC 9654
 	if _, err := rand.Read(nonce); err != nil {
-		return reply{by: shownAddress(address), unfit: err.Error()}
+		return revocation.Reply{By: shownAddress(address), Unfit: err.Error()}
 	}
-	body, err := askOCSP(cert, issuer, nonce)
+	body, err := revocation.Question(cert, issuer, nonce)
 	if err != nil {
-		return reply{by: shownAddress(address), unfit: err.Error()}
+		return revocation.Reply{By: shownAddress(address), Unfit: err.Error()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, responderTime)
 	defer cancel()
-	b, err := s.exchange(ctx, http.MethodPost, address, body, maxReply, typeOCSPRequest, typeOCSPResponse)
+	b, err := s.exchange(ctx, http.MethodPost, address, body, revocation.MaxReplyBytes, typeOCSPRequest, typeOCSPResponse)
 	if err != nil {
-		return reply{by: shownAddress(address), unfit: err.Error()}
+		return revocation.Reply{By: shownAddress(address), Unfit: err.Error()}
 	}
-	return readReply(shownAddress(address), b, cert, issuer, nonce)
+	return revocation.ReadReply(shownAddress(address), b, cert, issuer, nonce)
 }
 
 // listed asks a list, which may be in the cache, for a certificate.
 func (s *Sources) listed(ctx context.Context, address string, cert, issuer *x509.Certificate, now time.Time) fetched {
 	fails := func(by string, err error) fetched {
-		return fetched{failed: err.Error(), list: said{by: shownAddress(by)}}
+		return fetched{failed: err.Error(), list: revocation.Said{By: shownAddress(by)}}
 	}
 	l, err := s.fetchList(ctx, address, issuer, now)
 	if err != nil {
 		return fails(address, err)
 	}
-	f := fetched{list: l.about(cert, issuer)}
-	if f.list.unfit != "" {
+	f := fetched{list: about(l, cert, issuer)}
+	if f.list.Unfit != "" {
 		return f // whoever wrote it, perhaps on the way, sends us nowhere
 	}
 	// Delta lists have the scope of the list that names them: their addresses are for choice.
-	for i, at := range l.deltas[:min(len(l.deltas), maxAddresses)] {
+	for i, at := range l.Deltas()[:min(len(l.Deltas()), maxAddresses)] {
 		d, err := s.fetchList(ctx, at, issuer, now)
 		switch {
-		case err == nil && d.base != nil:
-			f.deltas = append(f.deltas, d.about(cert, issuer))
+		case err == nil && d.Delta():
+			f.deltas = append(f.deltas, about(d, cert, issuer))
 			return f
 		case err == nil:
 			err = errors.New("it is no delta list")
 			fallthrough
 		default:
-			if i == min(len(l.deltas), maxAddresses)-1 {
-				f.deltas = append(f.deltas, said{by: shownAddress(at), unfit: err.Error()})
+			if i == min(len(l.Deltas()), maxAddresses)-1 {
+				f.deltas = append(f.deltas, revocation.Said{By: shownAddress(at), Unfit: err.Error()})
 			}
 		}
 	}
@@ -271,7 +273,7 @@ func (s *Sources) listed(ctx context.Context, address string, cert, issuer *x509
 }
 
 // fetchList returns the list at an address: the one that this run has, a cached one, or a new one.
-func (s *Sources) fetchList(ctx context.Context, address string, issuer *x509.Certificate, now time.Time) (*list, error) {
+func (s *Sources) fetchList(ctx context.Context, address string, issuer *x509.Certificate, now time.Time) (*revocation.List, error) {
 	m := &s.revocation
 	for {
 		m.mu.Lock()
@@ -294,11 +296,11 @@ func (s *Sources) fetchList(ctx context.Context, address string, issuer *x509.Ce
 		}
 		l, err := s.getList(ctx, address, issuer, now)
 		m.mu.Lock()
-		keep := ctx.Err() == nil && (l == nil || m.kept+len(l.raw) <= maxListsKept)
+		keep := ctx.Err() == nil && (l == nil || m.kept+len(l.Bytes()) <= maxListsKept)
 		if keep {
 			f.list, f.err = l, err
 			if l != nil {
-				m.kept += len(l.raw)
+				m.kept += len(l.Bytes())
 			}
 		} else {
 			delete(m.lists, address)
@@ -310,38 +312,32 @@ func (s *Sources) fetchList(ctx context.Context, address string, issuer *x509.Ce
 }
 
 // getList prefers a cached list that holds now, is signed by issuer, and was fetched today: a new one may come before the old one ends.
-func (s *Sources) getList(ctx context.Context, address string, issuer *x509.Certificate, now time.Time) (*list, error) {
+func (s *Sources) getList(ctx context.Context, address string, issuer *x509.Certificate, now time.Time) (*revocation.List, error) {
 	cached, at := s.cached(address)
-	usable := cached != nil && cached.authentic(issuer) == nil && timely(cached.header.ThisUpdate, cached.header.NextUpdate, now) == ""
+	usable := cached != nil && cached.SignedBy(issuer) && cached.Untimely(now) == ""
 	if usable && !at.Before(now.Add(-maxAgeOfList)) && !at.After(now.Add(skew)) {
 		return cached, nil
 	}
-	b, err := s.exchange(ctx, http.MethodGet, address, nil, MaxListBytes, "", "")
+	b, err := s.exchange(ctx, http.MethodGet, address, nil, revocation.MaxListBytes, "", "")
 	if err != nil {
 		if usable {
 			s.warn("revocation-list-old", fmt.Sprintf("the revocation list %s could not be fetched (%v); the one of %s is used, which holds until %s",
-				shownAddress(address), err, minute(at), minute(cached.header.NextUpdate)))
+				shownAddress(address), err, minute(at), minute(cached.Until())))
 			return cached, nil
 		}
 		return nil, err
 	}
-	l, err := parseList(shownAddress(address), b) // DER, and nothing else, by RFC 5280, 4.2.1.13
+	l, err := revocation.ParseList(shownAddress(address), b) // DER, and nothing else, by RFC 5280, 4.2.1.13
 	if err != nil {
 		return nil, err
 	}
-	if l.authentic(issuer) == nil {
-		if usable && l.before(cached) {
+	if l.SignedBy(issuer) {
+		if usable && l.Before(cached) {
 			return cached, nil // it came of somebody on the way, or of a server that has not heard yet
 		}
 		s.keep(address, l)
 	}
 	return l, nil
-}
-
-// before reports whether l is an older list than other, of the same scope, by their numbers.
-func (l *list) before(other *list) bool {
-	a, b := l.header.Number, other.header.Number
-	return a != nil && b != nil && a.Cmp(b) < 0 && bytes.Equal(l.scope, other.scope) && (l.base == nil) == (other.base == nil)
 }
 
 func (s *Sources) warn(code, message string) {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/notaryproject/notation-core-go/revocation"
+	reference "github.com/notaryproject/notation-core-go/revocation"
 	"github.com/notaryproject/notation-core-go/revocation/crl"
 	"github.com/notaryproject/notation-core-go/revocation/purpose"
 	"github.com/notaryproject/notation-core-go/revocation/result"
@@ -23,6 +23,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/certchain/certtest"
 	"github.com/imprint-oci/imprint/fetch"
+	"github.com/imprint-oci/imprint/trust/revocation"
 	"github.com/imprint-oci/imprint/trust/revtest"
 )
 
@@ -41,7 +42,7 @@ func ruled(t testing.TB, check string, network bool, files ...[]byte) *revoking 
 	t.Helper()
 	r := &revoking{check: check, network: network, files: len(files) > 0}
 	for i, b := range files {
-		lists, err := parseLists(fmt.Sprintf("crl/%d.crl", i), b)
+		lists, err := revocation.ParseLists(fmt.Sprintf("crl/%d.crl", i), b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +113,7 @@ func TestX13Lists(t *testing.T) {
 			ca.Revoke(revoked.Leaf(), revtest.Revoked{Reason: revtest.KeyCompromise})
 			ca.Lie(tt.lie)
 			if tt.good == "load" {
-				if _, err := parseLists("a.crl", ca.List()); err == nil || !strings.Contains(err.Error(), tt.why) {
+				if _, err := revocation.ParseLists("a.crl", ca.List()); err == nil || !strings.Contains(err.Error(), tt.why) {
 					t.Errorf("it loads: %v", err)
 				}
 				return
@@ -931,11 +932,11 @@ func referenceSays(t testing.TB, chain certchain.Chain, proof time.Time) result.
 	if err != nil {
 		t.Fatal(err)
 	}
-	judge, err := revocation.NewWithOptions(revocation.Options{OCSPHTTPClient: client, CRLFetcher: lists, CertChainPurpose: purpose.CodeSigning})
+	judge, err := reference.NewWithOptions(reference.Options{OCSPHTTPClient: client, CRLFetcher: lists, CertChainPurpose: purpose.CodeSigning})
 	if err != nil {
 		t.Fatal(err)
 	}
-	results, err := judge.ValidateContext(t.Context(), revocation.ValidateContextOptions{CertChain: chain, AuthenticSigningTime: proof})
+	results, err := judge.ValidateContext(t.Context(), reference.ValidateContextOptions{CertChain: chain, AuthenticSigningTime: proof})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/imprint-oci/imprint/certchain"
 	"github.com/imprint-oci/imprint/envelope"
 	"github.com/imprint-oci/imprint/registry"
+	"github.com/imprint-oci/imprint/trust/revocation"
 )
 
 // A Supposed is a signature that nobody made, in order to ask what a policy would say of one like it. Its envelope, and the chain up
@@ -338,20 +339,20 @@ func (w *supposition) countersigned(rule *timestamping, content envelope.Content
 }
 
 // ruling is what is supposed of the revocation of a certificate; known is what lists of the policy say of it.
-func (w *supposition) ruling(cert *x509.Certificate, known ruling) ruling {
+func (w *supposition) ruling(cert *x509.Certificate, known revocation.Ruling) revocation.Ruling {
 	const by = "the supposition"
 	if s, ok := w.leaves[string(cert.Raw)]; ok {
 		switch s.Revocation {
 		case RevocationRevoked:
-			return ruling{status: RevocationRevoked, by: by, entry: listed{since: w.now}}
+			return revocation.Ruling{Status: RevocationRevoked, By: by, Entry: revocation.Entry{Since: w.now}}
 		case RevocationUnknown:
-			return ruling{status: RevocationUnknown, by: by, why: "it is supposed to be unknown"}
+			return revocation.Ruling{Status: RevocationUnknown, By: by, Why: "it is supposed to be unknown"}
 		}
 	}
-	if known.status == RevocationRevoked {
+	if known.Status == RevocationRevoked {
 		return known
 	}
-	return ruling{status: RevocationGood, by: by, until: w.now.Add(time.Hour)}
+	return revocation.Ruling{Status: RevocationGood, By: by, Until: w.now.Add(time.Hour)}
 }
 
 // beyond is what [beyond] says, of what was not only supposed.

@@ -1,8 +1,10 @@
-package trust
+package revocation
 
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	_ "crypto/sha1" // names certificates in questions
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,7 +18,8 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-const maxReply = 64 << 10 // of a responder; a usual one takes some 2 KiB
+// MaxReplyBytes limits the answer of a responder: who reads one reads no more. A usual one takes some 2 KiB.
+const MaxReplyBytes = 64 << 10
 
 var (
 	oidNonce  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2}
@@ -41,9 +44,9 @@ type (
 	}
 )
 
-// askOCSP encodes a question for a certificate. It is named by SHA-1, which is all that many responders know, and which nothing
+// Question encodes a question for a certificate (RFC 6960, 4.1). It is named by SHA-1, which is all that many responders know, and which nothing
 // rests on: the answer is signed.
-func askOCSP(cert, issuer *x509.Certificate, nonce []byte) ([]byte, error) {
+func Question(cert, issuer *x509.Certificate, nonce []byte) ([]byte, error) {
 	id, err := idOf(cert, issuer, oidSHA1)
 	if err != nil {
 		return nil, err
@@ -92,20 +95,21 @@ func idOf(cert, issuer *x509.Certificate, hash asn1.ObjectIdentifier) (certID, e
 	}, nil
 }
 
-// A reply is what a responder said of one certificate. It depends on no time but when it was produced.
-type reply struct {
-	by       string
-	unfit    string // why nothing
+// A Reply is what a responder said of one certificate. It depends on no time but when it was produced.
+type Reply struct {
+	By       string // the URL of the responder, as people are shown it
+	Unfit    string // why nothing; "": it is fit
 	status   int    // of package ocsp
 	from     time.Time
 	until    time.Time
-	entry    listed
+	entry    Entry
 	delegate *x509.Certificate // who signed it for the issuer; nil: the issuer itself
 }
 
-// readReply reads an answer to a question about cert with nonce. Who signed it is checked here, times are not.
-func readReply(by string, b []byte, cert, issuer *x509.Certificate, nonce []byte) reply {
-	unfit := func(format string, args ...any) reply { return reply{by: by, unfit: fmt.Sprintf(format, args...)} }
+// ReadReply reads an answer (RFC 6960, 4.2) to a question about cert with nonce. by is what is shown of who gave it. Who signed it is checked
+// here, times are not. It never fails: whatever keeps the answer from saying anything is in Unfit.
+func ReadReply(by string, b []byte, cert, issuer *x509.Certificate, nonce []byte) Reply {
+	unfit := func(format string, args ...any) Reply { return Reply{By: by, Unfit: fmt.Sprintf(format, args...)} }
 	// The signature is checked below: ParseResponseForCert would take any certificate of the issuer for a responder's.
 	r, err := ocsp.ParseResponseForCert(b, cert, nil)
 	var refused ocsp.ResponseError
@@ -121,7 +125,7 @@ func readReply(by string, b []byte, cert, issuer *x509.Certificate, nonce []byte
 	if why := answers(r, cert, issuer, nonce); why != "" {
 		return unfit("%s", why)
 	}
-	out := reply{by: by, status: r.Status, from: r.ThisUpdate, until: r.NextUpdate, entry: listed{since: r.RevokedAt, reason: r.RevocationReason}}
+	out := Reply{By: by, status: r.Status, from: r.ThisUpdate, until: r.NextUpdate, entry: Entry{Since: r.RevokedAt, reason: r.RevocationReason}}
 	if r.Certificate != nil && !r.Certificate.Equal(issuer) {
 		out.delegate = r.Certificate
 	}
@@ -150,12 +154,34 @@ func signedFor(r *ocsp.Response, issuer *x509.Certificate) string {
 			return "its answer is signed by a certificate that is no responder's"
 		case d.KeyUsage != 0 && d.KeyUsage&x509.KeyUsageDigitalSignature == 0:
 			return "its answer is signed by a certificate that may not sign"
-		case weak(d, false) != "":
-			return "its answer is signed by a certificate that " + weak(d, false)
+		case weak(d) != "":
+			return "its answer is signed by a certificate that " + weak(d)
 		}
 	}
 	if err := by.CheckSignature(r.SignatureAlgorithm, r.TBSResponseData, r.Signature); err != nil {
 		return "the key of the certificate's issuer did not sign its answer"
+	}
+	return ""
+}
+
+// weak says why the certificate of a responder is too weak; "": it is not.
+func weak(cert *x509.Certificate) string {
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if n := key.N.BitLen(); n < 2048 {
+			return fmt.Sprintf("has an RSA key of %d bits", n)
+		}
+	case *ecdsa.PublicKey:
+		if n := key.Curve.Params().BitSize; n < 256 {
+			return fmt.Sprintf("has an elliptic curve key of %d bits", n)
+		}
+	}
+	if cert.SerialNumber.Sign() <= 0 { // RFC 5280, 4.1.2.2
+		return "has a serial number that is not positive"
+	}
+	switch cert.SignatureAlgorithm {
+	case x509.UnknownSignatureAlgorithm, x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.DSAWithSHA256, x509.ECDSAWithSHA1:
+		return fmt.Sprintf("was issued with %v", cert.SignatureAlgorithm)
 	}
 	return ""
 }
@@ -223,11 +249,11 @@ func leading(b []byte, n int) []byte {
 	return b[:len(b)-len(at)]
 }
 
-// at judges a reply at the time now, of what is proved to be from no later than proof.
-func (r reply) at(now, proof time.Time) ruling {
-	unknown := func(why string) ruling { return ruling{status: RevocationUnknown, by: r.by, why: why} }
-	if r.unfit != "" {
-		return unknown(r.unfit)
+// At rules by a reply at the time now, of what is proved to be from no later than proof; zero: nothing is proved.
+func (r Reply) At(now, proof time.Time) Ruling {
+	unknown := func(why string) Ruling { return Ruling{Status: Unknown, By: r.By, Why: why} }
+	if r.Unfit != "" {
+		return unknown(r.Unfit)
 	}
 	if d := r.delegate; d != nil && (now.After(d.NotAfter) || now.Before(d.NotBefore)) {
 		return unknown("its answer is signed by a responder's certificate that is not valid now")
@@ -236,11 +262,11 @@ func (r reply) at(now, proof time.Time) ruling {
 	why := timely(r.from, r.until, now)
 	switch {
 	case revoked && (why == "" || r.entry.reason != reasonHold): // for good, also if the answer is an old one
-		return ruling{status: RevocationRevoked, by: r.by, entry: r.entry}
+		return Ruling{Status: Revoked, By: r.By, Entry: r.entry}
 	case why != "":
 		return unknown(why)
 	case r.status == ocsp.Unknown:
 		return unknown("the responder does not know the certificate")
 	}
-	return ruling{status: RevocationGood, by: r.by, until: r.until}
+	return Ruling{Status: Good, By: r.By, Until: r.until}
 }
