@@ -13,7 +13,7 @@ build: ## $(DIST)/imprint, static and stripped, and its plugin for PKCS #11 toke
 	CGO_ENABLED=0 go build -trimpath $(LEAN) -ldflags "-s -w -X github.com/imprint-oci/imprint/cmd.version=$(VERSION) -X main.version=$(VERSION)" -o $(DIST)/ ./cmd/imprint ./cmd/notation-pkcs11
 
 # Some stories are told in part under the race detector, which takes several times their time: here they are told whole.
-WHOLE := TestNeverHalf|TestRotation|TestAllArrives|TestHole|TestAirGap|TestBigCut|TestDifferential
+WHOLE := TestNeverHalf|TestRotation|TestAllArrives|TestHole|TestAirGap|TestBigCut|TestDifferential|TestP14
 
 test: ## everything, with the race detector
 	go test -race -timeout 20m ./...

@@ -362,20 +362,20 @@ func TestP13PrefixesAreNoScopes(t *testing.T) {
 
 func TestP14ManyScopes(t *testing.T) {
 	t.Parallel()
+	scopes := 100_000
+	if raced {
+		scopes /= 20 // make test tells it whole without the race detector
+	}
 	d := newPolicies(t)
 	var b strings.Builder
 	b.WriteString(policyHead)
-	for i := range 100_000 {
+	for i := range scopes {
 		fmt.Fprintf(&b, "  r.example/team-%03d/app-%d: {trust: [b], inherit: true}\n", i%100, i)
 	}
 	b.WriteString("  r.example: [a]\n")
 	args := append([]string{"verify", d.ref}, d.policy(b.String())...)
-	start := time.Now()
 	o := d.want(t, 0, "", append(args, "--as", "r.example/team-042/app-42/deeper:v1")...)
 	if got := o.field(t, "scope.scope"); got != "r.example/team-042/app-42" {
 		t.Errorf("judged by scope %s", got)
-	}
-	if took := time.Since(start); took > time.Minute { // lookups are counted beside the code; this is against what has no end
-		t.Errorf("took %s", took)
 	}
 }
