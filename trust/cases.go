@@ -445,14 +445,3 @@ func (row caseNode) judge(w *supposition, file string, contents []*supposedConte
 	got.Passed = row.want == r.Verdict || row.want == cmp.Or(r.Reason, r.Verdict)
 	return got
 }
-
-// Keys returns every key that a policy or a file of cases may hold, for its documentation.
-func Keys() []string {
-	all := map[string]bool{}
-	for _, g := range []grammar{topGrammar, rootGrammar, scopeGrammar, entryGrammar, delegateGrammar, revocationGrammar, timestampsGrammar, casesGrammar, supposedGrammar} {
-		for _, key := range g.known {
-			all[key] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
-}

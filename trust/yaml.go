@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -197,6 +198,17 @@ func (d document) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d:%d", d.fil
 type grammar struct {
 	known []string
 	other map[string]string // what people write by habit, and what to write here
+}
+
+// Keys returns every key that a policy or a file of cases may hold, for its documentation.
+func Keys() []string {
+	all := map[string]bool{}
+	for _, g := range []grammar{topGrammar, rootGrammar, scopeGrammar, entryGrammar, delegateGrammar, revocationGrammar, timestampsGrammar, casesGrammar, supposedGrammar} {
+		for _, key := range g.known {
+			all[key] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // object returns the values of a mapping by key.
